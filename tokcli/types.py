@@ -134,6 +134,10 @@ class Autoencoder(nn.Module):
     modality: what the signals are. channels: of the signal. stride: signal samples per position along each axis.
     latent_dim: channels that `encode` gives. decoder_dim: channels that `decode` reads.
     sample_rate: of audio, in Hz; None for pictures.
+    window: positions that are computed at a time, each with its context, so that memory does not grow with the signal;
+        None where signals are only ever computed whole. Signals with windows have one axis.
+    context: positions on each side of its own on which a position's latents depend, and the samples of a position's
+        latents; only where there is a window.
     """
 
     modality: Modality
@@ -142,6 +146,8 @@ class Autoencoder(nn.Module):
     latent_dim: int
     decoder_dim: int
     sample_rate: int | None = None
+    window: int | None = None
+    context: int = 0
 
     def encode(self, signal: Tensor) -> Tensor:
         """signal: (batch, channels, *size), sizes divisible by stride -> latents: (batch, *positions, latent_dim)."""
@@ -183,6 +189,13 @@ class Metric:
     def compute(self) -> float:
         """The figure over everything seen; NaN before the first item."""
         raise TypeError(f"{type(self).__name__} does not define compute")
+
+    def item_scores(self) -> Tensor | None:
+        """The score of each item this process has seen, (items,) float64 on the CPU in the order of the updates.
+
+        NaN where an item could not be judged; None for a metric that judges the set and not its items.
+        """
+        return None
 
     def protocol(self) -> dict[str, object]:
         """The choices that the figure depends on, for the record."""

@@ -1,6 +1,7 @@
 """Autoencoders: signals to latents and back. One network, one file."""
 
+from tokcli.autoencoders.spectral import SpectralAutoencoder
 from tokcli.autoencoders.vqgan import VQGANAutoencoder
 from tokcli.registry import Registry
 
-AUTOENCODERS = Registry("autoencoder", {"vqgan": VQGANAutoencoder})
+AUTOENCODERS = Registry("autoencoder", {"vqgan": VQGANAutoencoder, "spectral": SpectralAutoencoder})
