@@ -21,7 +21,7 @@ def seeded() -> None:
 def test_a_logit_sees_one_patch(layers: int, patch: int) -> None:
     discriminator = PatchDiscriminator(width=4, layers=layers, norm="spectral")
     signal = images(1, 128).requires_grad_()
-    logits = discriminator(signal)
+    (logits,) = discriminator(signal)
     assert logits.shape == (1, 1, 128 // 2**layers - 2, 128 // 2**layers - 2)
     middle = logits.shape[-1] // 2
     logits[0, 0, middle, middle].backward()
@@ -32,7 +32,7 @@ def test_a_logit_sees_one_patch(layers: int, patch: int) -> None:
 @pytest.mark.parametrize("norm", ["batch", "group", "spectral"])
 def test_the_smallest_side_is_the_smallest_that_can_be_judged(norm: str) -> None:
     discriminator = PatchDiscriminator(width=8, layers=2, norm=norm)
-    assert discriminator(images(2, 12)).shape == (2, 1, 1, 1)
+    assert discriminator(images(2, 12))[0].shape == (2, 1, 1, 1)
     with pytest.raises(
         InputError, match=r"11x11 pixels; train on crops of at least 12 .*adversary\.discriminator\.lay"
     ):
@@ -43,7 +43,7 @@ def test_only_batch_norm_mixes_the_images_of_a_batch() -> None:
     signals = images(4, 24)
     for norm, mixes in (("batch", True), ("group", False)):
         discriminator = PatchDiscriminator(width=8, layers=2, norm=norm)
-        together, alone = discriminator(signals)[:1], discriminator(signals[:1])
+        together, alone = discriminator(signals)[0][:1], discriminator(signals[:1])[0]
         assert torch.allclose(together, alone, atol=1e-5) != mixes, norm
 
 
@@ -66,7 +66,7 @@ def test_it_learns_to_tell_blurred_from_sharp() -> None:
     sharp = images(8, 16)
     blurred = torch.nn.functional.avg_pool2d(sharp, 3, stride=1, padding=1)
     for _ in range(60):
-        gap = (discriminator(sharp) - discriminator(blurred)).mean()
+        gap = (discriminator(sharp)[0] - discriminator(blurred)[0]).mean()
         optimizer.zero_grad()
         torch.nn.functional.softplus(-gap).backward()
         optimizer.step()

@@ -81,6 +81,29 @@ def test_the_discriminator_sees_every_reconstruction(started) -> None:
     assert adversary.judge(output.reconstructions, torch.zeros(())).loss.item() == pytest.approx(sum(alone).item() / 2)
 
 
+class TwoScales(torch.nn.Module):
+    """One logit a signal at the first scale and a hundred at the second, each its scale's own parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = torch.nn.ParameterList([torch.full((1, 1, 1), 2.0), torch.zeros(1, 1, 100)])
+
+    def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(scale.repeat(len(batch), 1, 1) for scale in self.logits)
+
+
+def test_scales_of_a_discriminator_weigh_the_same_whatever_their_logits(started) -> None:
+    adversary = started("adversary.weight=1.0", "adversary.generator_loss=hinge").adversary
+    adversary.discriminator = adversary.model = TwoScales()
+    assert adversary.judge([signals()], torch.zeros(())).loss.item() == pytest.approx(-(2 + 0) / 2)
+    figures = adversary.learn(signals(), [signals()], share=1.0)
+    # originals miss the margin by 0 and 1, reconstructions by 3 and 1
+    assert figures["discriminator_loss"].item() == pytest.approx(((0 + 3) / 2 + (1 + 1) / 2) / 2)
+    assert figures["logits_original"].item() == pytest.approx(1)
+    # LeCam’s running means are 0 when the penalty is taken
+    assert figures["lecam"].item() == pytest.approx((2**2 + 0) / 2)
+
+
 def test_an_adaptive_weight_makes_both_gradients_equal_at_the_last_layer(started) -> None:
     training = started("adversary.adaptive=true", "adversary.weight=1.0")
     seen = signals()
@@ -266,6 +289,8 @@ def test_a_discriminator_that_the_autoencoder_cannot_serve_is_refused(started, m
         patch.setattr("tokcli.adversaries.patchgan.PatchDiscriminator.modality", "audio")
         with pytest.raises(RecipeError, match=r"adversary\.discriminator: 'patchgan' judges audio, the recipe trains"):
             started()
+    with pytest.raises(RecipeError, match=r"'multi-period' judges audio, .* image; expected one of: patchgan$"):
+        started("adversary.discriminator={kind: multi-period}")
     monkeypatch.delattr("tokcli.autoencoders.vqgan.VQGANAutoencoder.last_layer")
     with pytest.raises(RecipeError, match=r"adversary\.adaptive: .*last layer, which 'vqgan' does not name"):
         started("adversary.adaptive=true")

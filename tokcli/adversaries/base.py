@@ -15,6 +15,9 @@ class Discriminator(nn.Module):
 
     modality: ClassVar[Modality]
 
-    def forward(self, signals: Tensor) -> Tensor:
-        """signals: (batch, channels, *size) in [-1, 1] -> logits of any number of places, (batch, 1, *places)."""
+    def forward(self, signals: Tensor) -> tuple[Tensor, ...]:
+        """signals: (batch, channels, *size) in [-1, 1] -> logits of any number of places, (batch, 1, *places).
+
+        One tensor for each scale at which signals are judged; scales weigh the same, whatever their places.
+        """
         raise TypeError(f"{type(self).__name__} does not define forward")

@@ -54,8 +54,8 @@ class PatchDiscriminator(Discriminator):
         self.network = nn.Sequential(*parts)
         self.smallest_side = 3 * 2**layers
 
-    def forward(self, signals: Tensor) -> Tensor:
-        """signals: (batch, 3, height, width) in [-1, 1] -> logits (batch, 1, rows, columns).
+    def forward(self, signals: Tensor) -> tuple[Tensor]:
+        """signals: (batch, 3, height, width) in [-1, 1] -> logits (batch, 1, rows, columns), of one scale.
 
         Rows and columns are height and width halved `layers` times, less two. Raises InputError for images that
         would leave none.
@@ -66,7 +66,7 @@ class PatchDiscriminator(Discriminator):
                 f"the discriminator cannot judge images of {height}x{width} pixels; train on crops of at least "
                 f"{self.smallest_side} pixels a side, or with fewer adversary.discriminator.layers"
             )
-        return self.network(signals)
+        return (self.network(signals),)
 
 
 def _convolution(inputs: int, outputs: int, stride: int, norm: Norm) -> nn.Module:

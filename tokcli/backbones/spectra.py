@@ -31,6 +31,10 @@ class Spectrogram(nn.Module):
 
         Frames are centred on every step from the first sample on, with silence beyond both ends.
         """
+        return self.spectrum(signal).abs()
+
+    def spectrum(self, signal: Tensor) -> Tensor:
+        """signal: (batch, channels, samples) -> (batch, channels, window // 2 + 1, frames) complex64."""
         with torch.autocast(signal.device.type, enabled=False):
             spectrum = torch.stft(
                 signal.float().flatten(0, 1),
@@ -41,7 +45,7 @@ class Spectrogram(nn.Module):
                 pad_mode="constant",
                 return_complex=True,
             )
-            return spectrum.abs().unflatten(0, signal.shape[:2])
+            return spectrum.unflatten(0, signal.shape[:2])
 
 
 class MelSpectrogram(nn.Module):

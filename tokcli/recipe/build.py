@@ -52,9 +52,10 @@ def build_discriminator(recipe: Recipe, autoencoder: Autoencoder) -> Discriminat
     node = recipe.adversary.discriminator
     discriminator = ADVERSARIES.build(node, "adversary.discriminator")
     if discriminator.modality != autoencoder.modality:
+        fitting = [kind for kind in ADVERSARIES if ADVERSARIES[kind].modality == autoencoder.modality]
         raise RecipeError(
             f"adversary.discriminator: '{node['kind']}' judges {discriminator.modality}, the recipe trains "
-            f"{autoencoder.modality}"
+            f"{autoencoder.modality}; expected one of: {', '.join(fitting)}"
         )
     if recipe.adversary.adaptive and not hasattr(autoencoder, "last_layer"):
         raise RecipeError(

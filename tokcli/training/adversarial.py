@@ -10,7 +10,7 @@ stay blurred, and the decoder could tell the two apart.
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -73,7 +73,7 @@ class Adversary:
         """
         with _frozen(self.discriminator):
             logits = self._logits(self.discriminator, torch.cat(tuple(reconstructions)))
-        loss = generator_loss(self.settings.generator_loss, logits)
+        loss = _over_scales(generator_loss(self.settings.generator_loss, scale) for scale in logits)
         figures = {"adversarial_loss": loss.detach()}
         if self.last_layer is None:
             return Judged(self.settings.weight * loss, figures)
@@ -84,14 +84,15 @@ class Adversary:
         """Add `share` of the discriminator's gradient on one micro-batch; the figures to log come back."""
         original = self._logits(self.model, signals)
         reconstructed = self._logits(self.model, torch.cat(tuple(reconstructions)).detach())
-        loss = discriminator_loss(self.settings.discriminator_loss, original, reconstructed)
+        scales = list(zip(original, reconstructed, strict=True))
+        loss = _over_scales(discriminator_loss(self.settings.discriminator_loss, *scale) for scale in scales)
         figures = {
             "discriminator_loss": loss.detach(),
-            "logits_original": original.detach().mean(),
-            "logits_reconstructed": reconstructed.detach().mean(),
+            "logits_original": _over_scales(scale.detach().mean() for scale in original),
+            "logits_reconstructed": _over_scales(scale.detach().mean() for scale in reconstructed),
         }
         if self.logit_means is not None:
-            penalty = lecam_penalty(original, reconstructed, self.logit_means)
+            penalty = _over_scales(lecam_penalty(*scale, self.logit_means) for scale in scales)
             loss = loss + self.settings.lecam_weight * penalty
             means = torch.stack([figures["logits_original"], figures["logits_reconstructed"]])
             self.logit_means.update(*self.accelerator.reduce(means, "mean"))
@@ -116,10 +117,10 @@ class Adversary:
         )
         return learning_rate(own, step - start)
 
-    def _logits(self, network: nn.Module, signals: Tensor) -> Tensor:
+    def _logits(self, network: nn.Module, signals: Tensor) -> tuple[Tensor, ...]:
         device = self.accelerator.device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.training.precision == "bf16"):
-            return network(signals).float()
+            return tuple(scale.float() for scale in network(signals))
 
     def _balance(self, distance: Tensor, loss: Tensor) -> Tensor:
         """λ of VQGAN, eq. 7: the norm of the other losses' gradient over that of the adversarial loss's, at the last
@@ -128,6 +129,11 @@ class Adversary:
         gradients = [torch.autograd.grad(value, self.last_layer, retain_graph=True)[0] for value in (distance, loss)]
         others, own = (torch.linalg.vector_norm(self.accelerator.reduce(value, "mean")) for value in gradients)
         return (others / (own + SMALLEST_NORM)).clamp(max=LARGEST_RATIO)
+
+
+def _over_scales(values: Iterable[Tensor]) -> Tensor:
+    """The mean of one value for each scale of the discriminator: all weigh the same, however many logits they have."""
+    return torch.stack(list(values)).mean()
 
 
 @contextlib.contextmanager
