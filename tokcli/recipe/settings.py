@@ -22,6 +22,7 @@ class TrainingSettings:
     channels_last: memory layout that is faster for convolutions on most devices.
     workers: loading processes; None picks by the number of cores.
     log_every, checkpoint_every: in steps. keep_checkpoints: how many of the latest stay.
+    trackers: that receive every line of metrics.jsonl as well; each is a library to be installed.
     """
 
     steps: int
@@ -42,6 +43,7 @@ class TrainingSettings:
     log_every: int = 20
     checkpoint_every: int = 1000
     keep_checkpoints: int = 2
+    trackers: list[Literal["tensorboard", "wandb"]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints"):

@@ -1,8 +1,9 @@
 """A recipe in motion: every part that training touches, built once and checked where parts meet."""
 
 import contextlib
+import pathlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -89,13 +90,22 @@ class Training:
         self.tokenizer.train()
 
 
-def make_accelerator(device: str) -> Accelerator:
+def make_accelerator(
+    device: str, trackers: Sequence[str] = (), tracker_folder: pathlib.Path | None = None
+) -> Accelerator:
     """The accelerate context on a device of the type cpu, cuda or mps; several CPU processes need to be told so.
 
     Quantizers keep their own buffers equal on all processes, so buffers are not broadcast in every step.
+    trackers: of a recipe; those that write files do so under `tracker_folder`.
     """
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
-    return Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=handlers)
+    return Accelerator(
+        cpu=device == "cpu",
+        mixed_precision="no",
+        kwargs_handlers=handlers,
+        log_with=list(trackers) or None,
+        project_dir=tracker_folder,
+    )
 
 
 def prepare(recipe: Recipe, accelerator: Accelerator) -> Training:

@@ -1,12 +1,12 @@
 """The folder of a run: what it was, what it made, what happened.
 
-recipe.yaml  tokenizer.safetensors  metrics.jsonl  samples/  checkpoints/
+recipe.yaml  tokenizer.safetensors  metrics.jsonl  curves.png  samples/  checkpoints/
 """
 
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from PIL import Image
@@ -15,16 +15,22 @@ from tokcli.training.checkpoint import checkpoints_in
 
 
 class RunFolder:
-    """Paths and small files of one run under `path`, which need not exist yet."""
+    """Paths and small files of one run under `path`, which need not exist yet.
+
+    watchers: called with each line that is recorded.
+    """
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
         self.recipe = path / "recipe.yaml"
         self.artifact = path / "tokenizer.safetensors"
         self.metrics = path / "metrics.jsonl"
+        self.curves = path / "curves.png"
+        self.tensorboard = path / "tensorboard"
         self.samples = path / "samples"
         self.checkpoints = path / "checkpoints"
         self.best = self.checkpoints / "best.safetensors"
+        self.watchers: list[Callable[[Mapping[str, Any]], None]] = []
 
     @property
     def started(self) -> bool:
@@ -38,9 +44,11 @@ class RunFolder:
         write_text(self.recipe, recipe_yaml)
 
     def record(self, entry: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl."""
+        """Append one line to metrics.jsonl, and tell the watchers."""
         with open(self.metrics, "a", encoding="utf-8") as lines:
             lines.write(json.dumps(entry, allow_nan=False) + "\n")
+        for tell in self.watchers:
+            tell(entry)
 
     def forget_after(self, step: int) -> None:
         """Drop what a run resumed at `step` writes again: later lines, and the evaluation of that step."""

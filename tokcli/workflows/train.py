@@ -1,6 +1,6 @@
 """`tok train`: a recipe becomes a run folder with a tokenizer that is ready to use.
 
-recipe -> parts -> loop -> codebook stage -> artifact -> final judgement
+recipe -> parts -> loop -> codebook stage -> final judgement -> artifact -> curves
 """
 
 import dataclasses
@@ -23,11 +23,13 @@ from tokcli.recipe.recipe import Recipe, from_text
 from tokcli.recipe.shipped import recipe_text
 from tokcli.tokenizer import Tokenizer
 from tokcli.training.checkpoint import load_checkpoint, newest_whole_checkpoint
+from tokcli.training.curves import draw_curves
 from tokcli.training.evaluation import evaluate_training, judge_training, keep_evaluation, provisional_codebook
 from tokcli.training.finetune import finetune_decoder
 from tokcli.training.loop import train as run_loop
 from tokcli.training.parts import Training, make_accelerator, prepare
 from tokcli.training.run_folder import RunFolder
+from tokcli.training.trackers import require_trackers, tracked
 from tokcli.types import CodebookReport
 from tokcli.workflows.devices import pick_device
 from tokcli.workflows.models import RUNS
@@ -70,15 +72,20 @@ def train(
     name, text = recipe_text(recipe)
     overrides = [*overrides, *([f"seed={seed}"] if seed is not None else [])]
     checked = from_text(text, name, overrides)
-    accelerator = make_accelerator(pick_device(device).type)
+    require_trackers(checked.training.trackers)
+    where = pick_device(device).type
     if dry_run:
+        accelerator = make_accelerator(where)
         with tempfile.TemporaryDirectory(prefix="tok-dry-run-") as folder:
             result = _run(_shortened(checked), RunFolder(pathlib.Path(folder)), "never", accelerator, reporter)
             reporter.note(f"dry run of {checked.name}: built, trained, judged and saved; nothing was kept")
     else:
         run = RunFolder(pathlib.Path(out) if out else RUNS / checked.name)
+        accelerator = make_accelerator(where, checked.training.trackers, run.tensorboard)
         _make_way(run, checked, resume, force, accelerator)
         result = _run(checked, run, resume, accelerator, reporter)
+        if accelerator.is_main_process:
+            draw_curves(run, reporter)
     return dataclasses.replace(result, seconds=time.perf_counter() - started)
 
 
@@ -90,9 +97,10 @@ def _run(recipe: Recipe, run: RunFolder, resume: str, accelerator: Accelerator, 
         run.prepare(recipe.to_yaml())
         run.forget_after(training.step)
     accelerator.wait_for_everyone()
-    run_loop(training, run, lambda moving: evaluate_training(moving, run, reporter), reporter)
-    with training.export_weights() as tokenizer:
-        return _finish(training, tokenizer, run, reporter)
+    with tracked(training, run):
+        run_loop(training, run, lambda moving: evaluate_training(moving, run, reporter), reporter)
+        with training.export_weights() as tokenizer:
+            return _finish(training, tokenizer, run, reporter)
 
 
 def _finish(training: Training, tokenizer: Tokenizer, run: RunFolder, reporter: Reporter) -> TrainResult:
@@ -145,9 +153,9 @@ def _make_way(run: RunFolder, recipe: Recipe, resume: str, force: bool, accelera
     if force and run.started:
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            for made in (run.recipe, run.artifact, run.metrics):
+            for made in (run.recipe, run.artifact, run.metrics, run.curves):
                 made.unlink(missing_ok=True)
-            for folder in (run.samples, run.checkpoints):
+            for folder in (run.samples, run.checkpoints, run.tensorboard):
                 shutil.rmtree(folder, ignore_errors=True)
         accelerator.wait_for_everyone()
     if not run.started:
@@ -178,7 +186,7 @@ def _shortened(recipe: Recipe) -> Recipe:
     """The same recipe with two steps, little to judge and no codebook to build."""
     return dataclasses.replace(
         recipe,
-        training=dataclasses.replace(recipe.training, steps=2, log_every=1, checkpoint_every=2),
+        training=dataclasses.replace(recipe.training, steps=2, log_every=1, checkpoint_every=2, trackers=[]),
         evaluation=dataclasses.replace(recipe.evaluation, every=1, items=recipe.evaluation.batch_size),
         codebook=None,
         adversary=recipe.adversary and dataclasses.replace(recipe.adversary, start_step=0),

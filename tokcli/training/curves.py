@@ -1,0 +1,106 @@
+"""Curves of a run as a picture: one small panel for each loss and each evaluation metric over the steps.
+
+matplotlib draws, an extra; a run without it says so once and goes on.
+"""
+
+import importlib.util
+import io
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from tokcli.progress import Reporter
+from tokcli.training.run_folder import RunFolder
+
+Curve = Sequence[tuple[float, float]]
+"""(step, value), in the order of the steps."""
+
+COLUMNS = 3
+NOT_DRAWN = ("step", "evaluation", "learning_rate", "items_per_second", "unreadable")
+SMOOTHED_FROM = 40
+"""Points from which a moving mean is drawn over the raw line."""
+
+
+def draw_curves(run: RunFolder, reporter: Reporter) -> None:
+    """Write `curves.png` of a run from its metrics.jsonl; a note where matplotlib is absent."""
+    training, evaluation = read_curves(run.metrics)
+    panels = {name: {"training": curve} for name, curve in training.items()}
+    panels |= {f"{name} (evaluation)": {"evaluation": curve} for name, curve in evaluation.items()}
+    if draw_panels(panels, run.curves, reporter, title=run.path.name):
+        reporter.note(f"curves: {run.curves}")
+
+
+def read_curves(metrics: pathlib.Path) -> tuple[dict[str, Curve], dict[str, Curve]]:
+    """The curves of the training figures and of the evaluations in a metrics.jsonl, by name; unknowns left out."""
+    training: dict[str, list[tuple[float, float]]] = {}
+    evaluation: dict[str, list[tuple[float, float]]] = {}
+    for line in metrics.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            break  # a line cut short by a kill, or still being written
+        for name, value in entry.items():
+            if name not in NOT_DRAWN and value is not None:
+                training.setdefault(name, []).append((entry["step"], value))
+        for name, value in entry.get("evaluation", {}).items():
+            if value is not None:
+                evaluation.setdefault(name, []).append((entry["step"], value))
+    return training, evaluation
+
+
+def draw_panels(panels: Mapping[str, Mapping[str, Curve]], path: pathlib.Path, reporter: Reporter, title: str) -> bool:
+    """Draw a panel for each name, a line for each curve in it, and write a PNG; whether it was drawn.
+
+    A panel with several curves gets a legend. Nothing is drawn, and a note says how to, where matplotlib is absent.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        reporter.note(f"no {path.name}: matplotlib is not installed; run: pip install 'tokcli[report]'")
+        return False
+    if not panels:
+        return False
+    from matplotlib.figure import Figure
+
+    columns = min(COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(4 * columns if len(panels) > 1 else 8, 2.6 * rows if len(panels) > 1 else 5))
+    figure.suptitle(title)
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axis, (name, curves) in zip(axes, panels.items(), strict=False):
+        _draw_panel(axis, name, curves)
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    figure.tight_layout()
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=110)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(drawn.getvalue())
+    os.replace(temporary, path)
+    return True
+
+
+def _draw_panel(axis, name: str, curves: Mapping[str, Curve]) -> None:
+    for label, curve in curves.items():
+        steps, values = zip(*curve, strict=True)
+        if len(curve) >= SMOOTHED_FROM:
+            (raw,) = axis.plot(steps, values, linewidth=0.6, alpha=0.4)
+            axis.plot(steps, moving_mean(values), linewidth=1.4, color=raw.get_color(), label=label)
+        else:
+            axis.plot(steps, values, linewidth=1.4, marker="o", markersize=3, label=label)
+    axis.set_title(name, fontsize=10)
+    axis.set_xlabel("step", fontsize=8)
+    axis.tick_params(labelsize=8)
+    axis.grid(alpha=0.3)
+    if len(curves) > 1:
+        axis.legend(fontsize=8)
+
+
+def moving_mean(values: Sequence[float]) -> list[float]:
+    """The mean of each value's neighbourhood of a twentieth of all values to either side; shorter at the ends."""
+    reach = max(1, len(values) // 20)
+    means = []
+    for place in range(len(values)):
+        near = values[max(0, place - reach) : place + reach + 1]
+        means.append(sum(near) / len(near))
+    return means
