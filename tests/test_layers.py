@@ -11,7 +11,7 @@ RANKS = [
     {"errors", "progress"},
     {"types"},
     {"registry", "optional"},
-    {"backbones", "neighbours"},
+    {"backbones", "neighbours", "windows"},
     {"quantizers", "autoencoders", "losses", "adversaries", "metrics", "data"},
     {"tokenizer"},
     {"recipe"},

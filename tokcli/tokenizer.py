@@ -5,18 +5,23 @@
 
 Training goes through `forward`; everything that a user keeps goes through `encode` and `decode`, which run in full
 float32 so that the same signal gives the same tokens everywhere.
+
+Where the autoencoder has a window, a longer signal is computed window by window, each with the context that its
+positions depend on. The windows are the same whichever way the signal comes: whole, or in blocks through
+`encode_stream` and `decode_stream`, which hold one window at a time.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tokcli.errors import RecipeError
+from tokcli.errors import InputError, RecipeError
 from tokcli.types import Autoencoder, Modality, Quantized, Quantizer, RoundTrip
+from tokcli.windows import Layout, Window
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,16 @@ class Tokenizer(nn.Module):
     def device(self) -> torch.device:
         return next(self.autoencoder.parameters()).device
 
+    @property
+    def streams(self) -> bool:
+        """Whether `encode_stream` and `decode_stream` can take a signal in pieces."""
+        return self.autoencoder.window is not None
+
+    @property
+    def layout(self) -> Layout:
+        """What is computed at a time of a long signal, positions counted along its first axis."""
+        return Layout(self.autoencoder.window, self.autoencoder.context)
+
     def grid(self, size: Sequence[int]) -> tuple[int, ...]:
         """The positions that a signal of `size` samples takes, incomplete ones included."""
         return tuple(-(-length // self.autoencoder.stride) for length in size)
@@ -75,19 +90,45 @@ class Tokenizer(nn.Module):
         with exact_arithmetic(signals.device):
             padded = self._pad(signals.float()).contiguous()
             groups = padded.split(1) if padded.device.type == "cpu" else [padded]
-            return torch.cat([self.autoencoder.encode(group).float() for group in groups])
+            return torch.cat([self._encoded(group) for group in groups])
 
     @torch.no_grad()
     def encode(self, signals: Tensor) -> Tensor:
         """signals: (batch, channels, *size) -> tokens (batch, *grid, groups) int64."""
         with exact_arithmetic(signals.device):
-            return self.quantizer.quantize(self.latents(signals))
+            latents = self.latents(signals)
+            pieces = latents.split(self.layout.length or latents.shape[1], dim=1)
+            return torch.cat([self.quantizer.quantize(piece) for piece in pieces], dim=1)
+
+    @torch.no_grad()
+    def encode_stream(self, blocks: Iterable[Tensor]) -> Tensor:
+        """blocks: (channels, samples) of any lengths, in order -> tokens (positions, groups), to the bit as `encode`.
+
+        Raises InputError where there is no sample at all.
+        """
+        tokens = []
+        with exact_arithmetic(self.device):
+            for signal, window in self.layout.gather(blocks, self.autoencoder.stride):
+                padded = self._pad(signal[None].to(self.device, torch.float32))
+                tokens.append(self.quantizer.quantize(self._kept_latents(padded, window))[0])
+        if not tokens:
+            raise InputError("there is no sample to encode; expected at least one")
+        return torch.cat(tokens)
 
     @torch.no_grad()
     def decode(self, tokens: Tensor, size: Sequence[int]) -> Tensor:
         """tokens: (batch, *grid, groups) -> signals (batch, channels, *size), cropped to `size` samples."""
-        with exact_arithmetic(tokens.device):
-            return self.decoded(self.quantizer.dequantize(tokens), size).float()
+        pieces = [self._decoded(tokens, window) for window in self.layout.windows(tokens.shape[1])]
+        return _crop(torch.cat(pieces, dim=2), size)
+
+    @torch.no_grad()
+    def decode_stream(self, tokens: Tensor, size: Sequence[int]) -> Iterator[Tensor]:
+        """tokens: (positions, groups) -> pieces (channels, samples), in order, that make up what `decode` gives."""
+        (remaining,) = size
+        for window in self.layout.windows(len(tokens)):
+            piece = self._decoded(tokens[None], window)[0, :, :remaining]
+            remaining -= piece.shape[1]
+            yield piece
 
     def decoded(self, latents: Tensor, size: Sequence[int]) -> Tensor:
         """latents: (batch, *grid, decoder_dim) -> signals (batch, channels, *size), differentiable."""
@@ -98,6 +139,24 @@ class Tokenizer(nn.Module):
         tokens = self.encode(signals)
         reconstruction = self.decode(tokens, signals.shape[2:])
         return RoundTrip(signals, reconstruction, tokens, self.quantizer.codebook_size, self.autoencoder.sample_rate)
+
+    def _encoded(self, signals: Tensor) -> Tensor:
+        """signals: (batch, channels, *size) of whole positions -> latents (batch, *positions, latent_dim) float32."""
+        stride = self.autoencoder.stride
+        windows = self.layout.windows(signals.shape[2] // stride)
+        return torch.cat([self._kept_latents(signals[:, :, w.samples(stride)], w) for w in windows], dim=1)
+
+    def _kept_latents(self, signals: Tensor, window: Window) -> Tensor:
+        """The latents that a window keeps of its signals (batch, channels, *size)."""
+        # A copy, because kernels may round differently where memory is aligned differently.
+        return self.autoencoder.encode(signals.clone())[:, window.kept].float()
+
+    def _decoded(self, tokens: Tensor, window: Window) -> Tensor:
+        """tokens: (batch, *grid, groups) -> the window's signals (batch, channels, *size), of whole positions."""
+        with exact_arithmetic(tokens.device):
+            latents = self.quantizer.dequantize(tokens[:, window.first : window.last])
+            signals = self.autoencoder.decode(latents).float()
+        return signals[:, :, window.kept_samples(self.autoencoder.stride)]
 
     def _pad(self, signals: Tensor) -> Tensor:
         """Repeat the last samples up to a whole number of positions: unlike reflection it works for one sample."""
