@@ -71,6 +71,13 @@ def test_a_loss_that_stands_twice_is_refused(tiny: str) -> None:
         build_losses(recipe, "image")
 
 
+def test_a_loss_that_hears_another_sample_rate_is_refused(tiny: str) -> None:
+    recipe = from_text(tiny, "r.yaml", ["losses=[{kind: l1}, {kind: mel}]"])
+    assert set(build_losses(recipe, "audio", 16_000)) == {"l1", "mel"}
+    with pytest.raises(RecipeError, match=r"losses\.1: 'mel' hears 16000 Hz, the recipe trains at 24000 Hz"):
+        build_losses(recipe, "audio", 24_000)
+
+
 def test_a_missing_folder_says_how_to_set_it(tiny: str) -> None:
     recipe = from_text(tiny, "r.yaml", ["data.train={kind: images, path: nowhere}"])
     with pytest.raises(InputError, match=r"data\.train: .*'nowhere'.*set it with data\.train\.path=FOLDER"):

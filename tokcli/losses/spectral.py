@@ -89,3 +89,4 @@ class Mel(SpectralLoss):
             raise ValueError(f"there are {len(windows)} windows and {len(bands)} bands, expected one of each per scale")
         views = [MelSpectrogram(sample_rate, *scale) for scale in zip(windows, bands, strict=True)]
         super().__init__(weight, views, linear, logarithmic)
+        self.sample_rate = sample_rate

@@ -29,13 +29,22 @@ def build_tokenizer(recipe: Recipe) -> Tokenizer:
     return Tokenizer(autoencoder, quantizer)
 
 
-def build_losses(recipe: Recipe, modality: Modality) -> dict[str, Loss]:
-    """The losses by kind. Raises RecipeError for one of another modality, or one that stands twice."""
+def build_losses(recipe: Recipe, modality: Modality, sample_rate: int | None = None) -> dict[str, Loss]:
+    """The losses by kind, for signals of the autoencoder's sample rate.
+
+    Raises RecipeError for one of another modality or sample rate, or one that stands twice.
+    """
     losses: dict[str, Loss] = {}
     for index, node in enumerate(recipe.losses):
         loss = LOSSES.build(node, f"losses.{index}")
         if loss.modality not in (None, modality):
             raise RecipeError(f"losses.{index}: '{node['kind']}' judges {loss.modality}, the recipe trains {modality}")
+        heard = getattr(loss, "sample_rate", None)
+        if None not in (heard, sample_rate) and heard != sample_rate:
+            raise RecipeError(
+                f"losses.{index}: '{node['kind']}' hears {heard} Hz, the recipe trains at {sample_rate} Hz; make the "
+                "two rates equal"
+            )
         if node["kind"] in losses:
             raise RecipeError(f"losses.{index}: '{node['kind']}' stands twice; give one of them the sum of the weights")
         losses[node["kind"]] = loss

@@ -68,7 +68,7 @@ class Training:
 
     @property
     def opponent(self) -> Adversary | None:
-        """The adversary in the present step; None before the first step in which it takes part."""
+        """The adversary in the present step; None before the first step in which it learns."""
         begun = self.adversary is not None and self.adversary.begun(self.step)
         return self.adversary if begun else None
 
@@ -118,7 +118,7 @@ def prepare(recipe: Recipe, accelerator: Accelerator) -> Training:
             f"training.batch_size: {settings.batch_size} does not divide into {settings.accumulate} micro-batches "
             f"on {accelerator.num_processes} processes"
         )
-    losses = build_losses(recipe, tokenizer.modality)
+    losses = build_losses(recipe, tokenizer.modality, tokenizer.autoencoder.sample_rate)
     train_source = build_training_source(recipe, tokenizer.modality)
     eval_source = build_evaluation_source(recipe, tokenizer.modality)
     tokenizer.to(accelerator.device, memory_format=_layout(settings))
