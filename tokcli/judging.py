@@ -5,9 +5,9 @@ Training judges itself with this, and so does `tok evaluate`, so their figures a
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,11 +16,21 @@ from tokcli.data.items import Failure, grouped, read_items
 from tokcli.errors import InputError
 from tokcli.metrics import merge_states
 from tokcli.progress import SILENT, Reporter
-from tokcli.tokenizer import Tokenizer
-from tokcli.types import Metric, Source
+from tokcli.types import Item, Metric, RoundTrip, Source
 
 Gather = Callable[[dict[str, Tensor]], Sequence[dict[str, Tensor]]]
-"""Collects a metric's state from every process; each gets all of them."""
+"""Collects tensors by name from every process, and every process gets all of them; shapes and names may differ."""
+
+
+class Judged(Protocol):
+    """What can be judged: a tokenizer, or anything else that loses something on the way."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it wants its signals."""
+
+    def round_trip(self, signals: Tensor) -> RoundTrip:
+        """signals: (batch, channels, *size) in [-1, 1] -> what came back."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,10 @@ class Judgement:
     """Figures over a set, with what they depend on.
 
     metrics: by name; NaN where nothing could be scored. items: signals judged. failed: those that could not be read.
-    unscored: by metric, the items it could not judge; absent where it judged all. protocol: plain JSON values.
+    unscored: by metric, the number of items it could not judge; absent where it judged all.
+    names: of the items judged, in the order of the source. scores: by metric, the score of each of `names`, (items,),
+        NaN where it could not be judged; only of metrics that judge items one by one.
+    protocol: plain JSON values.
     """
 
     metrics: dict[str, float]
@@ -46,10 +59,18 @@ class Judgement:
     unscored: dict[str, int]
     protocol: dict[str, Any]
     examples: Sequence[Example]
+    names: Sequence[str] = ()
+    scores: dict[str, Tensor] = field(default_factory=dict)
+
+    def unscored_items(self, metric: str) -> list[str]:
+        """The names of the items that `metric` could not judge; empty where it does not judge items one by one."""
+        if metric not in self.scores:
+            return []
+        return [self.names[place] for place in torch.isnan(self.scores[metric]).nonzero().flatten().tolist()]
 
 
 def judge(
-    tokenizer: Tokenizer,
+    tokenizer: Judged,
     source: Source,
     metrics: Mapping[str, Metric],
     *,
@@ -71,10 +92,10 @@ def judge(
     indices = range(rank, total, world)
     failed: list[Failure] = []
     kept: list[Example] = []
-    judged = 0
+    judged: list[int] = []
     digest = hashlib.sha256()
     with reporter.task("evaluating", len(indices), "items") as task:
-        for group in grouped(read_items(source, workers, indices=indices), batch_size):
+        for places, group in _placed(grouped(read_items(source, workers, indices=indices), batch_size), indices):
             if isinstance(group, Failure):
                 failed.append(group)
                 task.advance()
@@ -87,26 +108,62 @@ def judge(
                 digest.update(item.name.encode() + item.signal.numpy().tobytes())
                 if len(kept) < examples:
                     kept.append(Example(item.name, item.signal, round_trip.reconstruction[place].cpu()))
-            judged += len(group)
+            judged += places
             task.advance(len(group))
-    counts = {"judged": torch.tensor(judged), "failed": torch.tensor(len(failed))}
-    if gather is not None:
-        counts = merge_states(gather(counts))
-        for metric in metrics.values():
-            metric.state = merge_states(gather(metric.state))
-    if not int(counts["judged"]):
+    merged = _scores_in_order(judged, metrics, gather)
+    _merge(metrics, gather)
+    places = merged.pop("places").tolist()
+    if not places:
         reason = f"; the first: {failed[0].item}: {failed[0].reason}" if failed else ""
         raise InputError(f"none of the {total} items could be read{reason}")
     protocol = {
         "data": dict(source.protocol()),
-        "items": int(counts["judged"]),
+        "items": len(places),
         "dataset_sha256": digest.hexdigest() if world == 1 else None,
         "weights_precision": "float32",
         "metrics": {name: metric.protocol() for name, metric in metrics.items()},
     }
-    figures = {name: metric.compute() for name, metric in metrics.items()}
-    unscored = {name: count for name, metric in metrics.items() if (count := getattr(metric, "unscored", 0))}
-    return Judgement(figures, int(counts["judged"]), failed, unscored, protocol, kept)
+    return Judgement(
+        metrics={name: metric.compute() for name, metric in metrics.items()},
+        items=len(places),
+        failed=failed,
+        unscored={name: count for name, metric in metrics.items() if (count := getattr(metric, "unscored", 0))},
+        protocol=protocol,
+        examples=kept,
+        names=[source.names[place] for place in places],
+        scores=merged,
+    )
+
+
+def _placed(
+    groups: Iterator[list[Item] | Failure], indices: Sequence[int]
+) -> Iterator[tuple[list[int], list[Item] | Failure]]:
+    """Each group with the indices of its items in the source, from which groups come in order."""
+    first = 0
+    for group in groups:
+        count = 1 if isinstance(group, Failure) else len(group)
+        yield list(indices[first : first + count]), group
+        first += count
+
+
+def _merge(metrics: Mapping[str, Metric], gather: Gather | None) -> None:
+    """Give every metric the state over all processes."""
+    if gather is not None:
+        for metric in metrics.values():
+            metric.state = merge_states(gather(metric.state))
+
+
+def _scores_in_order(judged: Sequence[int], metrics: Mapping[str, Metric], gather: Gather | None) -> dict[str, Tensor]:
+    """The scores that metrics gave to items, of all processes, in the order of the source; and `places`, their indices.
+
+    judged: indices of the items that this process saw, in the order in which it saw them.
+    """
+    own = {"places": torch.tensor(judged, dtype=torch.int64)}
+    own |= {name: scores for name, metric in metrics.items() if (scores := metric.item_scores()) is not None}
+    parts = [own] if gather is None else gather(own)
+    together = {name: torch.cat([part[name] for part in parts]) for name in own}
+    order = together["places"].argsort()
+    return {name: values[order] for name, values in together.items()}
 
 
 def json_figures(figures: Mapping[str, float]) -> dict[str, float | None]:

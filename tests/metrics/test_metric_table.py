@@ -105,3 +105,17 @@ def test_every_absent_backbone_is_named_before_anything_is_computed(tmp_path, mo
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(InputError, match=r"vgg16-397923af\.pth.*; LPIPS .*alexnet-owt-7be5be79\.pth"):
         build_metrics(["psnr", "lpips", "lpips-alex"], "image")
+
+
+def test_scores_of_items_come_in_the_order_of_the_updates_and_only_from_metrics_of_items(random_backbones) -> None:
+    metrics = build_metrics(metrics_for("image"), "image")
+    for metric in metrics.values():
+        metric.update(batch(2, seed=1))
+        metric.update(dataclasses.replace(batch(1, seed=2), reconstruction=torch.full((1, 3, 32, 32), math.nan)))
+    scored = {name for name, metric in metrics.items() if metric.item_scores() is not None}
+    assert scored == {"psnr", "ssim", "lpips", "lpips-alex", "lpips-squeeze"}
+    for name in scored:
+        scores = metrics[name].item_scores()
+        assert (scores.shape, scores.dtype) == ((3,), torch.float64)
+        assert scores[:2].mean().item() == pytest.approx(metrics[name].compute(), rel=1e-12), name
+        assert math.isnan(scores[2]), name

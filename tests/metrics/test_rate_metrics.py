@@ -43,3 +43,15 @@ def test_halves_merge_to_the_whole() -> None:
 
 def test_nothing_seen_is_not_a_number() -> None:
     assert math.isnan(build_metrics(["bits_per_pixel"], "image")["bits_per_pixel"].compute())
+
+
+def test_sound_is_rated_in_kilobits_per_second() -> None:
+    metrics = build_metrics(["kbps", "kbps_empirical"], "audio")
+    sound = torch.zeros(2, 1, 8000)
+    tokens = torch.tensor([0, 0, 0, 1]).repeat(2).reshape(2, 4, 1)
+    for metric in metrics.values():
+        metric.update(RoundTrip(sound, sound, tokens, 16, 16_000))
+    # Two clips of half a second, eight tokens of four bits in all.
+    assert metrics["kbps"].compute() == pytest.approx(0.032)
+    bits = 6 * math.log2(4 / 3) + 2 * math.log2(4)
+    assert metrics["kbps_empirical"].compute() == pytest.approx(bits / 1000)

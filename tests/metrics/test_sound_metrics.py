@@ -111,6 +111,7 @@ def test_speech_scores_are_averaged_over_the_clips_that_can_be_scored(name, pack
     merged.state = merge_states([first.state, second.state])
     assert merged.compute() == pytest.approx(np.mean(expected))
     assert merged.unscored == 2
+    assert second.item_scores().tolist() == pytest.approx([expected[1], math.nan, math.nan], nan_ok=True)
     assert merged.protocol()["sample_rate"] == 16_000
 
 

@@ -10,7 +10,7 @@ from tokcli.errors import TokError, UsageError
 from tokcli.metrics.base import merge_states
 from tokcli.metrics.lpips import LpipsAlex, LpipsSqueeze, LpipsVgg
 from tokcli.metrics.psnr import Psnr
-from tokcli.metrics.rate import BitsPerPixel, BitsPerPixelEmpirical
+from tokcli.metrics.rate import BitsPerPixel, BitsPerPixelEmpirical, Kbps, KbpsEmpirical, Rate
 from tokcli.metrics.rfid import Rfid
 from tokcli.metrics.speech import Pesq, Stoi
 from tokcli.metrics.ssim import Ssim
@@ -38,10 +38,28 @@ METRICS: Registry[Metric] = Registry(
         "entropy_bits_per_token": EntropyBitsPerToken,
         "bits_per_pixel": BitsPerPixel,
         "bits_per_pixel_empirical": BitsPerPixelEmpirical,
+        "kbps": Kbps,
+        "kbps_empirical": KbpsEmpirical,
     },
 )
 
-__all__ = ["METRICS", "TokenCounts", "build_metrics", "entropy", "merge_states", "metrics_for", "packed_bits"]
+RATES: dict[Modality, tuple[str, str]] = {
+    "image": ("bits_per_pixel", "bits_per_pixel_empirical"),
+    "audio": ("kbps", "kbps_empirical"),
+}
+"""How the rate of a modality is called, packed and empirical."""
+
+__all__ = [
+    "METRICS",
+    "RATES",
+    "Rate",
+    "TokenCounts",
+    "build_metrics",
+    "entropy",
+    "merge_states",
+    "metrics_for",
+    "packed_bits",
+]
 
 
 def metrics_for(modality: Modality) -> list[str]:

@@ -40,10 +40,12 @@ class ItemMean(Metric):
     """The mean of a score over items; a subclass says how items are scored.
 
     state: `total`, float64, the sum of the scores; `items` and `unscored`, int64 counts. They follow the device of
-    the signals, and nothing waits for that device before `compute`.
+    the signals, and nothing waits for that device before `compute` or `item_scores`. The scores themselves are no
+    part of the state: they are told apart by the order of the updates, which another process does not know.
     """
 
     def __init__(self) -> None:
+        self._scores: list[Tensor] = []
         self.state = {
             "total": torch.zeros((), dtype=torch.float64),
             "items": torch.zeros((), dtype=torch.int64),
@@ -57,12 +59,12 @@ class ItemMean(Metric):
     @torch.no_grad()
     def update(self, round_trip: RoundTrip) -> None:
         """Judge one batch, item by item."""
-        self.state = self.added(self.state, self.scores(round_trip))
+        self.state = self._added(self.state, self.scores(round_trip))
 
-    @staticmethod
-    def added(state: dict[str, Tensor], scores: Tensor) -> dict[str, Tensor]:
-        """`state` after items with these scores (batch,), on their device."""
+    def _added(self, state: dict[str, Tensor], scores: Tensor) -> dict[str, Tensor]:
+        """Keep these scores (batch,); returns `state` with them in it, on their device."""
         scores = precise(scores)
+        self._scores.append(scores)
         judged = torch.isfinite(scores)
         seen = {"total": torch.where(judged, scores, 0.0).sum(), "items": judged.sum(), "unscored": (~judged).sum()}
         return merge_states([seen, state])
@@ -71,6 +73,11 @@ class ItemMean(Metric):
         """The mean score of the judged items; NaN before the first."""
         items = int(self.state["items"])
         return float(self.state["total"]) / items if items else math.nan
+
+    def item_scores(self) -> Tensor:
+        """(items,) float64 in the order of the updates; NaN where an item could not be judged."""
+        scores = torch.cat([torch.empty(0, dtype=torch.float64), *(part.cpu() for part in self._scores)])
+        return torch.where(torch.isfinite(scores), scores, torch.nan)
 
     @property
     def unscored(self) -> int:

@@ -67,6 +67,11 @@ class SpeechScore(ItemMean):
             self._waiting.append((clip, _submit(type(self).score, clip)))
         self._settle(keep=4 * worker_count())
 
+    def item_scores(self) -> Tensor:
+        """(items,) float64 in the order of the updates; waits for clips still being scored."""
+        self._settle(keep=0)
+        return super().item_scores()
+
     def _settle(self, keep: int) -> None:
         """Add finished scores to the state, oldest first, until at most `keep` clips are waiting."""
         scores = []
@@ -77,7 +82,7 @@ class SpeechScore(ItemMean):
             except BrokenProcessPool:
                 # Some clip crashed its worker and took the others' along: each is tried once more, by itself.
                 scores.append(_score_alone(type(self).score, clip))
-        self._state = self.added(self._state, torch.tensor(scores, dtype=torch.float64))
+        self._state = self._added(self._state, torch.tensor(scores, dtype=torch.float64))
 
     def protocol(self) -> dict[str, object]:
         """Rate, package and averaging."""

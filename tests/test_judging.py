@@ -1,0 +1,114 @@
+"""Judging a source: figures, the score of every item by name, and the same from two processes as from one."""
+
+import functools
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from tokcli.errors import InputError
+from tokcli.judging import Judgement, judge
+from tokcli.metrics import build_metrics
+from tokcli.types import Item, RoundTrip, Source
+
+
+class Squares(Source):
+    """Seven pictures, the third of which cannot be read; the fifth is too small for SSIM."""
+
+    modality = "image"
+    names = tuple(f"{place}.png" for place in range(7))
+
+    def load(self, index: int, draw: int = 0) -> Item:
+        if index == 2:
+            raise InputError(f"{self.names[index]}: it is torn")
+        side = 8 if index == 4 else 12
+        signal = torch.full((3, side, side), index / 10)
+        return Item(self.names[index], signal, (side, side))
+
+    def protocol(self) -> dict[str, object]:
+        return {}
+
+
+class Darker:
+    """Loses more of a brighter picture."""
+
+    device = torch.device("cpu")
+
+    def round_trip(self, signals: torch.Tensor) -> RoundTrip:
+        return RoundTrip(signals, 0.5 * signals, torch.zeros(len(signals), 2, 2, 1, dtype=torch.int64), 4)
+
+
+NAMES = ["psnr", "ssim", "usage"]
+
+
+def judged(shard: tuple[int, int] = (0, 1), **options) -> Judgement:
+    return judge(Darker(), Squares(), build_metrics(NAMES, "image"), batch_size=3, workers=0, shard=shard, **options)
+
+
+def test_every_item_has_its_score_by_name() -> None:
+    judgement = judged()
+    assert judgement.names == ["0.png", "1.png", "3.png", "4.png", "5.png", "6.png"]
+    assert set(judgement.scores) == {"psnr", "ssim"}
+    scores = judgement.scores["psnr"]
+    # 0.3 and its half are the levels 166 and 147 of 255.
+    assert scores[2].item() == pytest.approx(20 * math.log10(255 / (166 - 147)))
+    assert scores[0].item() == 100
+    assert judgement.metrics["psnr"] == pytest.approx(scores.mean().item(), rel=1e-12)
+
+
+def test_an_item_that_cannot_be_scored_is_named_and_left_out() -> None:
+    judgement = judged()
+    assert judgement.unscored == {"ssim": 1}
+    assert judgement.unscored_items("ssim") == ["4.png"]
+    assert judgement.unscored_items("psnr") == []
+    assert judgement.unscored_items("usage") == []
+    assert judgement.metrics["ssim"] == pytest.approx(judgement.scores["ssim"].nanmean().item(), rel=1e-12)
+    assert [failure.item for failure in judgement.failed] == ["2.png"]
+
+
+class Exchange:
+    """A gather for processes that are threads here: each leaves its tensors and takes those of all."""
+
+    def __init__(self, world: int) -> None:
+        self.left = [{} for _ in range(world)]
+        self.barrier = threading.Barrier(world)
+
+    def gather(self, rank: int, tensors: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        self.left[rank] = tensors
+        self.barrier.wait(timeout=20)
+        taken = list(self.left)
+        self.barrier.wait(timeout=20)
+        return taken
+
+
+@pytest.mark.parametrize("world", [2, 8])
+def test_processes_bring_the_scores_together_in_the_order_of_the_source(world: int) -> None:
+    """Eight processes for seven items leave one of them without any."""
+    exchange = Exchange(world)
+
+    def work(rank: int) -> Judgement:
+        return judged((rank, world), gather=functools.partial(exchange.gather, rank))
+
+    with ThreadPoolExecutor(world) as pool:
+        results = list(pool.map(work, range(world)))
+    alone = judged()
+    for together in results:
+        assert together.names == alone.names
+        assert (together.items, together.unscored) == (alone.items, alone.unscored)
+        assert together.unscored_items("ssim") == ["4.png"]
+        assert together.metrics == pytest.approx(alone.metrics, rel=1e-12)
+        for name, scores in alone.scores.items():
+            torch.testing.assert_close(together.scores[name], scores, equal_nan=True)
+
+
+def test_a_source_of_which_nothing_can_be_read_is_refused() -> None:
+    class Torn(Squares):
+        names = ("2.png",)
+
+        def load(self, index: int, draw: int = 0) -> Item:
+            raise InputError("2.png: it is torn")
+
+    with pytest.raises(InputError, match=r"none of the 1 items could be read; the first: 2\.png: it is torn"):
+        judge(Darker(), Torn(), build_metrics(["psnr"], "image"), workers=0)
