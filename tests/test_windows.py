@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tokcli.autoencoders.spectral import SpectralAutoencoder
 from tokcli.autoencoders.vqgan import VQGANAutoencoder
+from tokcli.autoencoders.waveform import WaveformAutoencoder
 from tokcli.errors import InputError
 from tokcli.quantizers.fsq import FiniteScalarQuantizer
 from tokcli.tokenizer import Tokenizer
@@ -105,6 +106,17 @@ def test_windows_equal_a_single_pass(window: int) -> None:
     assert (windowed.encode(signal) != tokens).float().mean() < 0.002
     expected = single.decode(tokens, (1600,))
     torch.testing.assert_close(windowed.decode(tokens, (1600,)), expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("changes", [{}, {"attention": 1}, {"causal": True}])
+def test_windows_of_a_waveform_network_equal_a_single_pass(changes: dict[str, object]) -> None:
+    def latents_with(window: int) -> Tensor:
+        torch.manual_seed(0)
+        arguments = {"latent_dim": 3, "width": 4, "strides": [2, 3], "attention_reach": 4} | changes
+        autoencoder = WaveformAutoencoder(window=window, **arguments)
+        return Tokenizer(autoencoder, FiniteScalarQuantizer([8, 6, 5])).eval().latents(sound(6 * 150))
+
+    torch.testing.assert_close(latents_with(window=40), latents_with(window=1000), rtol=0, atol=1e-5)
 
 
 def test_less_context_than_declared_would_be_seen() -> None:

@@ -2,6 +2,9 @@
 
 from tokcli.autoencoders.spectral import SpectralAutoencoder
 from tokcli.autoencoders.vqgan import VQGANAutoencoder
+from tokcli.autoencoders.waveform import WaveformAutoencoder
 from tokcli.registry import Registry
 
-AUTOENCODERS = Registry("autoencoder", {"vqgan": VQGANAutoencoder, "spectral": SpectralAutoencoder})
+AUTOENCODERS = Registry(
+    "autoencoder", {"vqgan": VQGANAutoencoder, "spectral": SpectralAutoencoder, "waveform": WaveformAutoencoder}
+)
