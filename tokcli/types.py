@@ -4,7 +4,7 @@ Latents are channel-last outside an autoencoder, `(batch, *positions, dim)`, so 
 sequences. Tokens are int64 `(batch, *positions, groups)`. Signals are `(batch, channels, *size)` float in [-1, 1].
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol, runtime_checkable
@@ -207,7 +207,7 @@ class Item:
     """One signal read from a source.
 
     name: unique within the source, relative, with `/`. signal: (channels, *size) float32 in [-1, 1].
-    original_size: the sizes before resizing or cropping.
+    original_size: the sizes before cropping; of a picture before resizing too, of a sound at its new sample rate.
     """
 
     name: str
@@ -215,15 +215,30 @@ class Item:
     original_size: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Stream:
+    """One signal that is too long to be held, whole and at its own size.
+
+    name: as an item's. blocks: starts reading; gives pieces (channels, samples) float32 in [-1, 1] of any lengths, in
+    order, and raises InputError, naming the item, where the signal cannot be read on. It can cross processes.
+    """
+
+    name: str
+    blocks: Callable[[], Iterator[Tensor]]
+
+
 class Source(torch.utils.data.Dataset):
     """Items that can be read in any order, by any worker process.
 
     `load(index, draw)` is a pure function: `draw` seeds all that is random in it (crop, flip), so that a resumed
     run reads exactly what an uninterrupted one would have read.
+
+    sample_rate: of audio, in Hz; None for pictures.
     """
 
     modality: ClassVar[Modality]
     names: Sequence[str]
+    sample_rate: int | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -231,6 +246,10 @@ class Source(torch.utils.data.Dataset):
     def load(self, index: int, draw: int = 0) -> Item:
         """Item `index`; raises InputError, naming it, where it cannot be read."""
         raise TypeError(f"{type(self).__name__} does not define load")
+
+    def load_or_stream(self, index: int, draw: int = 0) -> Item | Stream:
+        """Item `index`, or a stream of the same signal where that is long; for readers that can do with pieces."""
+        return self.load(index, draw)
 
     def protocol(self) -> Mapping[str, object]:
         """What was done to the signals (resize, crop), for the record; plain JSON values."""

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tokcli.data.media import MEDIA, SHEET_GAP
+from tokcli.data.image_medium import SHEET_GAP
+from tokcli.data.media import MEDIA
 from tokcli.data.pictures import read_picture, to_signal
 from tokcli.errors import InputError, MismatchError
 
@@ -22,8 +23,8 @@ def plain(red: int, height: int = 4, width: int = 6) -> torch.Tensor:
 def test_found_files_are_read_square_or_whole(tmp_path: Path) -> None:
     Image.new("RGB", (40, 20), "red").save(tmp_path / "a.jpg")
     files = IMAGES.find([str(tmp_path)])
-    assert IMAGES.source(files, 8).load(0).signal.shape == (3, 8, 8)
-    assert IMAGES.source(files, None).load(0).signal.shape == (3, 20, 40)
+    assert IMAGES.source(files, 8, None).load(0).signal.shape == (3, 8, 8)
+    assert IMAGES.source(files, None, None).load(0).signal.shape == (3, 20, 40)
 
 
 def test_finding_nothing_is_explained(tmp_path: Path) -> None:
@@ -33,16 +34,16 @@ def test_finding_nothing_is_explained(tmp_path: Path) -> None:
 
 def test_a_saved_signal_reads_back_rounded(tmp_path: Path) -> None:
     signal = torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(0)) * 2.2 - 1.1
-    path = IMAGES.save(tmp_path / "class" / "photo.v2", signal)
-    assert path == tmp_path / "class" / "photo.v2.png"
+    path = tmp_path / "class" / "photo.v2.png"
+    IMAGES.save(path, [signal], None)
     expected = numpy.rint((signal.clamp(-1, 1).double().numpy() + 1) * 127.5)
     assert (numpy.array(read_picture(str(path))).transpose(2, 0, 1) == expected).all()
     assert torch.allclose(to_signal(read_picture(str(path))), signal.clamp(-1, 1), atol=0.5 / 127.5 + 1e-6)
 
 
 def test_saving_replaces_whole_files_and_leaves_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    IMAGES.save(tmp_path / "a", plain(10))
-    IMAGES.save(tmp_path / "a", plain(20))
+    IMAGES.save(tmp_path / "a.png", [plain(10)], None)
+    IMAGES.save(tmp_path / "a.png", [plain(20)], None)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
     def full(self: Image.Image, file: Path, **options: object) -> None:
@@ -51,7 +52,7 @@ def test_saving_replaces_whole_files_and_leaves_nothing_else(tmp_path: Path, mon
 
     monkeypatch.setattr(Image.Image, "save", full)
     with pytest.raises(OSError, match="No space left"):
-        IMAGES.save(tmp_path / "a", plain(30))
+        IMAGES.save(tmp_path / "a.png", [plain(30)], None)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
     assert read_picture(str(tmp_path / "a.png")).getpixel((0, 0)) == (20, 0, 255)
 

@@ -61,6 +61,9 @@ def decode(
     tokens: Annotated[str, typer.Argument(metavar="TOKENS", help="What `tok encode` wrote.")],
     output: Annotated[str, typer.Option("--output", "-o", metavar="OUT", help="A folder for the files.")],
     model: Model = None,
+    file_format: Annotated[
+        str | None, typer.Option("--format", help="Of the files: wav or flac, png. [default: wav, png]")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Items at a time. [default: by device]", min=1)] = None,
     force: Force = False,
     device: Device = "auto",
@@ -75,6 +78,7 @@ def decode(
         tokens,
         output,
         model=model,
+        file_format=file_format,
         batch_size=batch_size,
         force=force,
         device=device,

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tokcli.errors import InputError
-from tokcli.types import Item, Source
+from tokcli.types import Item, Source, Stream
 
 NEIGHBOURS = 8
 """Items handed over at a time, as one tensor: each tensor that crosses processes costs as much as decoding a third of a
@@ -38,20 +38,26 @@ class Failure:
 
 
 def read_items(
-    source: Source, workers: int | None = None, start: int = 0, indices: Sequence[int] | None = None, draw: int = 0
-) -> Iterator[Item | Failure]:
+    source: Source,
+    workers: int | None = None,
+    start: int = 0,
+    indices: Sequence[int] | None = None,
+    draw: int = 0,
+    streams: bool = False,
+) -> Iterator[Item | Stream | Failure]:
     """The items of `source` in order, each under `draw`, with decoding overlapped with the consumer's work.
 
     workers: processes that read; 0 reads in this one, None chooses. start: items to skip. indices: which items, and
     in which order, instead of all; `start` then skips among these. draw: seeds what is random in all of them.
+    streams: whether the consumer takes a long item as a stream, which is then read by the consumer itself.
     """
     indices = range(len(source))[start:] if indices is None else indices[start:]
     workers = default_workers(len(indices)) if workers is None else workers
     if not workers:
-        yield from (read(source, index, draw) for index in indices)
+        yield from (read(source, index, draw, streams) for index in indices)
         return
     loader = DataLoader(
-        _Handfuls(source, draw),
+        _Handfuls(source, draw, streams),
         batch_size=None,
         sampler=[indices[first : first + NEIGHBOURS] for first in range(0, len(indices), NEIGHBOURS)],
         num_workers=workers,
@@ -61,11 +67,11 @@ def read_items(
     )
     for handful in loader:
         for parcel in handful:
-            yield from [parcel] if isinstance(parcel, Failure) else parcel.items()
+            yield from parcel.items() if isinstance(parcel, _Parcel) else [parcel]
 
 
-def grouped(readings: Iterable[Item | Failure], batch_size: int) -> Iterator[list[Item] | Failure]:
-    """Neighbours of equal signal shape as lists of at most `batch_size`; failures in their place, order kept."""
+def grouped(readings: Iterable[Item | Stream | Failure], batch_size: int) -> Iterator[list[Item] | Stream | Failure]:
+    """Neighbours of equal signal shape as lists of at most `batch_size`; the rest in its place, order kept."""
     group: list[Item] = []
     for reading in readings:
         fits = isinstance(reading, Item) and (not group or reading.signal.shape == group[0].signal.shape)
@@ -80,13 +86,17 @@ def grouped(readings: Iterable[Item | Failure], batch_size: int) -> Iterator[lis
         yield group
 
 
-def read(source: Source, index: int, draw: int = 0) -> Item | Failure:
-    """Item `index`, or why it cannot be read."""
+def read(source: Source, index: int, draw: int = 0, streams: bool = False) -> Item | Stream | Failure:
+    """Item `index`, or why it cannot be read; a stream of it where it is long and `streams` allows."""
     try:
-        return source.load(index, draw)
+        return source.load_or_stream(index, draw) if streams else source.load(index, draw)
     except InputError as error:
-        name = source.names[index]
-        return Failure(name, str(error).removeprefix(f"{name}: "))
+        return failure_of(source.names[index], error)
+
+
+def failure_of(name: str, error: InputError) -> Failure:
+    """What became of item `name`, by an error that may begin with that name."""
+    return Failure(name, str(error).removeprefix(f"{name}: "))
 
 
 def default_workers(items: int | None = None, processes: int = 1) -> int:
@@ -132,10 +142,12 @@ class _Parcel:
 class _Handfuls(Dataset):
     """Several items of a source at a time, read or failed, ready to cross processes."""
 
-    def __init__(self, source: Source, draw: int) -> None:
+    def __init__(self, source: Source, draw: int, streams: bool) -> None:
         self._source = source
         self._draw = draw
+        self._streams = streams
 
-    def __getitem__(self, indices: Sequence[int]) -> list[_Parcel | Failure]:
-        readings = grouped((read(self._source, index, self._draw) for index in indices), len(indices))
-        return [reading if isinstance(reading, Failure) else _Parcel.of(reading) for reading in readings]
+    def __getitem__(self, indices: Sequence[int]) -> list[_Parcel | Stream | Failure]:
+        readings = (read(self._source, index, self._draw, self._streams) for index in indices)
+        groups = grouped(readings, len(indices))
+        return [_Parcel.of(group) if isinstance(group, list) else group for group in groups]

@@ -63,7 +63,8 @@ def build_codebook(
         source = build_training_source(artifact.recipe, tokenizer.modality)
     else:
         medium = MEDIA[tokenizer.modality]
-        source = medium.source(medium.find([data]), judged_size(artifact.recipe))
+        sample_rate = tokenizer.autoencoder.sample_rate
+        source = medium.source(medium.find([data]), judged_size(artifact.recipe), sample_rate)
     reporter.note(f"encoding {data or 'the training data of the recipe'}, {len(source)} items")
     latents = shared_latents(
         processes,

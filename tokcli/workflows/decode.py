@@ -18,6 +18,9 @@ from tokcli.tokens import TokenItem, TokenReader, open_tokens
 from tokcli.workflows.devices import batch_size_for, pick_device
 from tokcli.workflows.models import Model, open_model
 
+POSITIONS_AT_ONCE = 10_000
+"""Longer items are decoded piece by piece where the tokenizer can; a minute of sound, or so."""
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -33,6 +36,7 @@ def decode(
     output: str,
     *,
     model: str | None = None,
+    file_format: str | None = None,
     batch_size: int | None = None,
     force: bool = False,
     device: str = "auto",
@@ -40,24 +44,25 @@ def decode(
 ) -> Decoded:
     """Decode every item of a token file into the folder `output`, under the names of the originals.
 
-    Raises UsageError where files are in the way, MismatchError where another tokenizer made the tokens.
+    file_format: of the files, as their suffix without the dot; None takes the usual one, PNG or WAV.
+    Raises UsageError where files are in the way or are not written in that format, MismatchError where another
+    tokenizer made the tokens.
     """
     reader = open_tokens(pathlib.Path(tokens))
+    medium = MEDIA[reader.header.modality]
+    suffix = medium.saved_suffix(file_format)
     for _ in reader:
         pass  # reading checks each item, so that a damaged file is refused before anything is written
     opened = _open_matching(reader, model, pick_device(device), reporter)
-    medium = MEDIA[reader.header.modality]
     folder = pathlib.Path(output)
     names = [record.item for record in reader.records]
-    stems = dict(zip(names, medium.stems(names), strict=True))
-    _check_free(folder, [stem + medium.saved_suffix for stem in stems.values()], force)
+    places = {name: stem + suffix for name, stem in zip(names, medium.stems(names), strict=True)}
+    _check_free(folder, list(places.values()), force)
     sample_rate = reader.header.sample_rate
     with reporter.task("decoding", len(reader), "items") as task:
         for group in _alike(reader, batch_size or batch_size_for(opened.device)):
-            stacked = torch.stack([item.tokens for item in group]).to(opened.device)
-            signals = opened.artifact.tokenizer.decode(stacked, group[0].signal_size).cpu()
-            for item, signal in zip(group, signals, strict=True):
-                medium.save(folder / stems[item.name], signal, sample_rate)
+            for item, pieces in zip(group, _decoded(opened, group), strict=True):
+                medium.save(folder / places[item.name], pieces, sample_rate)
             task.advance(len(group))
     return Decoded(folder, len(reader), reader.failed)
 
@@ -77,6 +82,19 @@ def _open_matching(reader: TokenReader, model: str | None, device: torch.device,
                 f"that of {opened.path} is {own[:12]}; name the right one with -m"
             )
     return opened
+
+
+def _decoded(model: Model, group: list[TokenItem]) -> Iterator[Iterable[torch.Tensor]]:
+    """Each item's signal in pieces (channels, *size) on the CPU; long ones are decoded as they are consumed."""
+    tokenizer = model.artifact.tokenizer
+    size = group[0].signal_size
+    stacked = torch.stack([item.tokens for item in group]).to(model.device)
+    if tokenizer.streams and stacked.shape[1] > POSITIONS_AT_ONCE:
+        for tokens in stacked:
+            yield (piece.cpu() for piece in tokenizer.decode_stream(tokens, size))
+    else:
+        for signal in tokenizer.decode(stacked, size).cpu():
+            yield [signal]
 
 
 def _alike(items: Iterable[TokenItem], batch_size: int) -> Iterator[list[TokenItem]]:

@@ -6,21 +6,21 @@ files -> source -> signals -> tokens -> token file
 import math
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
 
 from tokcli.artifacts.fingerprint import fingerprints_of
-from tokcli.data.items import Failure, grouped, read_items
+from tokcli.data.items import Failure, failure_of, grouped, read_items
 from tokcli.data.media import MEDIA
-from tokcli.errors import InterruptedRunError
+from tokcli.errors import InputError, InterruptedRunError
 from tokcli.metrics import entropy, packed_bits
 from tokcli.metrics.tokens import count_tokens
 from tokcli.progress import SILENT, Reporter
-from tokcli.tokens import TokenHeader, TokenReader, TokenWriter, open_tokens, open_writer
-from tokcli.types import Item, Source
+from tokcli.tokens import TokenHeader, TokenItem, TokenReader, TokenWriter, open_tokens, open_writer
+from tokcli.types import Item, Source, Stream
 from tokcli.workflows.devices import batch_size_for, pick_device
 from tokcli.workflows.models import Model, judged_size, open_model
 
@@ -95,7 +95,7 @@ def encode(
     prepared = None if size == "native" else size or judged_size(opened.artifact.recipe)
     if size is None and prepared is not None:
         reporter.note(f"items are resized and cropped to {prepared}; --size native keeps them whole, --size N sets it")
-    source = medium.source(files, prepared)
+    source = medium.source(files, prepared, opened.artifact.tokenizer.autoencoder.sample_rate)
     header = header_of(opened, source)
     path = pathlib.Path(output)
     started = time.perf_counter()
@@ -115,22 +115,53 @@ def encode(
 def _encode_rest(model: Model, source: Source, writer: TokenWriter, batch_size: int, reporter: Reporter) -> None:
     """Encode what the writer does not hold yet, in order."""
     first = len(writer.done)
+    readings = read_items(source, start=first, streams=model.artifact.tokenizer.streams)
     with reporter.task("encoding", len(source), "items", done=first) as task:
-        for group in grouped(read_items(source, start=first), batch_size):
-            if isinstance(group, Failure):
-                writer.fail(group.item, group.reason)
-                reporter.note(f"cannot encode {group.item}: {group.reason}")
+        for group in grouped(readings, batch_size):
+            encoded = _encoded(model, group)
+            if isinstance(encoded, Failure):
+                writer.fail(encoded.item, encoded.reason)
+                reporter.note(f"cannot encode {encoded.item}: {encoded.reason}")
                 task.advance()
                 continue
-            for item, tokens in zip(group, encode_group(model, group), strict=True):
-                writer.append(item.name, tokens, item.original_size, tuple(item.signal.shape[1:]))
-            task.advance(len(group))
+            for item in encoded:
+                writer.append(item.name, item.tokens, item.original_size, item.signal_size)
+            task.advance(len(encoded))
+
+
+def _encoded(model: Model, group: list[Item] | Stream | Failure) -> list[TokenItem] | Failure:
+    """Tokens of what was read together; a failure passes through."""
+    if isinstance(group, Failure):
+        return group
+    if isinstance(group, Stream):
+        return encode_stream(model, group)
+    return [
+        TokenItem(item.name, tokens, item.original_size, tuple(item.signal.shape[1:]))
+        for item, tokens in zip(group, encode_group(model, group), strict=True)
+    ]
 
 
 def encode_group(model: Model, group: Sequence[Item]) -> torch.Tensor:
     """Tokens (batch, *grid, groups) of items of one shape, on the CPU."""
     signals = torch.stack([item.signal for item in group]).to(model.device)
     return model.artifact.tokenizer.encode(signals).cpu()
+
+
+def encode_stream(model: Model, stream: Stream) -> list[TokenItem] | Failure:
+    """The one item that a stream is, read while it is encoded; its size is known at its end."""
+    size = 0
+
+    def counted() -> Iterator[torch.Tensor]:
+        nonlocal size
+        for block in stream.blocks():
+            size += block.shape[1]
+            yield block
+
+    try:
+        tokens = model.artifact.tokenizer.encode_stream(counted()).cpu()
+    except InputError as error:
+        return failure_of(stream.name, error)
+    return [TokenItem(stream.name, tokens, (size,), (size,))]
 
 
 def header_of(model: Model, source: Source) -> TokenHeader:

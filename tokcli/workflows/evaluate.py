@@ -118,11 +118,11 @@ def _evaluate(
 
 
 def _source(model: Model, data: str | None, size: int | None) -> Source:
-    recipe, modality = model.artifact.recipe, model.artifact.tokenizer.modality
+    recipe, tokenizer = model.artifact.recipe, model.artifact.tokenizer
     if data is None:
-        return build_evaluation_source(recipe, modality)
-    medium = MEDIA[modality]
-    return medium.source(medium.find([data]), size or judged_size(recipe))
+        return build_evaluation_source(recipe, tokenizer.modality)
+    medium = MEDIA[tokenizer.modality]
+    return medium.source(medium.find([data]), size or judged_size(recipe), tokenizer.autoencoder.sample_rate)
 
 
 def remarks_on(judgement: Judgement, modality: str) -> list[str]:
