@@ -141,6 +141,24 @@ def test_before_its_first_step_the_adversary_changes_nothing(recipe: str, tmp_pa
     assert late_lines[5]["l1"] == none_lines[5]["l1"]
 
 
+def test_a_discriminator_with_a_lead_learns_unheard(recipe: str, tmp_path: pathlib.Path) -> None:
+    options = [ADVERSARY, "adversary.start_step=5", "training.log_every=1", "training.decay=constant"]
+    led = train(recipe, [*options, "adversary.lead_steps=3"], out=str(tmp_path / "led")).run
+    none = train(recipe, options[2:], out=str(tmp_path / "none")).run
+    led_lines, none_lines = ([line for line in lines_of(run) if "loss" in line] for run in (led, none))
+    assert ["discriminator_loss" in line for line in led_lines] == [False] * 2 + [True] * 4
+    assert ["adversarial_loss" in line for line in led_lines] == [False] * 5 + [True]
+    assert [line["loss"] for line in led_lines[:5]] == [line["loss"] for line in none_lines[:5]]
+
+
+def test_an_adaptive_weight_stays_under_its_cap(started) -> None:
+    training = started("adversary.adaptive=true", "adversary.weight=1.0", "adversary.largest_ratio=0.001")
+    output = training.model(signals())
+    distance = loop.reconstruction_losses(training.losses, output, signals())["l1"]
+    judged = training.adversary.judge(output.reconstructions, distance)
+    assert judged.figures["adversarial_weight"].item() == pytest.approx(0.001)
+
+
 def test_a_run_logs_the_game_and_exports_the_tokenizer_alone(recipe: str, tmp_path: pathlib.Path) -> None:
     result = train(recipe, [ADVERSARY, "adversary.adaptive=true"], out=str(tmp_path / "run"))
     figures = {
@@ -267,6 +285,7 @@ def test_every_mistake_in_an_adversary_is_reported_with_its_path(tiny: str) -> N
         ("adversary.discriminator={kind: patchgn}", "there is no discriminator 'patchgn'; did you mean 'patchgan'?"),
         ("adversary.weight=-1", "adversary.weight: expected a positive number, got -1"),
         ("adversary.betas=[0.5]", "adversary.betas: expected two numbers in [0, 1), got [0.5]"),
+        ("adversary.lead_steps=3", "adversary.lead_steps: expected at most start_step (0), got 3"),
         ("adversary.start_step=-1", "adversary.start_step: expected 0 or more, got -1"),
         ("adversary=3", "adversary: expected settings, got 3"),
     ],

@@ -68,17 +68,23 @@ class AdversarySettings:
     discriminator: the component, a node of its own.
     weight: of the tokenizer's adversarial loss. adaptive: multiply it by the ratio of gradient norms of the other
         reconstruction losses and of this one at the decoder's last layer (λ of VQGAN, arXiv 2012.09841, eq. 7).
-    start_step: steps of training before the adversary begins; it neither judges nor learns earlier.
+    largest_ratio: cap on that ratio. A discriminator that has hardly learnt yet has a small gradient, which the ratio
+        would blow up; the cap bounds what it can then do to the picture.
+    start_step: steps of training before the tokenizer hears the adversary.
+    lead_steps: for so many steps before that the discriminator already learns, unheard, so that its first word is not
+        that of a random network.
     generator_loss, discriminator_loss: the two sides of the game.
     lecam_weight: of the LeCam regulariser of the discriminator.
     learning_rate, betas: of the discriminator's Adam. The rate has the shape of training's schedule, warm-up included,
-        from `start_step` on; training's clip_norm and precision hold as well.
+        from its first step on; training's clip_norm and precision hold as well.
     """
 
     discriminator: dict[str, Any] = field(default_factory=lambda: {"kind": "patchgan"})
     weight: float = 0.1
     adaptive: bool = False
+    largest_ratio: float = 1e4
     start_step: int = 0
+    lead_steps: int = 0
     generator_loss: GeneratorLoss = "non-saturating"
     discriminator_loss: DiscriminatorLoss = "hinge"
     lecam_weight: float = 0.0
@@ -86,12 +92,15 @@ class AdversarySettings:
     betas: list[float] = field(default_factory=lambda: [0.5, 0.9])
 
     def __post_init__(self) -> None:
-        for name in ("weight", "learning_rate"):
+        for name in ("weight", "learning_rate", "largest_ratio"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
-        for name in ("start_step", "lecam_weight"):
+        for name in ("start_step", "lead_steps", "lecam_weight"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
+        if self.lead_steps > self.start_step:
+            start = self.start_step
+            raise ValueError(f"lead_steps: expected at most start_step ({start}), got {self.lead_steps}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas: expected two numbers in [0, 1), got {self.betas}")
 

@@ -24,9 +24,8 @@ from tokcli.adversaries.lecam import LogitMeans, lecam_penalty
 from tokcli.recipe.settings import AdversarySettings, TrainingSettings
 from tokcli.training.schedule import learning_rate
 
-LARGEST_RATIO = 1e4
 SMALLEST_NORM = 1e-4
-"""Bounds of the adaptive weight, as VQGAN's."""
+"""Added to the adversarial gradient's norm in the adaptive weight, as VQGAN does."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,11 @@ class Adversary:
         return {"discriminator": self.discriminator, **means}
 
     def begun(self, step: int) -> bool:
-        """Whether the adversary takes part in step `step`, counted from 0."""
+        """Whether the discriminator learns in step `step`, counted from 0."""
+        return step >= self._first_step
+
+    def heard(self, step: int) -> bool:
+        """Whether the tokenizer learns from it in step `step`."""
         return step >= self.settings.start_step
 
     def judge(self, reconstructions: Sequence[Tensor], distance: Tensor) -> Judged:
@@ -110,12 +113,16 @@ class Adversary:
         self.optimizer.zero_grad(set_to_none=True)
 
     def learning_rate(self, step: int) -> float:
-        """The discriminator's rate in training step `step`: the shape of training's schedule, begun at `start_step`."""
-        start = self.settings.start_step
+        """The discriminator's rate in training step `step`: the shape of training's schedule, from its own first."""
+        start = self._first_step
         own = dataclasses.replace(
             self.training, learning_rate=self.settings.learning_rate, steps=self.training.steps - start
         )
         return learning_rate(own, step - start)
+
+    @property
+    def _first_step(self) -> int:
+        return self.settings.start_step - self.settings.lead_steps
 
     def _logits(self, network: nn.Module, signals: Tensor) -> tuple[Tensor, ...]:
         device = self.accelerator.device.type
@@ -128,7 +135,7 @@ class Adversary:
         """
         gradients = [torch.autograd.grad(value, self.last_layer, retain_graph=True)[0] for value in (distance, loss)]
         others, own = (torch.linalg.vector_norm(self.accelerator.reduce(value, "mean")) for value in gradients)
-        return (others / (own + SMALLEST_NORM)).clamp(max=LARGEST_RATIO)
+        return (others / (own + SMALLEST_NORM)).clamp(max=self.settings.largest_ratio)
 
 
 def _over_scales(values: Iterable[Tensor]) -> Tensor:

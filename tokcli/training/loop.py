@@ -111,7 +111,7 @@ def _backward(training: Training, signals: Tensor) -> dict[str, Tensor]:
     distance = sum(training.losses[kind].weight * value for kind, value in figures.items())
     total = distance + output.quantized.loss
     opponent = training.opponent
-    if opponent is not None:
+    if opponent is not None and opponent.heard(training.step):
         judged = opponent.judge(output.reconstructions, distance)
         total, figures = total + judged.loss, figures | judged.figures
     accelerator.backward(total / settings.accumulate)

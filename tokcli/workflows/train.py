@@ -189,5 +189,5 @@ def _shortened(recipe: Recipe) -> Recipe:
         training=dataclasses.replace(recipe.training, steps=2, log_every=1, checkpoint_every=2, trackers=[]),
         evaluation=dataclasses.replace(recipe.evaluation, every=1, items=recipe.evaluation.batch_size),
         codebook=None,
-        adversary=recipe.adversary and dataclasses.replace(recipe.adversary, start_step=0),
+        adversary=recipe.adversary and dataclasses.replace(recipe.adversary, start_step=0, lead_steps=0),
     )
