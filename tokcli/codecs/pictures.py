@@ -1,0 +1,67 @@
+"""JPEG and WebP through Pillow, at their best for small files."""
+
+import io
+from typing import ClassVar
+
+import PIL
+from PIL import Image
+from torch import Tensor
+
+from tokcli.codecs.base import Codec
+from tokcli.data.pictures import to_picture, to_signal
+from tokcli.types import Modality
+
+JPEG_SCAN = 0xDA
+"""The marker behind which a JPEG's coded pixels begin."""
+
+WEBP_CHUNK = 20
+"""Bytes of the RIFF header and of the head of the one chunk that a plain lossy WebP holds."""
+
+
+class PictureCodec(Codec):
+    """A format that Pillow writes; a subclass names it and its options."""
+
+    modality: ClassVar[Modality] = "image"
+    file_format: ClassVar[str]
+    options: ClassVar[dict[str, object]]
+
+    def compress(self, signal: Tensor, setting: int, sample_rate: int | None = None) -> bytes:
+        """The file of (3, height, width), at quality `setting`."""
+        file = io.BytesIO()
+        to_picture(signal).save(file, format=self.file_format, quality=setting, **self.options)
+        return file.getvalue()
+
+    def decompress(self, data: bytes) -> Tensor:
+        """(3, height, width) float32."""
+        return to_signal(Image.open(io.BytesIO(data)).convert("RGB"))
+
+    def protocol(self) -> dict[str, object]:
+        """Library and options."""
+        return {"library": f"Pillow {PIL.__version__}", **self.options}
+
+
+class Jpeg(PictureCodec):
+    """JPEG: colour at half resolution, Huffman tables fitted to each picture."""
+
+    settings: ClassVar[range] = range(1, 96)
+    file_format: ClassVar[str] = "JPEG"
+    options: ClassVar[dict[str, object]] = {"optimize": True, "subsampling": "4:2:0"}
+
+    def header_bytes(self, data: bytes) -> int:
+        """Everything up to the coded pixels, and the two bytes that end the file."""
+        place = 2
+        while data[place + 1] != JPEG_SCAN:
+            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        return place + 2 + int.from_bytes(data[place + 2 : place + 4], "big") + 2
+
+
+class WebP(PictureCodec):
+    """Lossy WebP, the slowest and smallest way."""
+
+    settings: ClassVar[range] = range(0, 101)
+    file_format: ClassVar[str] = "WEBP"
+    options: ClassVar[dict[str, object]] = {"method": 6}
+
+    def header_bytes(self, data: bytes) -> int:
+        """The container; what a frame says about itself is coded signal."""
+        return WEBP_CHUNK

@@ -1,0 +1,65 @@
+"""Opus through libsndfile, in the Ogg files that players know."""
+
+import io
+from typing import ClassVar
+
+import soundfile
+import torch
+from torch import Tensor
+
+from tokcli.codecs.base import Codec
+from tokcli.errors import UsageError
+from tokcli.types import Modality
+
+RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
+
+KBPS_SPAN = 250
+"""libsndfile offers 6 to 256 kbps a channel, by a compression level from 1 down to 0."""
+
+PAGE_HEAD = 27
+"""Bytes of an Ogg page before the table of its segments, whose length the last of them tells."""
+
+
+class Opus(Codec):
+    """Opus at a variable bit rate, from 6 kbps a channel upwards.
+
+    That lower end is libsndfile's: most speech tokenizers spend less.
+    """
+
+    modality: ClassVar[Modality] = "audio"
+    settings: ClassVar[range] = range(0, KBPS_SPAN + 1)
+
+    def compress(self, signal: Tensor, setting: int, sample_rate: int | None) -> bytes:
+        """The file of (channels, samples), aiming at 6 + `setting` kbps a channel.
+
+        Raises UsageError for a sample rate that Opus does not know.
+        """
+        if sample_rate not in RATES:
+            known = ", ".join(map(str, RATES))
+            raise UsageError(f"Opus codes sound at {known} Hz, this model's is at {sample_rate} Hz; leave opus out")
+        file = io.BytesIO()
+        samples = signal.float().clamp(-1, 1).cpu().numpy().T
+        level = 1 - setting / KBPS_SPAN
+        soundfile.write(file, samples, sample_rate, format="OGG", subtype="OPUS", compression_level=level)
+        return file.getvalue()
+
+    def decompress(self, data: bytes) -> Tensor:
+        """(channels, samples) float32."""
+        samples, _ = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+        return torch.from_numpy(samples.T.copy())
+
+    def header_bytes(self, data: bytes) -> int:
+        """The two pages that introduce the stream, and the head of every page."""
+        place = pages = headers = 0
+        while place < len(data):
+            segments = data[place + PAGE_HEAD - 1]
+            head = PAGE_HEAD + segments
+            body = sum(data[place + PAGE_HEAD : place + head])
+            headers += head + (body if pages < 2 else 0)
+            place += head + body
+            pages += 1
+        return headers
+
+    def protocol(self) -> dict[str, object]:
+        """Library, container and mode."""
+        return {"library": soundfile.__libsndfile_version__, "container": "Ogg", "bitrate_mode": "variable"}
