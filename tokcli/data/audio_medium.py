@@ -31,6 +31,10 @@ class AudioMedium(Medium):
     suffixes = SUFFIXES
     saved_suffixes = (".wav", ".flac")
 
+    def usual_size(self, judged: int | None) -> None:
+        """None, each file whole: a recipe may be judged on short pieces, but who names a file means all of it."""
+        return None
+
     def rate(self, bits: float, samples: int, sample_rate: int | None) -> dict[str, float]:
         """Kilobits per second."""
         return {"kbps": bits / 1000 * sample_rate / samples}

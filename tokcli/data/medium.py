@@ -53,6 +53,10 @@ class Medium(ABC):
             raise UsageError(f"{self.noun} are written as {known}, not as '{file_format}'")
         return suffix
 
+    def usual_size(self, judged: int | None) -> int | None:
+        """The size that files are brought to where nobody names one, given that which the recipe judges at."""
+        return judged
+
     @abstractmethod
     def rate(self, bits: float, samples: int, sample_rate: int | None) -> dict[str, float]:
         """How much `bits` is for so many samples of signal (pixels, audio samples), under the name of its unit."""

@@ -64,7 +64,8 @@ def build_codebook(
     else:
         medium = MEDIA[tokenizer.modality]
         sample_rate = tokenizer.autoencoder.sample_rate
-        source = medium.source(medium.find([data]), judged_size(artifact.recipe), sample_rate)
+        size = medium.usual_size(judged_size(artifact.recipe))
+        source = medium.source(medium.find([data]), size, sample_rate)
     reporter.note(f"encoding {data or 'the training data of the recipe'}, {len(source)} items")
     latents = shared_latents(
         processes,

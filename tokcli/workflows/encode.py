@@ -86,13 +86,13 @@ def encode(
     """Encode folders, files and lists into one token file.
 
     codebook: which of the built ones. size: items are resized and cropped to so many samples; native keeps each
-    whole; None takes the size that the model's recipe judges at.
+    whole; None takes the size that the model's recipe judges at, and sounds whole.
     Items that cannot be read are listed in the result and in the file. Raises TokError where nothing can be done.
     """
     opened = open_model(model, pick_device(device), reporter, codebook)
     medium = MEDIA[opened.artifact.tokenizer.modality]
     files = medium.find(inputs)
-    prepared = None if size == "native" else size or judged_size(opened.artifact.recipe)
+    prepared = None if size == "native" else size or medium.usual_size(judged_size(opened.artifact.recipe))
     if size is None and prepared is not None:
         reporter.note(f"items are resized and cropped to {prepared}; --size native keeps them whole, --size N sets it")
     source = medium.source(files, prepared, opened.artifact.tokenizer.autoencoder.sample_rate)

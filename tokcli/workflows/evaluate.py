@@ -122,7 +122,9 @@ def _source(model: Model, data: str | None, size: int | None) -> Source:
     if data is None:
         return build_evaluation_source(recipe, tokenizer.modality)
     medium = MEDIA[tokenizer.modality]
-    return medium.source(medium.find([data]), size or judged_size(recipe), tokenizer.autoencoder.sample_rate)
+    return medium.source(
+        medium.find([data]), size or medium.usual_size(judged_size(recipe)), tokenizer.autoencoder.sample_rate
+    )
 
 
 def remarks_on(judgement: Judgement, modality: str) -> list[str]:
