@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "encode", "decode", "build-codebook", "evaluate", "eval", "recipes", "info"]
+    "command", ["train", "encode", "decode", "build-codebook", "evaluate", "eval", "sweep", "recipes", "info"]
 )
 def test_every_command_has_help_with_an_example(tok, command: str) -> None:
     outcome = tok(command, "--help")
@@ -43,6 +43,10 @@ def test_no_command_at_all_shows_the_way_in(tok) -> None:
         (["decode", "absent.npy", "-o", "out"], 3, "there is no token file absent.npy"),
         (["build-codebook", "--size", "many"], 2, "such as 256,1024; got 'many'"),
         (["eval"], 3, "holds no finished run"),
+        (["sweep"], 2, "tok sweep --list names the shipped ones"),
+        (["sweep", "vpvae"], 3, "there is no sweep 'vpvae'"),
+        (["sweep", "mine.yaml"], 3, "there is no sweep file mine.yaml"),
+        (["judge-cell", "nowhere"], 3, "it is no cell of a sweep"),
         (["recipes", "show"], 2, "needs the name of a recipe"),
         (["recipes", "show", "quickstrt"], 3, "did you mean 'quickstart'?"),
         (["info", "nothing"], 3, "there is nothing at nothing"),

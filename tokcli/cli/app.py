@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from tokcli.cli import codebooks, evaluate, info, recipes, tokens, train
+from tokcli.cli import codebooks, evaluate, info, recipes, sweep, tokens, train
 from tokcli.cli.console import first_process, print_json
 from tokcli.cli.options import Version
 from tokcli.errors import InterruptedRunError, TokError, UsageError
@@ -31,12 +31,14 @@ COMMANDS = {
     "decode": (tokens.decode, tokens.DECODE_EXAMPLE),
     "build-codebook": (codebooks.build_codebook, codebooks.EXAMPLE),
     "evaluate": (evaluate.evaluate, evaluate.EXAMPLE),
+    "sweep": (sweep.sweep, sweep.EXAMPLE),
     "recipes": (recipes.recipes, recipes.EXAMPLE),
     "info": (info.info, info.EXAMPLE),
 }
 
 for _name, (_function, _example) in COMMANDS.items():
     app.command(_name, epilog=f"Example: {_example}")(_function)
+app.command("judge-cell", hidden=True)(sweep.judge_cell)
 app.command("eval", help="The same command as evaluate.", epilog=f"Example: {evaluate.EXAMPLE}")(evaluate.evaluate)
 
 

@@ -22,20 +22,27 @@ def recipes(
     json: Json = False,
     version: Version = False,
 ) -> int:
-    """List the shipped recipes, show one, or copy one to edit."""
-    from tokcli.recipe.shipped import names, shipped
+    """List the shipped recipes and sweeps, show one, or copy one to edit."""
+    from tokcli.recipe.shipped import SWEEPS, names, shipped
 
     if action == "list":
-        found = [shipped(each) for each in names()]
+        found = {shelf: [shipped(each, shelf) for each in names(shelf)] for shelf in ("", SWEEPS)}
         if json:
-            print_json({"recipes": [{"name": each.name, "summary": each.summary} for each in found]})
+            listed = {
+                shelf or "recipes": [{"name": each.name, "summary": each.summary} for each in group]
+                for shelf, group in found.items()
+            }
+            print_json(listed)
         else:
-            print_table("recipes", ["name", "what it is"], [(each.name, each.summary) for each in found])
-            print("train one with: tok train NAME     edit one with: tok recipes copy NAME")
+            for shelf, group in found.items():
+                rows = [(each.name, each.summary) for each in group]
+                print_table(shelf or "recipes", ["name", "what it is"], rows)
+            print("train one with: tok train NAME     run a sweep with: tok sweep NAME")
+            print("edit one with:  tok recipes copy NAME")
         return 0
     if name is None:
         raise UsageError(f"tok recipes {action} needs the name of a recipe; tok recipes lists them")
-    recipe = shipped(name)
+    recipe = shipped(name, SWEEPS if name in names(SWEEPS) else "")
     if action == "show":
         print_json({"name": recipe.name, "text": recipe.text}) if json else print(recipe.text, end="")
         return 0
@@ -43,5 +50,6 @@ def recipes(
     if path.exists() and not force:
         raise UsageError(f"{path} exists; --force overwrites it, -o FILE copies elsewhere")
     path.write_text(recipe.text, encoding="utf-8")
-    print_json({"output": str(path)}) if json else print(f"{path}: edit it, then tok train {path}")
+    verb = "sweep" if name in names(SWEEPS) else "train"
+    print_json({"output": str(path)}) if json else print(f"{path}: edit it, then tok {verb} {path}")
     return 0

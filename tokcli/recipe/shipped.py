@@ -1,4 +1,4 @@
-"""The recipes that come with the program, by name. Reads text only, so that listing them needs no torch."""
+"""The recipes and sweeps that come with the program, by name. Reads text only, so that listing them needs no torch."""
 
 import pathlib
 from dataclasses import dataclass
@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from tokcli.errors import InputError
 from tokcli.registry import nearest
 
+SWEEPS = "sweeps"
+"""The folder, within that of the recipes, which holds sweeps; functions below look there where they are told so."""
+
 
 @dataclass(frozen=True)
 class Shipped:
-    """A shipped recipe: its name, the first sentence of its header, its text."""
+    """A shipped recipe or sweep: its name, the first sentence of its header, its text."""
 
     name: str
     summary: str
@@ -23,16 +26,17 @@ def folder() -> pathlib.Path:
     return installed if installed.is_dir() else package.parent / "recipes"
 
 
-def names() -> list[str]:
-    """Every shipped recipe."""
-    return sorted(path.stem for path in folder().glob("*.yaml"))
+def names(shelf: str = "") -> list[str]:
+    """Every shipped recipe; with the shelf SWEEPS, every shipped sweep."""
+    return sorted(path.stem for path in (folder() / shelf).glob("*.yaml"))
 
 
-def shipped(name: str) -> Shipped:
-    """The recipe `name`. Raises InputError with the nearest name where there is none."""
-    if name not in names():
-        raise InputError(f"there is no recipe '{name}'; {nearest(name, names())} (tok recipes lists them)")
-    text = (folder() / f"{name}.yaml").read_text(encoding="utf-8")
+def shipped(name: str, shelf: str = "") -> Shipped:
+    """The recipe or sweep `name`. Raises InputError with the nearest name where there is none."""
+    if name not in names(shelf):
+        noun, listing = ("sweep", "tok sweep --list lists them") if shelf else ("recipe", "tok recipes lists them")
+        raise InputError(f"there is no {noun} '{name}'; {nearest(name, names(shelf))} ({listing})")
+    text = (folder() / shelf / f"{name}.yaml").read_text(encoding="utf-8")
     return Shipped(name, summary_of(text), text)
 
 
@@ -42,8 +46,8 @@ def summary_of(text: str) -> str:
     return first.lstrip("# ").strip() if first.startswith("#") else ""
 
 
-def recipe_text(reference: str) -> tuple[str, str]:
-    """The name and text of a recipe given as a file or as a shipped name; a file wins.
+def recipe_text(reference: str, shelf: str = "") -> tuple[str, str]:
+    """The name and text of a recipe or sweep given as a file or as a shipped name; a file wins.
 
     Raises InputError where it is neither, or cannot be read as text.
     """
@@ -54,5 +58,6 @@ def recipe_text(reference: str) -> tuple[str, str]:
         except (UnicodeDecodeError, OSError) as error:
             raise InputError(f"{path}: cannot be read as a recipe: {error}") from error
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
-        raise InputError(f"there is no recipe file {path}; a shipped recipe goes by its bare name (tok recipes)")
-    return reference, shipped(reference).text
+        noun, listing = ("sweep", "tok sweep --list") if shelf else ("recipe", "tok recipes")
+        raise InputError(f"there is no {noun} file {path}; a shipped {noun} goes by its bare name ({listing})")
+    return reference, shipped(reference, shelf).text

@@ -1,0 +1,170 @@
+"""The cells of a sweep: which trainings it takes, each with its recipe and a folder that no other recipe has."""
+
+import dataclasses
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tokcli.errors import InputError, RecipeError, UsageError
+from tokcli.recipe.recipe import Recipe, from_text
+from tokcli.recipe.shipped import recipe_text
+from tokcli.recipe.text import parse
+from tokcli.registry import nearest
+from tokcli.sweeps.sweep import IN_DOMAIN, Method, Sweep
+
+CHOICES = ("seeds", "sizes", "methods")
+
+
+@dataclass(frozen=True)
+class Judging:
+    """An evaluation beyond the one that ends a training. data: None is the recipe's. codebook: None the one in use."""
+
+    name: str
+    data: dict[str, Any] | None
+    codebook: int | None
+    metrics: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Under which its figures are kept: other data, codebook or metrics have another key."""
+        content = json.dumps([self.data, self.codebook, self.metrics], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training. size: None where the method is trained once, or the sweep has no sizes.
+
+    command: what a person would type for this training.
+    """
+
+    method: str
+    size: int | None
+    seed: int
+    recipe: Recipe
+    command: str
+    judgings: tuple[Judging, ...]
+
+    @property
+    def folder(self) -> str:
+        """Its name tells a person which cell it is, and its last part which recipe: a changed one is another run."""
+        parts = [self.method, *([str(self.size)] if self.size is not None else []), f"seed{self.seed}"]
+        return f"{re.sub(r'[^A-Za-z0-9.+_-]+', '-', '-'.join(parts))}-{self.recipe.fingerprint()[:10]}"
+
+    @property
+    def label(self) -> str:
+        """How messages call it."""
+        return f"{self.method}{f', K = {self.size}' if self.size is not None else ''}, seed {self.seed}"
+
+
+def chosen(sweep: Sweep, overrides: Sequence[str]) -> tuple[Sweep, list[str]]:
+    """Apply what a command line changes in the sweep itself; the overrides that are left are of every cell.
+
+    `seeds=[0]` sets the seeds, `sizes=[256]` and `methods=[fsq, fsp]` keep some, `evaluate.NAME.KEY=VALUE` changes
+    further data. Raises UsageError for what the sweep does not have.
+    """
+    rest = []
+    for override in overrides:
+        path, _, text = override.partition("=")
+        if path in CHOICES:
+            sweep = _narrowed(sweep, path, parse(text, override))
+        elif path.startswith("evaluate."):
+            sweep = _redirected(sweep, path, parse(text, override))
+        else:
+            rest.append(override)
+    return sweep, rest
+
+
+def cells(sweep: Sweep, overrides: Sequence[str] = ()) -> list[Cell]:
+    """Every training of the sweep. Raises RecipeError with the problems of all recipes, one a line."""
+    found: dict[str, None] = {}
+    made = []
+    for name, method in sweep.methods.items():
+        for size in sizes_of(sweep, method):
+            for seed in sweep.seeds:
+                try:
+                    made.append(_cell(sweep, name, method, size, seed, overrides))
+                except (RecipeError, InputError) as error:
+                    where = f"methods.{name}" + (f" at K = {size}" if size is not None else "")
+                    found |= dict.fromkeys(f"{where}: {line}" for line in str(error).splitlines())
+    if found:
+        raise RecipeError("\n".join(found))
+    return made
+
+
+def sizes_of(sweep: Sweep, method: Method) -> Sequence[int | None]:
+    """The sizes at which a method is trained; one None where it is trained once."""
+    if method.codebooks or not sweep.sizes:
+        return [None]
+    return [size for size in sweep.sizes if method.by_size is None or size in method.by_size]
+
+
+def rows(sweep: Sweep) -> Iterator[tuple[str, int | None]]:
+    """The rows of the table: a method, or a method at a size."""
+    for name, method in sweep.methods.items():
+        for size in [each for each in sweep.sizes if each in method.codebooks] or sizes_of(sweep, method):
+            yield name, size
+
+
+def _cell(sweep: Sweep, name: str, method: Method, size: int | None, seed: int, overrides: Sequence[str]) -> Cell:
+    stage = [f"codebook.sizes={json.dumps(sorted(method.codebooks))}"] if method.codebooks else []
+    at_size = (method.by_size or {}).get(size, [])
+    changes = [*sweep.overrides, *method.overrides, *at_size, *stage, *overrides, f"seed={seed}"]
+    source, text = recipe_text(method.recipe)
+    recipe = from_text(text, source, changes)
+    lacking = [metric for metric in sweep.columns if metric not in recipe.evaluation.metrics]
+    if lacking:
+        judged = json.dumps([*recipe.evaluation.metrics, *lacking])
+        raise RecipeError(f"its recipe does not evaluate {', '.join(lacking)}; override evaluation.metrics={judged}")
+    command = shlex.join(["tok", "train", method.recipe, *changes])
+    return Cell(name, size, seed, recipe, command, tuple(_judgings(sweep, method, recipe)))
+
+
+def _judgings(sweep: Sweep, method: Method, recipe: Recipe) -> Iterator[Judging]:
+    """Further data with the codebook in use; or, with several codebooks, every data with each of them."""
+    metrics = tuple(recipe.evaluation.metrics)
+    for codebook in sorted(method.codebooks) or [None]:
+        if codebook is not None:
+            yield Judging(IN_DOMAIN, None, codebook, metrics)
+        for data, node in sweep.evaluate.items():
+            yield Judging(data, node, codebook, metrics)
+
+
+def _narrowed(sweep: Sweep, choice: str, wanted: Any) -> Sweep:
+    if not isinstance(wanted, list) or not wanted:
+        raise UsageError(f"{choice}: expected a list such as {choice}=[{_example(sweep, choice)}], got {wanted!r}")
+    if choice == "seeds":
+        if not all(isinstance(seed, int) for seed in wanted):
+            raise UsageError(f"seeds: expected whole numbers, got {wanted}")
+        return dataclasses.replace(sweep, seeds=wanted)
+    known = getattr(sweep, choice)
+    for each in wanted:
+        if each not in known:
+            raise UsageError(f"{choice}: the sweep has no '{each}'; {nearest(str(each), map(str, known))}")
+    if choice == "methods":
+        kept = {name: method for name, method in sweep.methods.items() if name in wanted}
+        claims = [claim for claim in sweep.claims if {claim.greater, claim.than} & set(sweep.methods) <= set(wanted)]
+        return dataclasses.replace(sweep, methods=kept, claims=claims)
+    methods = {
+        name: dataclasses.replace(method, codebooks=[size for size in method.codebooks if size in wanted])
+        for name, method in sweep.methods.items()
+        if not method.codebooks or set(method.codebooks) & set(wanted)
+    }
+    return dataclasses.replace(sweep, sizes=[size for size in sweep.sizes if size in wanted], methods=methods)
+
+
+def _example(sweep: Sweep, choice: str) -> str:
+    return ", ".join(map(str, list(getattr(sweep, choice))[:2]))
+
+
+def _redirected(sweep: Sweep, path: str, value: Any) -> Sweep:
+    _, name, *keys = path.split(".")
+    if name not in sweep.evaluate or len(keys) != 1:
+        known = ", ".join(f"evaluate.{each}.path=FOLDER" for each in sweep.evaluate) or "no further data in this sweep"
+        raise UsageError(f"{path}: expected one such as {known}")
+    changed = sweep.evaluate | {name: sweep.evaluate[name] | {keys[0]: value}}
+    return dataclasses.replace(sweep, evaluate=changed)

@@ -1,0 +1,134 @@
+"""What a cell left in its folder: its figures where it has finished, else why not.
+
+A finished cell is one whose artifact holds the very recipe of the cell; its figures are read from there. Beside the
+run lie `judged.json` (further evaluations), `outcome.json` (how the last attempt ended) and `log.txt`.
+"""
+
+import json
+import pathlib
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from tokcli.artifacts.tensors import read_metadata
+from tokcli.errors import DivergedError, TokError
+from tokcli.recipe.recipe import from_dict
+from tokcli.sweeps.grid import Cell, Judging
+from tokcli.sweeps.sweep import IN_DOMAIN
+from tokcli.training.curves import Curve, read_curves
+from tokcli.training.run_folder import RunFolder, write_text
+
+State = Literal["finished", "failed", "diverged", "missing"]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Metrics of a tokenizer on one set of data. codes: in the codebook it was judged with."""
+
+    metrics: dict[str, float | None]
+    codes: int | None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the last attempt at a cell ended; exit code 0 where none has, or where it went well. seconds: of all."""
+
+    exit_code: int = 0
+    reason: str | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a cell stands. figures: what there is, by data and codebook (None: the one in use). reason: why not all.
+
+    seconds: of all attempts that this program saw the end of. curves: of the evaluations over training.
+    """
+
+    state: State
+    reason: str | None
+    figures: dict[tuple[str, int | None], Figures]
+    curves: dict[str, Curve]
+    seconds: float
+
+
+def outcome_of(cell: Cell, folder: pathlib.Path) -> Outcome:
+    """Read a cell's folder, which need not exist."""
+    run = RunFolder(folder / cell.folder)
+    ended = read_ended(run.path)
+    judged = read_judged(run.path)
+    figures: dict[tuple[str, int | None], Figures] = {}
+    if (own := own_figures(cell, run)) is not None:
+        figures[IN_DOMAIN, None] = own
+    for judging in cell.judgings:
+        if judging.key in judged and own is not None:
+            figures[judging.name, judging.codebook] = Figures(**judged[judging.key])
+    curves = read_curves(run.metrics)[1] if run.metrics.exists() else {}
+    state, reason = _state(ended, whole=len(figures) == 1 + len(cell.judgings))
+    return Outcome(state, reason or (None if state == "finished" else _how_far(run)), figures, curves, ended.seconds)
+
+
+def _state(ended: Ended, whole: bool) -> tuple[State, str | None]:
+    if whole:
+        return "finished", None
+    if not ended.exit_code:
+        return "missing", None
+    return "diverged" if ended.exit_code == DivergedError.exit_code else "failed", ended.reason
+
+
+def own_figures(cell: Cell, run: RunFolder) -> Figures | None:
+    """The final judgement of the training; None where it has not finished, or was of another recipe."""
+    if not run.artifact.exists():
+        return None
+    try:
+        metadata = {key: json.loads(value) for key, value in read_metadata(run.artifact).items()}
+        if from_dict(metadata["recipe"]).fingerprint() != cell.recipe.fingerprint():
+            return None
+    except (TokError, KeyError, json.JSONDecodeError):
+        return None
+    return Figures(metadata["training"]["metrics"], metadata["codebook"])
+
+
+def read_judged(path: pathlib.Path) -> dict[str, Any]:
+    """The further evaluations of a run folder, by key."""
+    return _read(path / "judged.json")
+
+
+def add_judged(path: pathlib.Path, judging: Judging, figures: Figures) -> None:
+    """Keep the figures of one further evaluation."""
+    write_text(path / "judged.json", json.dumps(read_judged(path) | {judging.key: asdict(figures)}, indent=1))
+
+
+def read_ended(path: pathlib.Path) -> Ended:
+    """How the last attempt at a cell ended."""
+    return Ended(**_read(path / "outcome.json"))
+
+
+def add_ended(path: pathlib.Path, exit_code: int, reason: str | None, seconds: float) -> None:
+    """Keep how an attempt ended; its seconds are added to those of earlier ones."""
+    ended = Ended(exit_code, reason, round(read_ended(path).seconds + seconds, 1))
+    write_text(path / "outcome.json", json.dumps(asdict(ended)))
+
+
+def steps_done(path: pathlib.Path) -> int:
+    """How far a training has come, by the last whole line of its metrics."""
+    metrics = RunFolder(path).metrics
+    if not metrics.exists():
+        return 0
+    with open(metrics, "rb") as file:
+        file.seek(max(0, metrics.stat().st_size - 8192))
+        lines = file.read().splitlines()
+    for line in reversed(lines):
+        try:
+            return int(json.loads(line)["step"])
+        except (ValueError, TypeError, KeyError):
+            continue
+    return 0
+
+
+def _how_far(run: RunFolder) -> str:
+    steps = steps_done(run.path)
+    return f"stopped after step {steps}" if steps else "not run"
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

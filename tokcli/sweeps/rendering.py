@@ -1,0 +1,172 @@
+"""The table of a sweep as Markdown for people, CSV for spreadsheets and JSON for programs."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from tokcli.sweeps.claims import RULE, Judged
+from tokcli.sweeps.grid import Cell
+from tokcli.sweeps.outcomes import Outcome
+from tokcli.sweeps.sweep import IN_DOMAIN, Sweep
+from tokcli.sweeps.table import Row
+
+UNKNOWN = "–"
+MOST_STEPS = 12
+"""Columns of a table of curves: later ones are thinned out evenly."""
+
+
+def to_markdown(
+    sweep: Sweep, table: Sequence[Row], claims: Sequence[Judged], outcomes: Sequence[tuple[Cell, Outcome]], command: str
+) -> str:
+    """A page: the table, what its figures are, claims, curves, and every cell that is not in it."""
+    parts = [f"# {sweep.name}", sweep.summary, _markdown_table(*_main_table(sweep, table)), _legend(sweep, command)]
+    if claims:
+        judged = [
+            [each.claim.claim, each.verdict, "; ".join(map(str, each.comparisons)) or "no figures"] for each in claims
+        ]
+        parts += ["## Claims", _markdown_table(["claim", "here", "difference"], judged), f"Decided by: {RULE}."]
+    for metric in sweep.curves:
+        parts += [f"## {metric} over training", _curve_table(metric, table)]
+    absent = [(cell, outcome) for cell, outcome in outcomes if outcome.state != "finished"]
+    if absent:
+        listed = [[cell.label, outcome.state, outcome.reason or ""] for cell, outcome in absent]
+        parts += ["## Cells that are not whole", _markdown_table(["cell", "state", "reason"], listed)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def to_csv(sweep: Sweep, table: Sequence[Row]) -> str:
+    """One line for each row of the table, data and metric."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["method", "size", "codes", "data", "metric", "mean", "deviation", "n", "seeds", "published"])
+    for row in table:
+        for data in _data(sweep):
+            for metric in sweep.columns:
+                spread = row.figures.get((data, metric))
+                figures = (spread.mean, spread.deviation, spread.count) if spread else (None, None, 0)
+                published = _published(sweep, row, metric) if data == IN_DOMAIN else None
+                writer.writerow([row.method, row.size, row.codes, data, metric, *figures, row.seeds, published])
+    return text.getvalue()
+
+
+def to_json(
+    sweep: Sweep, table: Sequence[Row], claims: Sequence[Judged], outcomes: Sequence[tuple[Cell, Outcome]], command: str
+) -> dict[str, Any]:
+    """Everything: the table with each seed's figures, claims, and the cells with their commands."""
+    return {
+        "sweep": sweep.name,
+        "command": command,
+        "setting": sweep.published.setting if sweep.published else None,
+        "rows": [_json_row(sweep, row) for row in table],
+        "claims": [
+            {
+                "claim": each.claim.claim,
+                "verdict": each.verdict,
+                "comparisons": [vars(comparison) for comparison in each.comparisons],
+            }
+            for each in claims
+        ],
+        "cells": [
+            {
+                "cell": cell.label,
+                "folder": cell.folder,
+                "state": outcome.state,
+                "reason": outcome.reason,
+                "seconds": outcome.seconds,
+                "command": cell.command,
+            }
+            for cell, outcome in outcomes
+        ],
+    }
+
+
+def _json_row(sweep: Sweep, row: Row) -> dict[str, Any]:
+    figures: dict[str, dict[str, Any]] = {}
+    for (data, metric), spread in row.figures.items():
+        values = {str(seed): value for seed, value in spread.values.items()}
+        figures.setdefault(data, {})[metric] = {
+            "mean": spread.mean,
+            "deviation": spread.deviation,
+            "n": spread.count,
+            "by_seed": values,
+        }
+    published = {name: _published(sweep, row, name) for name in (sweep.published.metrics if sweep.published else [])}
+    return {
+        "method": row.method,
+        "size": row.size,
+        "codes": row.codes,
+        "n": row.finished,
+        "seeds": row.seeds,
+        "figures": figures,
+        "published": {name: figure for name, figure in published.items() if figure is not None},
+        "curves": {metric: [list(point) for point in curve] for metric, curve in row.curves.items()},
+    }
+
+
+def _main_table(sweep: Sweep, table: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    header = ["method", *(["K", "codes"] if sweep.sizes else []), "n"]
+    beside = [name for name in sweep.columns if any(_published(sweep, row, name) is not None for row in table)]
+    for data in _data(sweep):
+        for metric in sweep.columns:
+            header.append(metric if data == IN_DOMAIN else f"{metric}, {data}")
+            if data == IN_DOMAIN and metric in beside:
+                header.append(f"{metric}, published")
+    lines = []
+    for row in table:
+        sizes = [_shown(row.size), _shown(row.codes)] if sweep.sizes else []
+        line = [
+            row.method,
+            *sizes,
+            str(row.finished) if row.finished == row.seeds else f"{row.finished} of {row.seeds}",
+        ]
+        for data in _data(sweep):
+            for metric in sweep.columns:
+                line.append(_shown(row.figures.get((data, metric))))
+                if data == IN_DOMAIN and metric in beside:
+                    line.append(_shown(_published(sweep, row, metric)))
+        lines.append(line)
+    return header, lines
+
+
+def _legend(sweep: Sweep, command: str) -> str:
+    lines = ["Ours: mean ± sample standard deviation over n seeds; a blank is a figure that no seed has."]
+    if sweep.overrides:
+        lines.append(f"Every cell: `{' '.join(sweep.overrides)}`.")
+    if sweep.published:
+        lines.append(f"Published, in another setting: {sweep.published.setting}.")
+    return "  \n".join([*lines, f"Made by: `{command}`"])
+
+
+def _curve_table(metric: str, table: Sequence[Row]) -> str:
+    steps = sorted({step for row in table for step, _ in row.curves.get(metric, [])})
+    if not steps:
+        return "No cell has one yet."
+    stride = -(-len(steps) // MOST_STEPS)
+    shown = steps[::-1][::stride][::-1]
+    lines = []
+    for row in table:
+        curve = dict(row.curves.get(metric, []))
+        lines.append([row.label, *(f"{curve[step]:.3g}" if step in curve else UNKNOWN for step in shown)])
+    return _markdown_table(["step", *map(str, shown)], lines)
+
+
+def _markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    cells = [[text.replace("|", "\\|").replace("\n", " ") for text in line] for line in [header, *lines]]
+    widths = [max(3, *(len(line[column]) for line in cells)) for column in range(len(header))]
+    rows = [
+        "| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |" for line in cells
+    ]
+    return "\n".join([rows[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *rows[1:]])
+
+
+def _published(sweep: Sweep, row: Row, metric: str) -> float | str | None:
+    return sweep.published.figure(row.method, row.size, metric) if sweep.published else None
+
+
+def _data(sweep: Sweep) -> list[str]:
+    return [IN_DOMAIN, *sweep.evaluate]
+
+
+def _shown(value: Any) -> str:
+    return UNKNOWN if value is None else str(value)
