@@ -71,6 +71,13 @@ def test_a_loss_that_stands_twice_is_refused(tiny: str) -> None:
         build_losses(recipe, "image")
 
 
+def test_data_of_another_sample_rate_is_refused(tiny: str) -> None:
+    recipe = from_text(tiny, "tiny", ["data.train.kind=synthetic-voices"])
+    with pytest.raises(RecipeError, match=r"^data\.train\.sample_rate: 'synthetic-voices' gives 16000 Hz, the autoenc"):
+        build_training_source(recipe, "audio", 24_000)
+    assert build_training_source(recipe, "audio", 16_000).sample_rate == 16_000
+
+
 def test_a_loss_that_hears_another_sample_rate_is_refused(tiny: str) -> None:
     recipe = from_text(tiny, "r.yaml", ["losses=[{kind: l1}, {kind: mel}]"])
     assert set(build_losses(recipe, "audio", 16_000)) == {"l1", "mel"}

@@ -82,23 +82,35 @@ def build_evaluation(recipe: Recipe, modality: Modality) -> dict[str, Metric]:
         raise RecipeError(f"evaluation.metrics: {error}") from error
 
 
-def build_training_source(recipe: Recipe, modality: Modality) -> Source:
-    """The training data. Raises InputError where it cannot be found, RecipeError where it is of another modality."""
-    return _source(recipe.train_data, "data.train", modality)
+def build_training_source(recipe: Recipe, modality: Modality, sample_rate: int | None = None) -> Source:
+    """The training data.
+
+    Raises InputError where it cannot be found, RecipeError where it is of another modality or sample rate (in Hz).
+    """
+    return _source(recipe.train_data, "data.train", modality, sample_rate)
 
 
-def build_evaluation_source(recipe: Recipe, modality: Modality) -> Source:
-    """The evaluation data. Raises InputError where it cannot be found, RecipeError where it is of another modality."""
-    return _source(recipe.eval_data, "data.eval", modality)
+def build_evaluation_source(recipe: Recipe, modality: Modality, sample_rate: int | None = None) -> Source:
+    """The evaluation data.
+
+    Raises InputError where it cannot be found, RecipeError where it is of another modality or sample rate (in Hz).
+    """
+    return _source(recipe.eval_data, "data.eval", modality, sample_rate)
 
 
-def _source(node: dict, path: str, modality: Modality) -> Source:
+def _source(node: dict, path: str, modality: Modality, sample_rate: int | None) -> Source:
     if SOURCES[node["kind"]].modality != modality:
         raise RecipeError(f"{path}.kind: '{node['kind']}' gives {SOURCES[node['kind']].modality}, not {modality}")
     try:
-        return SOURCES.build(node, path)
+        source = SOURCES.build(node, path)
     except InputError as error:
         raise InputError(f"{error}; set it with {path}.path=FOLDER") from error
+    if None not in (source.sample_rate, sample_rate) and source.sample_rate != sample_rate:
+        raise RecipeError(
+            f"{path}.sample_rate: '{node['kind']}' gives {source.sample_rate} Hz, the autoencoder reads {sample_rate} "
+            f"Hz; set {path}.sample_rate={sample_rate}"
+        )
+    return source
 
 
 def _collect(make: Callable[[], T], found: list[str]) -> T | None:

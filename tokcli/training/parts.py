@@ -118,9 +118,10 @@ def prepare(recipe: Recipe, accelerator: Accelerator) -> Training:
             f"training.batch_size: {settings.batch_size} does not divide into {settings.accumulate} micro-batches "
             f"on {accelerator.num_processes} processes"
         )
-    losses = build_losses(recipe, tokenizer.modality, tokenizer.autoencoder.sample_rate)
-    train_source = build_training_source(recipe, tokenizer.modality)
-    eval_source = build_evaluation_source(recipe, tokenizer.modality)
+    modality, sample_rate = tokenizer.modality, tokenizer.autoencoder.sample_rate
+    losses = build_losses(recipe, modality, sample_rate)
+    train_source = build_training_source(recipe, modality, sample_rate)
+    eval_source = build_evaluation_source(recipe, modality, sample_rate)
     tokenizer.to(accelerator.device, memory_format=_layout(settings))
     return Training(
         recipe=recipe,
