@@ -43,9 +43,9 @@ class Judged:
 
 
 def judge_claim(claim: Claim, table: Sequence[Row]) -> Judged:
-    """Compare the claim's two sides at every size that the greater one has a row for."""
+    """Compare the claim's two sides at every size that the claim is about and the greater one has a row for."""
     comparisons = []
-    for row in (row for row in table if row.method == claim.greater):
+    for row in (row for row in table if row.method == claim.greater and (not claim.sizes or row.size in claim.sizes)):
         other: Spread | float | None
         if isinstance(claim.than, str):
             partner = next((each for each in table if (each.method, each.size) == (claim.than, row.size)), None)

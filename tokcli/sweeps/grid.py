@@ -85,12 +85,11 @@ def cells(sweep: Sweep, overrides: Sequence[str] = ()) -> list[Cell]:
     made = []
     for name, method in sweep.methods.items():
         for size in sizes_of(sweep, method):
-            for seed in sweep.seeds:
-                try:
-                    made.append(_cell(sweep, name, method, size, seed, overrides))
-                except (RecipeError, InputError) as error:
-                    where = f"methods.{name}" + (f" at K = {size}" if size is not None else "")
-                    found |= dict.fromkeys(f"{where}: {line}" for line in str(error).splitlines())
+            try:
+                made += _cells(sweep, name, method, size, overrides)
+            except (RecipeError, InputError) as error:
+                where = f"methods.{name}" + (f" at K = {size}" if size is not None else "")
+                found |= dict.fromkeys(f"{where}: {line}" for line in str(error).splitlines())
     if found:
         raise RecipeError("\n".join(found))
     return made
@@ -110,18 +109,21 @@ def rows(sweep: Sweep) -> Iterator[tuple[str, int | None]]:
             yield name, size
 
 
-def _cell(sweep: Sweep, name: str, method: Method, size: int | None, seed: int, overrides: Sequence[str]) -> Cell:
+def _cells(sweep: Sweep, name: str, method: Method, size: int | None, overrides: Sequence[str]) -> Iterator[Cell]:
+    """One for each seed: the recipe is read and checked once."""
     stage = [f"codebook.sizes={json.dumps(sorted(method.codebooks))}"] if method.codebooks else []
     at_size = (method.by_size or {}).get(size, [])
-    changes = [*sweep.overrides, *method.overrides, *at_size, *stage, *overrides, f"seed={seed}"]
+    changes = [*sweep.overrides, *method.overrides, *at_size, *stage, *overrides]
     source, text = recipe_text(method.recipe)
     recipe = from_text(text, source, changes)
     lacking = [metric for metric in sweep.columns if metric not in recipe.evaluation.metrics]
     if lacking:
         judged = json.dumps([*recipe.evaluation.metrics, *lacking])
         raise RecipeError(f"its recipe does not evaluate {', '.join(lacking)}; override evaluation.metrics={judged}")
-    command = shlex.join(["tok", "train", method.recipe, *changes])
-    return Cell(name, size, seed, recipe, command, tuple(_judgings(sweep, method, recipe)))
+    judgings = tuple(_judgings(sweep, method, recipe))
+    for seed in sweep.seeds:
+        command = shlex.join(["tok", "train", method.recipe, *changes, f"seed={seed}"])
+        yield Cell(name, size, seed, dataclasses.replace(recipe, seed=seed), command, judgings)
 
 
 def _judgings(sweep: Sweep, method: Method, recipe: Recipe) -> Iterator[Judging]:

@@ -67,7 +67,8 @@ class Published:
 class Claim:
     """A sentence that the table can bear out: at every size, `greater` is above `than`.
 
-    metric: what is compared. than: a method, or a number. data: what it is judged on.
+    metric: what is compared. than: a method, or a number. data: what it is judged on. sizes: at these alone; empty
+        means all of the sweep.
     what: the `value` itself; the `drop` from in-domain data to `data`; or the `fall`, from the highest value of a
         curve over training to its last.
     """
@@ -78,6 +79,7 @@ class Claim:
     than: str | float
     what: Literal["value", "drop", "fall"] = "value"
     data: str = IN_DOMAIN
+    sizes: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ def problems(content: Mapping[str, Any]) -> list[str]:
     for index, claim in enumerate(claims if isinstance(claims, list) else []):
         if isinstance(claim, Mapping):
             found += _claim_problems(claim, f"claims.{index}", methods, [IN_DOMAIN, *evaluate])
+            found += _size_problems(claim.get("sizes") or (), f"claims.{index}.sizes", sizes)
     return found
 
 
