@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "encode", "decode", "build-codebook", "evaluate", "eval", "sweep", "recipes", "info"]
+    "command", ["train", "encode", "decode", "build-codebook", "evaluate", "eval", "sweep", "bench", "recipes", "info"]
 )
 def test_every_command_has_help_with_an_example(tok, command: str) -> None:
     outcome = tok(command, "--help")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from tokcli.cli import codebooks, evaluate, info, recipes, sweep, tokens, train
+from tokcli.cli import bench, codebooks, evaluate, info, recipes, sweep, tokens, train
 from tokcli.cli.console import first_process, print_json
 from tokcli.cli.options import Version
 from tokcli.errors import InterruptedRunError, TokError, UsageError
@@ -32,6 +32,7 @@ COMMANDS = {
     "build-codebook": (codebooks.build_codebook, codebooks.EXAMPLE),
     "evaluate": (evaluate.evaluate, evaluate.EXAMPLE),
     "sweep": (sweep.sweep, sweep.EXAMPLE),
+    "bench": (bench.bench, bench.EXAMPLE),
     "recipes": (recipes.recipes, recipes.EXAMPLE),
     "info": (info.info, info.EXAMPLE),
 }
