@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from tokcli.progress import SILENT, Reporter, Task
@@ -33,17 +33,28 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, allow_nan=False))
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table on stdout: as wide as the terminal, or as its content where it is no terminal."""
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], best: Collection[tuple[int, int]] = ()
+) -> None:
+    """A table on stdout: as wide as the terminal, or as its content where it is no terminal.
+
+    best: (row, column) of cells that are bold, or carry a star where nothing can be bold.
+    """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
         words = any(isinstance(row[index], str) for row in rows)
         table.add_column(column, justify="left" if index == 0 or words else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(shown(value) for value in row))
+    star = "" if sys.stdout.isatty() else " *"
+    for place, row in enumerate(rows):
+        cells = [
+            Text(shown(value) + star, style="bold") if (place, column) in best else Text(shown(value))
+            for column, value in enumerate(row)
+        ]
+        table.add_row(*cells)
     Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140).print(table)
 
 

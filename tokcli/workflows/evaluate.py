@@ -1,53 +1,38 @@
 """`tok evaluate`: one tokenizer or several, judged by the same measures on the same data."""
 
-import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import torch
 
-from tokcli.data.items import Failure
+from tokcli.artifacts import load_artifact
+from tokcli.codecs import build_codecs
 from tokcli.data.media import MEDIA
 from tokcli.errors import UsageError
-from tokcli.judging import Judgement, json_figures, judge
-from tokcli.metrics import build_metrics
+from tokcli.judging import Judgement, judge
+from tokcli.metrics import RATES, build_metrics
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.build import build_evaluation_source
 from tokcli.types import Source
+from tokcli.workflows.against import evaluate_codecs
 from tokcli.workflows.devices import pick_device
+from tokcli.workflows.evaluation import Evaluation, remarks_on
 from tokcli.workflows.models import Model, find_model, judged_size, open_model
+from tokcli.workflows.report import save_report
 
-LOW_CVU = {"image": 0.3, "audio": 0.02}
-"""Below these a codebook is worth a look. Speech repeats itself: good speech tokenizers stay under .15."""
+Codebooks = Sequence[int] | Literal["all"]
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The figures of one tokenizer. data: what it was judged on. split: where that came from."""
+class _Entrant:
+    """A model that is about to be judged, on what, and what its row is called."""
 
-    model: pathlib.Path
-    data: str
-    split: str
-    items: int
-    failed: Sequence[Failure]
-    metrics: dict[str, float | None]
-    protocol: dict[str, Any]
-    remarks: Sequence[str]
-
-    def to_json(self) -> dict[str, Any]:
-        """The object that `--json` prints."""
-        return {
-            "model": str(self.model),
-            "data": self.data,
-            "split": self.split,
-            "items": self.items,
-            "failed": [dataclasses.asdict(failure) for failure in self.failed],
-            "metrics": self.metrics,
-            "protocol": self.protocol,
-        }
+    model: Model
+    source: Source
+    label: str
 
 
 def evaluate(
@@ -55,66 +40,60 @@ def evaluate(
     *,
     data: str | None = None,
     metrics: Sequence[str] | None = None,
-    codebook: int | None = None,
+    codebooks: Codebooks | None = None,
     size: int | None = None,
     items: int | None = None,
+    against: Sequence[str] = (),
     sheet: str | None = None,
+    report: str | None = None,
+    report_items: int = 12,
     device: str = "auto",
     reporter: Reporter = SILENT,
 ) -> list[Evaluation]:
     """Judge each of `models` (none: the one that would be found without a name).
 
-    data: a folder, file or list; None takes each recipe's evaluation data. size: that `data` is resized and cropped
-    to; None takes the recipe's. sheet: a PNG of originals over the first model's reconstructions.
-    Raises TokError before anything is computed where a model, the data or a metric is not to be had.
+    data: a folder, file or list; None takes each recipe's evaluation data. codebooks: each model is judged with each
+    of these; "all" takes every one that it has built. size: that `data` is resized and cropped to; None takes the
+    recipe's. against: codecs to judge beside the models, at their rates. sheet: a PNG of originals over the first
+    model's reconstructions. report: an HTML page about all of it, with `report_items` items.
+    Raises TokError before anything is computed where a model, the data or a metric is not to be had, or where models
+    that are to share a page would be judged on different data.
     """
     if size is not None and data is None:
         raise UsageError("--size goes with --data; the recipe's evaluation data has its own size")
-    paths = [find_model(name) for name in models or [None]]
     where = pick_device(device)
+    entrants = []
+    for path in [find_model(name) for name in models or [None]]:
+        for codebook in _codebooks_of(path, codebooks):
+            model = open_model(str(path), where, reporter, codebook)
+            label = _label(path) + (f" · {codebook}" if codebook else "")
+            entrants.append(_Entrant(model, _source(model, data, size), label))
+    same = all(_same_data(entrants[0].source, entrant.source) for entrant in entrants)
+    if not same and (report or against):
+        raise UsageError(
+            "these models would be judged on different data, so they cannot share a report or a codec; "
+            "name what all of them are judged on: --data FOLDER --size N"
+        )
+    codecs = build_codecs(list(against), entrants[0].model.artifact.tokenizer.modality)
+    judges = [_metrics_of(entrant, metrics) for entrant in entrants]
     results = []
-    for path in paths:
-        model = open_model(str(path), where, reporter, codebook)
-        results.append(_evaluate(model, data, metrics, size, items, sheet if not results else None, reporter))
+    for entrant, names in zip(entrants, judges, strict=True):
+        results.append(_evaluate(entrant, names, data, items, None if results else sheet, reporter))
+    results += evaluate_codecs(codecs, results, reporter)
+    if report:
+        save_report(pathlib.Path(report), results, report_items, reporter)
     return results
 
 
-def _evaluate(
-    model: Model,
-    data: str | None,
-    metrics: Sequence[str] | None,
-    size: int | None,
-    items: int | None,
-    sheet: str | None,
-    reporter: Reporter,
-) -> Evaluation:
-    recipe, tokenizer = model.artifact.recipe, model.artifact.tokenizer
-    judges = build_metrics(list(metrics or recipe.evaluation.metrics), tokenizer.modality)
-    source = _source(model, data, size)
-    described = data or str(recipe.eval_data.get("path", recipe.eval_data["kind"]))
-    split = "given" if data else "evaluation data of the recipe"
-    reporter.note(f"judging on {described} ({split}), {len(source)} items")
-    judgement = judge(
-        tokenizer,
-        source,
-        judges,
-        items=items if items is not None or data else recipe.evaluation.items,
-        batch_size=recipe.evaluation.batch_size,
-        examples=recipe.evaluation.sheet if sheet else 0,
-        reporter=reporter,
-    )
-    if sheet:
-        _save_sheet(pathlib.Path(sheet), judgement, model)
-    return Evaluation(
-        model=model.path,
-        data=described,
-        split=split,
-        items=judgement.items,
-        failed=judgement.failed,
-        metrics=json_figures(judgement.metrics),
-        protocol=judgement.protocol | {"weights": model.artifact.weights, "torch": torch.__version__},
-        remarks=remarks_on(judgement, tokenizer.modality),
-    )
+def _codebooks_of(path: pathlib.Path, codebooks: Codebooks | None) -> Sequence[int | None]:
+    """The codebooks to judge a model with; None is the one in use."""
+    if codebooks == "all":
+        return [built.size for built in load_artifact(path).codebooks] or [None]
+    return codebooks or [None]
+
+
+def _label(path: pathlib.Path) -> str:
+    return str(path.parent if path.name == "tokenizer.safetensors" and path.parent.name else path)
 
 
 def _source(model: Model, data: str | None, size: int | None) -> Source:
@@ -127,24 +106,69 @@ def _source(model: Model, data: str | None, size: int | None) -> Source:
     )
 
 
-def remarks_on(judgement: Judgement, modality: str) -> list[str]:
-    """What a careful reader of the figures should be told."""
-    remarks = [f"{failure.item} was left out: {failure.reason}" for failure in judgement.failed]
-    remarks += [
-        f"{name}: {count} items could not be scored and are left out" for name, count in judgement.unscored.items()
-    ]
-    counted = [part for part in judgement.protocol["metrics"].values() if part.get("undersampled")]
-    if counted:
-        remarks.append(
-            f"{counted[0]['tokens']} tokens are fewer than 10 for each of {counted[0]['codebook_size']} codes: "
-            "usage, perplexity and cvu are too low"
-        )
-    cvu = judgement.metrics.get("cvu")
-    if cvu is not None and cvu < LOW_CVU[modality] and not counted:
-        remarks.append(
-            f"cvu {cvu:.3g} is low: fewer codes, or a quantizer that fits its latents (fsp, vpvae), use more"
-        )
-    return remarks
+def _same_data(first: Source, second: Source) -> bool:
+    """Whether two sources give the same signals under the same names."""
+    named = (first.modality, first.sample_rate) == (second.modality, second.sample_rate)
+    return named and list(first.names) == list(second.names) and dict(first.protocol()) == dict(second.protocol())
+
+
+def _metrics_of(entrant: _Entrant, metrics: Sequence[str] | None) -> list[str]:
+    """The names of what judges a model. Raises TokError where one of them is not to be had."""
+    names = list(dict.fromkeys(metrics or entrant.model.artifact.recipe.evaluation.metrics))
+    build_metrics(names, entrant.model.artifact.tokenizer.modality)
+    return names
+
+
+def _evaluate(
+    entrant: _Entrant,
+    names: Sequence[str],
+    data: str | None,
+    items: int | None,
+    sheet: str | None,
+    reporter: Reporter,
+) -> Evaluation:
+    model, source = entrant.model, entrant.source
+    recipe, tokenizer = model.artifact.recipe, model.artifact.tokenizer
+    rates = RATES[tokenizer.modality]
+    judges = build_metrics(list(dict.fromkeys([*names, *rates])), tokenizer.modality)
+    described = data or str(recipe.eval_data.get("path", recipe.eval_data["kind"]))
+    split = "given" if data else "evaluation data of the recipe"
+    reporter.note(f"judging {entrant.label} on {described} ({split}), {len(source)} items")
+    limit = items if items is not None or data else recipe.evaluation.items
+    judgement = judge(
+        tokenizer,
+        source,
+        judges,
+        items=limit,
+        batch_size=recipe.evaluation.batch_size,
+        examples=recipe.evaluation.sheet if sheet else 0,
+        reporter=reporter,
+    )
+    if sheet:
+        _save_sheet(pathlib.Path(sheet), judgement, model)
+    quantizer = tokenizer.quantizer
+    return Evaluation(
+        model=str(model.path),
+        label=entrant.label,
+        summary=f"{recipe.quantizer['kind']}, {quantizer.codebook_size} codes" + _in_groups(quantizer.groups),
+        codec=None,
+        data=described,
+        split=split,
+        metric_names=names,
+        rate_names=rates,
+        judgement=judgement,
+        counts=judges[rates[0]].state.get("counts"),
+        notes={"weights": model.artifact.weights, "torch": torch.__version__},
+        remarks=[f"{failure.item} was left out: {failure.reason}" for failure in judgement.failed]
+        + remarks_on(judgement, names, tokenizer.modality),
+        judged=tokenizer,
+        source=source,
+        limit=limit,
+    )
+
+
+def _in_groups(groups: int) -> str:
+    return f" in {groups} groups" if groups > 1 else ""
 
 
 def _save_sheet(path: pathlib.Path, judgement: Judgement, model: Model) -> None:
