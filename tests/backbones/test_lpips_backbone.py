@@ -65,11 +65,23 @@ def test_the_official_weights_reach_every_layer(checkpoints, no_network, monkeyp
     (checkpoints / "unnamed").rename(checkpoints / WEIGHT_FILES["squeeze"])
 
     loaded = load_lpips("squeeze")
+    assert load_lpips("squeeze") is loaded
 
     monkeypatch.setattr("lpips.pretrained_networks.tv.squeezenet1_1", lambda pretrained: classifier)
     expected = package.LPIPS(net="squeeze", verbose=False)(*IMAGES).flatten()
     torch.testing.assert_close(loaded(*IMAGES), expected, rtol=0, atol=0)
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_a_file_that_is_replaced_is_checked_again(checkpoints, no_network, monkeypatch) -> None:
+    file = checkpoints / WEIGHT_FILES["alex"]
+    for content in (b"half a download", b"another half"):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=hashlib.sha256(content).hexdigest()[:8]):
+            load_lpips("alex")
+    file.unlink()
+    with pytest.raises(InputError, match="which is not in"):
+        load_lpips("alex")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:torchvision")

@@ -5,6 +5,8 @@ holds the architecture and the linear weights; the classifier's own weights are 
 brings, because nothing here reaches for the network.
 """
 
+import functools
+import pathlib
 import warnings
 from typing import Literal
 
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tokcli.backbones.torchvision import let_torchvision_import
-from tokcli.backbones.weights import official_weights
+from tokcli.backbones.weights import official_weights, weight_file
 
 Backbone = Literal["vgg", "alex", "squeeze"]
 
@@ -51,10 +53,20 @@ class Lpips(nn.Module):
 
 
 def load_lpips(backbone: Backbone) -> Lpips:
-    """The LPIPS network with the official weights from torch hub's folder.
+    """The LPIPS network with the official weights from torch hub's folder, one for all who ask: it never changes.
 
+    Checking half a gigabyte and building on it takes seconds, and a run asks at every evaluation. Whoever uses the
+    network moves it to the device of the images.
     Raises InputError, before anything is built, where the weight file is absent or is not the official one.
     """
+    path = weight_file(WEIGHT_FILES[backbone])
+    state = path.stat() if path.is_file() else None
+    return _load(backbone, path, state and (state.st_mtime_ns, state.st_size))
+
+
+@functools.cache
+def _load(backbone: Backbone, path: pathlib.Path, state: tuple[int, int] | None) -> Lpips:
+    """The network from the file at `path`; its `state` makes a changed file another one. A failure is not kept."""
     weights = official_weights(WEIGHT_FILES[backbone], OFFICIAL_FOLDER, f"LPIPS with the {backbone} backbone")
     lpips = untrained_lpips(backbone)
     classifier = lpips.network.net

@@ -23,9 +23,14 @@ def official_weights(name: str, source: str, needed_by: str) -> dict[str, Tensor
     )
 
 
+def weight_file(name: str) -> pathlib.Path:
+    """Where the file `name` lies, or would."""
+    return pathlib.Path(torch.hub.get_dir()).resolve() / "checkpoints" / name
+
+
 def _checked(name: str, source: str, needed_by: str) -> pathlib.Path:
     """Where the file lies, after checking that it is there and is the official one."""
-    path = pathlib.Path(torch.hub.get_dir()).resolve() / "checkpoints" / name
+    path = weight_file(name)
     if not path.is_file():
         raise InputError(
             f"{needed_by} needs the file {name}, which is not in {path.parent}; "
