@@ -13,10 +13,12 @@ class Codec:
     """Signals (channels, *size) in [-1, 1] to the bytes of a file and back.
 
     settings: the qualities it can be asked for; a larger one costs more bytes.
+    searched_samples: pixels or audio samples to look for a setting on.
     """
 
     modality: ClassVar[Modality]
     settings: ClassVar[range]
+    searched_samples: ClassVar[int] = 8_000_000
 
     def compress(self, signal: Tensor, setting: int, sample_rate: int | None) -> bytes:
         """The file of one signal. Raises UsageError for a sample rate that the codec does not know."""

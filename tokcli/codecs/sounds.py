@@ -28,6 +28,7 @@ class Opus(Codec):
 
     modality: ClassVar[Modality] = "audio"
     settings: ClassVar[range] = range(0, KBPS_SPAN + 1)
+    searched_samples: ClassVar[int] = 1_000_000
 
     def compress(self, signal: Tensor, setting: int, sample_rate: int | None) -> bytes:
         """The file of (channels, samples), aiming at 6 + `setting` kbps a channel.

@@ -10,7 +10,7 @@ import torch
 from tokcli.reports.content import Contender, Report
 
 WIDTH, HEIGHT = 560, 340
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 46
+LEFT, RIGHT, TOP, BOTTOM = 66, 14, 14, 52
 COLOURS = 8
 """How many colours the page's style defines for contenders, `--c0` onwards."""
 
@@ -156,7 +156,7 @@ def _chart(across: Axis, up: Axis, marks: Sequence[str], label: str) -> str:
     for tick in across.ticks():
         x = _x(across, tick)
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{tick:.4g}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{tick:.4g}</text>')
     for tick in up.ticks():
         y = _y(up, tick)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')

@@ -1,5 +1,6 @@
 """Classical codecs beside the models: each at the setting whose files cost what a model's tokens cost."""
 
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,8 +17,8 @@ from tokcli.progress import Reporter
 from tokcli.types import Item, Source
 from tokcli.workflows.evaluation import Evaluation, remarks_on
 
-SEARCHED_ITEMS, SEARCHED_SAMPLES = 48, 2_000_000
-"""Items, and pixels or audio samples, that a setting is searched on; the figures are then over the whole set."""
+SEARCHED_ITEMS = 128
+"""Items that a setting is searched on, evenly spread; the figures are then over the whole set."""
 
 SAME_RATE = 0.02
 """Models whose rates differ by less, relative, share a row of each codec."""
@@ -34,9 +35,9 @@ def evaluate_codecs(codecs: Mapping[str, Codec], models: Sequence[Evaluation], r
     if not codecs:
         return []
     source, limit = models[0].source, models[0].limit
-    sample = _sample(source, limit)
     rows: dict[tuple[str, int], Evaluation] = {}
     for name, codec in codecs.items():
+        sample = _sample(source, limit, codec.searched_samples)
         for target, matched in _targets(models).items():
             setting = matching_setting(codec, sample, target, MEDIA[source.modality].rate, source.sample_rate)
             if (name, setting) not in rows:
@@ -45,15 +46,17 @@ def evaluate_codecs(codecs: Mapping[str, Codec], models: Sequence[Evaluation], r
     return list(rows.values())
 
 
-def _sample(source: Source, limit: int | None) -> list[Tensor]:
-    """Signals of items that are evenly spread over the source."""
+def _sample(source: Source, limit: int | None, samples: int) -> list[Tensor]:
+    """Signals of items that are evenly spread over the source, until there are so many `samples` of them."""
     total = len(source) if limit is None else min(limit, len(source))
     wanted = sorted({place * total // SEARCHED_ITEMS for place in range(SEARCHED_ITEMS)})
+    # Shuffled, so that a sample that ends early is spread over the source as well.
+    random.Random(0).shuffle(wanted)
     signals: list[Tensor] = []
     for item in read_items(source, 0, indices=wanted):
         if isinstance(item, Item):
             signals.append(item.signal)
-        if sum(signal[0].numel() for signal in signals) >= SEARCHED_SAMPLES:
+        if sum(signal[0].numel() for signal in signals) >= samples:
             break
     return signals
 
