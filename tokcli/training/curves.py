@@ -65,13 +65,20 @@ def draw_panels(panels: Mapping[str, Mapping[str, Curve]], path: pathlib.Path, r
     columns = min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(4 * columns if len(panels) > 1 else 8, 2.6 * rows if len(panels) > 1 else 5))
-    figure.suptitle(title)
+    figure.suptitle(title, y=1 - 0.1 / figure.get_figheight())
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis, (name, curves) in zip(axes, panels.items(), strict=False):
         _draw_panel(axis, name, curves)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
-    figure.tight_layout()
+    figure.subplots_adjust(
+        left=0.07,
+        right=0.98,
+        top=1 - 0.75 / figure.get_figheight(),
+        bottom=0.5 / figure.get_figheight(),
+        hspace=0.5,
+        wspace=0.25,
+    )
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=110)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

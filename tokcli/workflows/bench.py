@@ -101,7 +101,7 @@ def bench(
         try:
             for count in counts:
                 torch.set_num_threads(count)
-                for work in (_encoding(tokenizer, signals, batch), _decoding(tokenizer, signals, batch)):
+                for work in (_encoding(tokenizer, signals), _decoding(tokenizer, signals, batch)):
                     speeds.append(_speed(work, tokenizer, signals.shape[1:], batch, count))
                     task.advance()
         finally:
@@ -146,7 +146,7 @@ class _Work:
     bare_inputs: Tensor
 
 
-def _encoding(tokenizer: Tokenizer, signals: Tensor, batch: int) -> _Work:
+def _encoding(tokenizer: Tokenizer, signals: Tensor) -> _Work:
     stride = tokenizer.autoencoder.stride
     whole = [positions * stride for positions in tokenizer.grid(signals.shape[2:])]
     padded = synthetic_signals(len(signals), (signals.shape[1], *whole), signals.device)

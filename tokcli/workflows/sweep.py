@@ -37,13 +37,12 @@ GLANCE = 0.1
 
 @dataclass(frozen=True)
 class SweepResult:
-    """A rendered sweep. unwell: cells that failed or diverged. missing: cells that were not run to their end."""
+    """A rendered sweep. report: what table.json holds. unwell: cells that failed or diverged."""
 
     folder: pathlib.Path
     markdown: str
     report: dict[str, Any]
     unwell: int
-    missing: int
 
 
 def sweep(
@@ -89,10 +88,8 @@ def render(plan: Sweep, grid: Sequence[Cell], folder: pathlib.Path, command: str
     write_text(folder / "table.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
     for metric in plan.curves:
         _draw(metric, table, folder, reporter)
-    states = [outcome.state for _, outcome in outcomes]
-    return SweepResult(
-        folder, markdown, report, states.count("failed") + states.count("diverged"), states.count("missing")
-    )
+    unwell = sum(outcome.state in ("failed", "diverged") for _, outcome in outcomes)
+    return SweepResult(folder, markdown, report, unwell)
 
 
 def _run(
@@ -104,6 +101,7 @@ def _run(
     reporter.note(f"{plan.name}: {len(grid)} cells, {len(waiting)} to run, {jobs} at a time, in {folder}")
     places = environments(jobs, torch.cuda.device_count() if device in ("auto", "cuda") else 0)
     running: list[Job] = []
+    told = False
     progress = _Progress(waiting, folder)
     with (
         StopRequest() as stop,
@@ -112,6 +110,9 @@ def _run(
     ):
         while waiting or running:
             _fill(waiting, running, folder, places, device, since, reporter)
+            if waiting and not running and not told:
+                told = True
+                reporter.note(f"waiting for {len(waiting)} cells that another sweep, or one that was killed, has begun")
             for job in [job for job in running if job.advance()]:
                 running.remove(job)
                 reporter.note(_ending(job.cell, folder))
