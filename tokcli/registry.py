@@ -5,6 +5,7 @@ constructor arguments. Nothing is written twice: the schema is the signature.
 """
 
 import difflib
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,6 +27,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"expected one of: {', '.join(known)}" if known else "it takes no arguments"
 
 
+@functools.cache
 def schema_of(constructor: Callable[..., Any]) -> type[pydantic.BaseModel]:
     """A strict pydantic model with one field for each argument of `constructor`; unknown keys are forbidden."""
     function = constructor.__init__ if inspect.isclass(constructor) else constructor
