@@ -20,6 +20,10 @@ class Codec:
     settings: ClassVar[range]
     searched_samples: ClassVar[int] = 8_000_000
 
+    def setting_name(self, setting: int) -> str:
+        """What a setting is called, in a few letters."""
+        return f"q{setting}"
+
     def compress(self, signal: Tensor, setting: int, sample_rate: int | None) -> bytes:
         """The file of one signal. Raises UsageError for a sample rate that the codec does not know."""
         raise TypeError(f"{type(self).__name__} does not define compress")

@@ -13,7 +13,7 @@ from tokcli.types import Modality
 
 RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
 
-KBPS_SPAN = 250
+LOWEST_KBPS, KBPS_SPAN = 6, 250
 """libsndfile offers 6 to 256 kbps a channel, by a compression level from 1 down to 0."""
 
 PAGE_HEAD = 27
@@ -29,6 +29,10 @@ class Opus(Codec):
     modality: ClassVar[Modality] = "audio"
     settings: ClassVar[range] = range(0, KBPS_SPAN + 1)
     searched_samples: ClassVar[int] = 1_000_000
+
+    def setting_name(self, setting: int) -> str:
+        """The rate that it aims at."""
+        return f"{LOWEST_KBPS + setting}k"
 
     def compress(self, signal: Tensor, setting: int, sample_rate: int | None) -> bytes:
         """The file of (channels, samples), aiming at 6 + `setting` kbps a channel.

@@ -88,7 +88,7 @@ def _card(report: Report, place: int, item: ShownItem, maps: Maps) -> str:
 
 
 def _player(sounds: Sequence[str], place: int, label: str) -> str:
-    return f'<audio controls preload="none" src="{sounds[place]}" aria-label="{label}"></audio>' if sounds else ""
+    return f'<audio controls preload="metadata" src="{sounds[place]}" aria-label="{label}"></audio>' if sounds else ""
 
 
 def _map(maps: Maps, place: int, index: int, label: str) -> str:

@@ -35,15 +35,20 @@ def evaluate_codecs(codecs: Mapping[str, Codec], models: Sequence[Evaluation], r
     if not codecs:
         return []
     source, limit = models[0].source, models[0].limit
-    rows: dict[tuple[str, int], Evaluation] = {}
+    rows = []
     for name, codec in codecs.items():
         sample = _sample(source, limit, codec.searched_samples)
+        rate = MEDIA[source.modality].rate
+        found: dict[int, list[str]] = {}
+        targets: dict[int, float] = {}
         for target, matched in _targets(models).items():
-            setting = matching_setting(codec, sample, target, MEDIA[source.modality].rate, source.sample_rate)
-            if (name, setting) not in rows:
-                reporter.note(f"judging {name} at {setting}, to cost what {', '.join(matched)} costs")
-                rows[name, setting] = _evaluate_codec(name, codec, setting, target, matched, models)
-    return list(rows.values())
+            setting = matching_setting(codec, sample, target, rate, source.sample_rate)
+            found.setdefault(setting, []).extend(matched)
+            targets[setting] = target
+        for setting, matched in found.items():
+            reporter.note(f"judging {name} at {codec.setting_name(setting)}, to cost what the tokens cost")
+            rows.append(_evaluate_codec(name, codec, setting, targets[setting], matched, models))
+    return rows
 
 
 def _sample(source: Source, limit: int | None, samples: int) -> list[Tensor]:
@@ -94,7 +99,7 @@ def _evaluate_codec(
     }
     return Evaluation(
         model=name,
-        label=f"{name} {setting}",
+        label=f"{name} {codec.setting_name(setting)}",
         summary=f"whole files, for {target:.3g} {unit.replace('_', ' ')}",
         codec=record,
         data=first.data,
