@@ -1,6 +1,7 @@
 """What tests share: a recipe that trains in a second, pictures, and the command line in this process."""
 
 import json
+import os
 import pathlib
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,10 @@ from typing import Any
 import numpy
 import pytest
 from PIL import Image
+
+# Test processes share the cores already: threads that wait for each other would make them many times slower. Set before
+# torch is imported, and inherited by the commands that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TINY = """# A recipe small enough for a test.
 name: tiny
