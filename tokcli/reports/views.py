@@ -104,7 +104,8 @@ def data_address(media_type: str, content: bytes) -> str:
 def picture_address(picture: Image.Image) -> str:
     """A picture as an address, without loss."""
     file = io.BytesIO()
-    picture.save(file, format="WEBP", lossless=True, quality=60)
+    # Method 2 takes 20 ms for 256x256 where the default takes 100, for files 4 % larger.
+    picture.save(file, format="WEBP", lossless=True, method=2)
     return data_address("image/webp", file.getvalue())
 
 
