@@ -23,6 +23,7 @@ def test_models_and_codecs_share_a_table_a_list_and_a_report(tok, two_runs: list
     assert outcome.code == 0, outcome.err
     for words in ("runs/tiny", "runs/other", "jpeg q1", "webp", "bits per pixel", "is its lowest rate", "headers are"):
         assert words in outcome.out
+    assert "(evaluation data of the recipe), 5 items" in outcome.err
     assert "*" in outcome.out  # the better of the two, where nothing can be bold
     html = pathlib.Path("out/report.html").read_text()
     assert html.count('<article class="item"') == 3

@@ -133,8 +133,9 @@ def _evaluate(
     judges = build_metrics(list(dict.fromkeys([*names, *rates])), tokenizer.modality)
     described = data or str(recipe.eval_data.get("path", recipe.eval_data["kind"]))
     split = "given" if data else "evaluation data of the recipe"
-    reporter.note(f"judging {entrant.label} on {described} ({split}), {len(source)} items")
     limit = items if items is not None or data else recipe.evaluation.items
+    count = min(limit or len(source), len(source))
+    reporter.note(f"judging {entrant.label} on {described} ({split}), {count} items")
     judgement = judge(
         tokenizer,
         source,
