@@ -56,6 +56,36 @@ def test_a_tracker_that_is_not_installed_is_named_before_training(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.fixture
+def fresh_wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> pytest.MonkeyPatch:
+    """W&B as on a machine where nobody has a key; it reads its environment once a process, unless it is torn down."""
+    import wandb
+
+    wandb.teardown()
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    return monkeypatch
+
+
+def test_wandb_receives_the_figures_and_keeps_them_on_disk_when_offline(
+    recipe: str, tmp_path: pathlib.Path, fresh_wandb: pytest.MonkeyPatch
+) -> None:
+    fresh_wandb.setenv("WANDB_MODE", "offline")
+    result = train(recipe, ["training.trackers=[wandb]"], out=str(tmp_path / "run"))
+    (kept,) = result.run.glob("wandb/offline-run-*/run-*.wandb")
+    content = kept.read_bytes()
+    assert b"training/loss" in content and b"evaluation/psnr" in content
+
+
+def test_wandb_without_a_key_is_one_sentence(
+    recipe: str, tmp_path: pathlib.Path, fresh_wandb: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match=r"^W&B did not start: No API key .*; run: wandb login, or set WANDB_MODE"):
+        train(recipe, ["training.trackers=[wandb]"], out=str(tmp_path / "run"))
+
+
 def test_unknown_figures_are_not_told_and_names_carry_their_part() -> None:
     assert tracked_figures({"step": 4, "loss": 0.5, "mse": None}) == {"training/loss": 0.5}
     assert tracked_figures({"step": 4, "evaluation": {"psnr": 20.0, "cvu": None}}) == {"evaluation/psnr": 20.0}

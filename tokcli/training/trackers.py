@@ -10,6 +10,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from tokcli.errors import UsageError
 from tokcli.optional import require
 from tokcli.training.parts import Training
 from tokcli.training.run_folder import RunFolder
@@ -26,19 +27,22 @@ def require_trackers(names: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def tracked(training: Training, run: RunFolder) -> Iterator[None]:
-    """Within this context what `run` records goes to the recipe's trackers too. Every process enters it."""
+    """Within this context what `run` records goes to the recipe's trackers too. Every process enters it.
+
+    Raises UsageError where W&B refuses to start.
+    """
     accelerator = training.accelerator
-    if not training.recipe.training.trackers:
+    trackers = training.recipe.training.trackers
+    if not trackers:
         yield
         return
-    accelerator.init_trackers(
-        PROJECT,
-        init_kwargs={
-            # A resumed run writes the steps after its checkpoint again.
-            "tensorboard": {"purge_step": training.step + 1},
-            "wandb": {"name": run.path.name, "dir": str(run.path), "config": training.recipe.to_dict()},
-        },
-    )
+    settings = {
+        # A resumed run writes the steps after its checkpoint again.
+        "tensorboard": {"purge_step": training.step + 1},
+        "wandb": {"name": run.path.name, "dir": str(run.path), "config": training.recipe.to_dict()},
+    }
+    with _explained() if "wandb" in trackers else contextlib.nullcontext():
+        accelerator.init_trackers(PROJECT, init_kwargs=settings)
     run.watchers.append(lambda entry: _tell(accelerator, entry))
     try:
         yield
@@ -46,6 +50,18 @@ def tracked(training: Training, run: RunFolder) -> Iterator[None]:
         run.watchers.pop()
         for tracker in accelerator.trackers:
             tracker.finish()
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Raise UsageError for what W&B says when it has no key, or cannot reach its server."""
+    try:
+        yield
+    except require("wandb", extra="wandb").Error as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise UsageError(
+            f"W&B did not start: {reason}; run: wandb login, or set WANDB_MODE=offline to keep the run on this disk"
+        ) from error
 
 
 def _tell(accelerator: Accelerator, entry: Mapping[str, Any]) -> None:
