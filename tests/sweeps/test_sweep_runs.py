@@ -62,11 +62,11 @@ def table_of(folder: pathlib.Path) -> list:
 @pytest.mark.slow
 @pytest.mark.skipif(not pathlib.Path("/proc/self/cmdline").exists(), reason="finds processes through /proc")
 def test_a_sweep_killed_at_random_ends_in_the_same_table(folder: pathlib.Path) -> None:
-    assert start(folder, "--jobs", "2", "--out", "whole").wait() == 0
+    assert start(folder, "--jobs", "2", "--out", "once/whole").wait() == 0
     chance = random.Random(0)
     kills = 0
     while kills < 5:
-        process = start(folder, "--jobs", "2", "--out", "parts")
+        process = start(folder, "--jobs", "2", "--out", "often/parts")
         try:
             process.wait(timeout=chance.uniform(2, 9))
             break  # a fast machine has come to the end between two kills
@@ -78,11 +78,11 @@ def test_a_sweep_killed_at_random_ends_in_the_same_table(folder: pathlib.Path) -
             for number in trainings_in(folder):
                 os.kill(number, signal.SIGKILL)
     assert kills >= 2
-    assert start(folder, "--jobs", "2", "--out", "parts").wait() == 0
+    assert start(folder, "--jobs", "2", "--out", "often/parts").wait() == 0
     assert not trainings_in(folder)
-    assert table_of(folder / "parts") == table_of(folder / "whole")
-    whole, parts = ((folder / name / "table.md").read_text() for name in ("whole", "parts"))
-    assert parts.replace("parts", "whole") == whole
+    assert table_of(folder / "often/parts") == table_of(folder / "once/whole")
+    whole, parts = ((folder / name / "table.md").read_text() for name in ("once/whole", "often/parts"))
+    assert parts.replace("often/parts", "once/whole") == whole
 
 
 @pytest.mark.slow
@@ -96,6 +96,13 @@ def test_finished_cells_are_skipped_changed_ones_run_and_failures_told(tok, fold
     again = tok(*arguments)
     assert "2 cells, 0 to run" in again.err
     assert again.json["rows"] == first.json["rows"]
+    # The same recipe in another table is the same run, by whatever name.
+    table = (folder / "table.yaml").read_text()
+    (folder / "other.yaml").write_text(table.replace("  fsp:", "  ours:"))
+    other = tok("sweep", "other.yaml", "methods=[ours]", "--device", "cpu", "--json")
+    assert "2 cells, 0 to run" in other.err
+    assert "2 of the cells are finished in sweeps beside this one" in other.err
+    assert other.json["rows"] == [first.json["rows"][0] | {"method": "ours"}]
     # Another recipe is another run, never a stale figure; the former is found again.
     (folder / "tiny.yaml").write_text((folder / "tiny.yaml").read_text().replace("1e-3", "2e-3"))
     stale = tok(*arguments, "--render-only")
@@ -168,14 +175,14 @@ def test_a_cell_has_one_worker_even_where_its_sweep_is_gone(folder: pathlib.Path
     from tokcli.sweeps.sweep import sweep_from_text
 
     monkeypatch.chdir(folder)
-    cell = cells(sweep_from_text(TABLE, "table"))[0]
-    lock = claim_lock(cell, folder)
+    cell = cells(sweep_from_text(TABLE, "table"), folder)[0]
+    lock = claim_lock(cell)
     child = subprocess.Popen(["sleep", "30"], pass_fds=[lock.fileno()])
     lock.close()
-    assert claim_lock(cell, folder) is None
+    assert claim_lock(cell) is None
     child.kill()
     child.wait()
-    assert claim_lock(cell, folder) is not None
+    assert claim_lock(cell) is not None
 
 
 def test_slots_share_the_cores_and_each_gets_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import math
+import pathlib
 
 import pytest
 
@@ -31,7 +32,8 @@ PLAN = Sweep(
 
 
 def cell(tiny: str, method: str, size: int | None, seed: int) -> Cell:
-    return Cell(method, size, seed, from_text(tiny, "tiny", [f"seed={seed}"]), "tok train tiny", ())
+    recipe = from_text(tiny, "tiny", [f"seed={seed}"])
+    return Cell(method, size, seed, recipe, pathlib.Path("runs"), "tok train tiny", ())
 
 
 def finished(within: float | None, beyond: float, curve: list[tuple[int, float]]) -> Outcome:

@@ -8,6 +8,7 @@ from tokcli.errors import RecipeError, UsageError
 from tokcli.sweeps.grid import Cell, cells, chosen, rows
 from tokcli.sweeps.sweep import Sweep, sweep_from_text
 
+RUNS = pathlib.Path("runs")
 TEXT = """# A table.
 columns: [psnr, cvu]
 seeds: [0, 1]
@@ -41,7 +42,7 @@ def problems_of(text: str) -> list[str]:
 
 
 def test_a_grid_has_a_training_for_each_size_or_one_for_several_codebooks() -> None:
-    found = [(cell.method, cell.size, cell.seed) for cell in cells(sweep())]
+    found = [(cell.method, cell.size, cell.seed) for cell in cells(sweep(), RUNS)]
     assert found == [
         ("fsp", 36, 0),
         ("fsp", 36, 1),
@@ -54,7 +55,7 @@ def test_a_grid_has_a_training_for_each_size_or_one_for_several_codebooks() -> N
 
 
 def test_a_cell_is_the_recipe_with_all_overrides_the_last_word_being_the_users() -> None:
-    cell = cells(sweep(), ["training.batch_size=2", "training.steps=9"])[2]
+    cell = cells(sweep(), RUNS, ["training.batch_size=2", "training.steps=9"])[2]
     assert cell.recipe.quantizer["levels"] == [4, 4, 4]
     assert (cell.recipe.training.batch_size, cell.recipe.training.steps, cell.recipe.seed) == (2, 9, 0)
     assert cell.command == (
@@ -64,7 +65,7 @@ def test_a_cell_is_the_recipe_with_all_overrides_the_last_word_being_the_users()
 
 
 def test_codebooks_are_built_by_the_training_and_each_is_judged_on_all_data() -> None:
-    cell = cells(sweep())[4]
+    cell = cells(sweep(), RUNS)[4]
     assert cell.recipe.codebook is not None
     assert cell.recipe.codebook.sizes == [36, 64]
     assert [(judging.name, judging.codebook) for judging in cell.judgings] == [
@@ -78,7 +79,7 @@ def test_codebooks_are_built_by_the_training_and_each_is_judged_on_all_data() ->
 
 def test_a_changed_recipe_is_another_folder_and_an_unchanged_one_the_same() -> None:
     def folders(*overrides: str) -> list[str]:
-        return [cell.folder for cell in cells(sweep(), overrides)]
+        return [cell.path.name for cell in cells(sweep(), RUNS, overrides)]
 
     assert folders() == folders()
     assert not set(folders()) & set(folders("training.steps=9"))
@@ -91,7 +92,7 @@ def test_a_command_line_chooses_cells_and_points_further_data_elsewhere() -> Non
         sweep(), ["seeds=[5]", "sizes=[64]", "methods=[fsp]", "evaluate.leaves.items=7", "training.steps=3"]
     )
     assert rest == ["training.steps=3"]
-    (cell,) = cells(plan, rest)
+    (cell,) = cells(plan, RUNS, rest)
     assert (cell.method, cell.size, cell.seed, cell.judgings[0].data["items"]) == ("fsp", 64, 5, 7)
     assert list(rows(chosen(sweep(), ["sizes=[64]"])[0])) == [("fsp", 64), ("vpvae", 64)]
 
@@ -132,7 +133,7 @@ def test_all_mistakes_of_a_sweep_are_reported_together() -> None:
 def test_problems_of_recipes_carry_the_method_and_the_size() -> None:
     text = TEXT.replace("quantizer.levels=[4,4,4]", "quantizer.levles=3").replace("[psnr, cvu]", "[psnr, ssim]")
     with pytest.raises(RecipeError) as caught:
-        cells(sweep(text))
+        cells(sweep(text), RUNS)
     assert str(caught.value).splitlines() == [
         "methods.fsp at K = 36: its recipe does not evaluate ssim; override "
         'evaluation.metrics=["psnr", "usage", "cvu", "ssim"]',
@@ -153,5 +154,5 @@ def test_a_sweep_that_is_no_mapping_is_refused() -> None:
 
 
 def test_a_label_reads_like_a_sentence() -> None:
-    assert isinstance(cells(sweep())[0], Cell)
-    assert [cell.label for cell in cells(sweep())][::4] == ["fsp, K = 36, seed 0", "vpvae, seed 0"]
+    assert isinstance(cells(sweep(), RUNS)[0], Cell)
+    assert [cell.label for cell in cells(sweep(), RUNS)][::4] == ["fsp, K = 36, seed 0", "vpvae, seed 0"]

@@ -76,7 +76,8 @@ def test_wandb_receives_the_figures_and_keeps_them_on_disk_when_offline(
     result = train(recipe, ["training.trackers=[wandb]"], out=str(tmp_path / "run"))
     (kept,) = result.run.glob("wandb/offline-run-*/run-*.wandb")
     content = kept.read_bytes()
-    assert b"training/loss" in content and b"evaluation/psnr" in content
+    assert b"training/loss" in content
+    assert b"evaluation/psnr" in content
 
 
 def test_wandb_without_a_key_is_one_sentence(

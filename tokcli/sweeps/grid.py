@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import pathlib
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -39,21 +40,16 @@ class Judging:
 class Cell:
     """One training. size: None where the method is trained once, or the sweep has no sizes.
 
-    command: what a person would type for this training.
+    path: its folder. command: what a person would type for this training.
     """
 
     method: str
     size: int | None
     seed: int
     recipe: Recipe
+    path: pathlib.Path
     command: str
     judgings: tuple[Judging, ...]
-
-    @property
-    def folder(self) -> str:
-        """Its name tells a person which cell it is, and its last part which recipe: a changed one is another run."""
-        parts = [self.method, *([str(self.size)] if self.size is not None else []), f"seed{self.seed}"]
-        return f"{re.sub(r'[^A-Za-z0-9.+_-]+', '-', '-'.join(parts))}-{self.recipe.fingerprint()[:10]}"
 
     @property
     def label(self) -> str:
@@ -79,14 +75,17 @@ def chosen(sweep: Sweep, overrides: Sequence[str]) -> tuple[Sweep, list[str]]:
     return sweep, rest
 
 
-def cells(sweep: Sweep, overrides: Sequence[str] = ()) -> list[Cell]:
-    """Every training of the sweep. Raises RecipeError with the problems of all recipes, one a line."""
+def cells(sweep: Sweep, folder: pathlib.Path, overrides: Sequence[str] = ()) -> list[Cell]:
+    """Every training of the sweep, each in a folder of its own under `folder`.
+
+    Raises RecipeError with the problems of all recipes, one a line.
+    """
     found: dict[str, None] = {}
     made = []
     for name, method in sweep.methods.items():
         for size in sizes_of(sweep, method):
             try:
-                made += _cells(sweep, name, method, size, overrides)
+                made += _cells(sweep, name, method, size, folder, overrides)
             except (RecipeError, InputError) as error:
                 where = f"methods.{name}" + (f" at K = {size}" if size is not None else "")
                 found |= dict.fromkeys(f"{where}: {line}" for line in str(error).splitlines())
@@ -109,7 +108,9 @@ def rows(sweep: Sweep) -> Iterator[tuple[str, int | None]]:
             yield name, size
 
 
-def _cells(sweep: Sweep, name: str, method: Method, size: int | None, overrides: Sequence[str]) -> Iterator[Cell]:
+def _cells(
+    sweep: Sweep, name: str, method: Method, size: int | None, folder: pathlib.Path, overrides: Sequence[str]
+) -> Iterator[Cell]:
     """One for each seed: the recipe is read and checked once."""
     stage = [f"codebook.sizes={json.dumps(sorted(method.codebooks))}"] if method.codebooks else []
     at_size = (method.by_size or {}).get(size, [])
@@ -123,7 +124,19 @@ def _cells(sweep: Sweep, name: str, method: Method, size: int | None, overrides:
     judgings = tuple(_judgings(sweep, method, recipe))
     for seed in sweep.seeds:
         command = shlex.join(["tok", "train", method.recipe, *changes, f"seed={seed}"])
-        yield Cell(name, size, seed, dataclasses.replace(recipe, seed=seed), command, judgings)
+        seeded = dataclasses.replace(recipe, seed=seed)
+        yield Cell(name, size, seed, seeded, folder / _folder_name(name, size, seeded), command, judgings)
+
+
+def _folder_name(method: str, size: int | None, recipe: Recipe) -> str:
+    """It tells a person which cell it is, and its last part which recipe: a changed one is another run."""
+    parts = [method, *([str(size)] if size is not None else []), f"seed{recipe.seed}"]
+    return f"{re.sub(r'[^A-Za-z0-9.+_-]+', '-', '-'.join(parts))}-{fingerprint_part(recipe)}"
+
+
+def fingerprint_part(recipe: Recipe) -> str:
+    """What every folder with a run of this very recipe ends with."""
+    return recipe.fingerprint()[:10]
 
 
 def _judgings(sweep: Sweep, method: Method, recipe: Recipe) -> Iterator[Judging]:

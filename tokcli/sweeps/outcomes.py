@@ -4,14 +4,16 @@ A finished cell is one whose artifact holds the very recipe of the cell; its fig
 run lie `judged.json` (further evaluations), `outcome.json` (how the last attempt ended) and `log.txt`.
 """
 
+import dataclasses
 import json
 import pathlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from tokcli.artifacts.tensors import read_metadata
 from tokcli.errors import DivergedError, TokError
-from tokcli.sweeps.grid import Cell, Judging
+from tokcli.sweeps.grid import Cell, Judging, fingerprint_part
 from tokcli.sweeps.sweep import IN_DOMAIN
 from tokcli.training.curves import Curve, read_curves
 from tokcli.training.run_folder import RunFolder, write_text
@@ -50,9 +52,23 @@ class Outcome:
     seconds: float
 
 
-def outcome_of(cell: Cell, folder: pathlib.Path) -> Outcome:
+def shared(grid: Iterable[Cell]) -> list[Cell]:
+    """The cells, each that a sweep beside this one has finished being the one there: the same recipe, the same run."""
+    return [_shared(cell) for cell in grid]
+
+
+def _shared(cell: Cell) -> Cell:
+    if cell.path.exists():
+        return cell
+    for path in sorted(cell.path.parent.parent.glob(f"*/*-{fingerprint_part(cell.recipe)}")):
+        if own_figures(cell, RunFolder(path)) is not None:
+            return dataclasses.replace(cell, path=path)
+    return cell
+
+
+def outcome_of(cell: Cell) -> Outcome:
     """Read a cell's folder, which need not exist."""
-    run = RunFolder(folder / cell.folder)
+    run = RunFolder(cell.path)
     ended = read_ended(run.path)
     judged = read_judged(run.path)
     figures: dict[tuple[str, int | None], Figures] = {}

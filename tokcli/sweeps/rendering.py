@@ -70,7 +70,7 @@ def to_json(
         "cells": [
             {
                 "cell": cell.label,
-                "folder": cell.folder,
+                "folder": str(cell.path),
                 "state": outcome.state,
                 "reason": outcome.reason,
                 "seconds": outcome.seconds,

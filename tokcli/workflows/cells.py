@@ -8,7 +8,6 @@ import contextlib
 import fcntl
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -28,12 +27,12 @@ BROKEN = 1
 """Exit code kept for a cell whose process was killed or fell over."""
 
 
-def next_command(cell: Cell, folder: pathlib.Path, device: str) -> list[str] | None:
+def next_command(cell: Cell, device: str) -> list[str] | None:
     """The arguments of `tok` that bring the cell further; None where it has all its figures.
 
     Writes the files that the command reads.
     """
-    run = RunFolder(folder / cell.folder)
+    run = RunFolder(cell.path)
     if own_figures(cell, run) is None:
         write_text(run.path / RECIPE, cell.recipe.to_yaml())
         recipe = str(run.path / RECIPE)
@@ -51,7 +50,6 @@ class Job:
     """A cell that is being worked on. device_index: of the GPU it has to itself; None leaves all of them visible."""
 
     cell: Cell
-    folder: pathlib.Path
     lock: IO[str]
     device: str
     slot: int
@@ -60,10 +58,6 @@ class Job:
     command: list[str] | None = None
     process: subprocess.Popen | None = None
     output: IO[bytes] | None = None
-
-    @property
-    def path(self) -> pathlib.Path:
-        return self.folder / self.cell.folder
 
     def advance(self) -> bool:
         """Start the next command where the last one has ended well; whether the cell is settled, for good or ill."""
@@ -74,10 +68,10 @@ class Job:
             if code != 0:
                 self._close(code if code > 0 else BROKEN, self._reason(code))
                 return True
-        following = next_command(self.cell, self.folder, self.device)
+        following = next_command(self.cell, self.device)
         if following is not None and following == self.command:
             self._close(
-                BROKEN, f"tok {following[0]} ended without the figures it should have left; see {self.path / LOG}"
+                BROKEN, f"tok {following[0]} ended without the figures it should have left; see {self.cell.path / LOG}"
             )
             return True
         if following is None:
@@ -97,7 +91,7 @@ class Job:
     def _start(self, command: list[str]) -> None:
         self.command = command
         self.output = tempfile.TemporaryFile()  # noqa: SIM115 - read when the process has ended
-        with open(self.path / LOG, "ab") as log:
+        with open(self.cell.path / LOG, "ab") as log:
             log.write(f"\n$ tok {' '.join(command)}\n".encode())
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tokcli", *command],
@@ -120,34 +114,32 @@ class Job:
             message = json.loads(self.output.read())["error"]["message"]
             return "; ".join(message.splitlines())
         except (ValueError, KeyError, TypeError):
-            lines = (self.path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            return f"{lines[-1].strip()} (see {self.path / LOG})"
+            lines = (self.cell.path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            return f"{lines[-1].strip()} (see {self.cell.path / LOG})"
 
     def _close(self, code: int, reason: str | None) -> None:
-        add_ended(self.path, code, reason, time.monotonic() - self.started if self.command else 0.0)
+        add_ended(self.cell.path, code, reason, time.monotonic() - self.started if self.command else 0.0)
         self.lock.close()
 
 
-def settled(cell: Cell, folder: pathlib.Path, since: float) -> bool:
+def settled(cell: Cell, since: float) -> bool:
     """Whether there is nothing to do: all figures are there, it diverged, or it failed in another sweep meanwhile.
 
     A diverged cell would diverge again, for training is a function of its recipe; a failed one is worth another try.
     """
-    path = folder / cell.folder
-    ended = read_ended(path)
+    ended = read_ended(cell.path)
     if ended.exit_code == DivergedError.exit_code:
         return True
-    if ended.exit_code and (path / "outcome.json").stat().st_mtime >= since:
+    if ended.exit_code and (cell.path / "outcome.json").stat().st_mtime >= since:
         return True
-    judged = read_judged(path)
-    return own_figures(cell, RunFolder(path)) is not None and all(each.key in judged for each in cell.judgings)
+    judged = read_judged(cell.path)
+    return own_figures(cell, RunFolder(cell.path)) is not None and all(each.key in judged for each in cell.judgings)
 
 
-def claim_lock(cell: Cell, folder: pathlib.Path) -> IO[str] | None:
+def claim_lock(cell: Cell) -> IO[str] | None:
     """The lock of a cell; None where another process has it."""
-    path = folder / cell.folder
-    path.mkdir(parents=True, exist_ok=True)
-    lock = open(path / LOCK, "a")  # noqa: SIM115 - held for as long as the cell is worked on
+    cell.path.mkdir(parents=True, exist_ok=True)
+    lock = open(cell.path / LOCK, "a")  # noqa: SIM115 - held for as long as the cell is worked on
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -21,7 +21,7 @@ from tokcli.recipe.build import build_evaluation_source, build_training_source
 from tokcli.recipe.shipped import SWEEPS, recipe_text, summary_of
 from tokcli.sweeps.claims import judge_claim
 from tokcli.sweeps.grid import Cell, cells, chosen
-from tokcli.sweeps.outcomes import outcome_of, steps_done
+from tokcli.sweeps.outcomes import outcome_of, shared, steps_done
 from tokcli.sweeps.rendering import to_csv, to_json, to_markdown
 from tokcli.sweeps.sweep import Sweep, sweep_from_text
 from tokcli.sweeps.table import Row, tabulate
@@ -63,12 +63,15 @@ def sweep(
     """
     name, text = recipe_text(reference, SWEEPS)
     plan, rest = chosen(sweep_from_text(text, pathlib.Path(name).stem, summary_of(text)), overrides)
-    grid = cells(plan, rest)
     folder = pathlib.Path(out) if out else RUNS / plan.name
+    own = cells(plan, folder, rest)
+    grid = shared(own)
     if RunFolder(folder).started:
         raise UsageError(f"{folder} holds a run, not a sweep; choose another folder with --out")
     command = shlex.join(["tok", "sweep", reference, *overrides])
     if not render_only:
+        if borrowed := sum(cell is not other for cell, other in zip(own, grid, strict=True)):
+            reporter.note(f"{borrowed} of the cells are finished in sweeps beside this one, and taken from there")
         _check_data(plan, grid)
         folder.mkdir(parents=True, exist_ok=True)
         _run(plan, grid, folder, jobs, device, command, reporter)
@@ -77,7 +80,7 @@ def sweep(
 
 def render(plan: Sweep, grid: Sequence[Cell], folder: pathlib.Path, command: str, reporter: Reporter) -> SweepResult:
     """Read what the cells left, and write table.md, table.csv, table.json and a picture of each curve."""
-    outcomes = [(cell, outcome_of(cell, folder)) for cell in grid]
+    outcomes = [(cell, outcome_of(cell)) for cell in grid]
     table = tabulate(plan, outcomes)
     claims = [judge_claim(claim, table) for claim in plan.claims]
     markdown = to_markdown(plan, table, claims, outcomes, command)
@@ -97,30 +100,30 @@ def _run(
 ) -> None:
     """Work on the cells that lack figures, `jobs` at a time, until none is left."""
     since = time.time()
-    waiting = deque(cell for cell in grid if not settled(cell, folder, since))
+    waiting = deque(cell for cell in grid if not settled(cell, since))
     reporter.note(f"{plan.name}: {len(grid)} cells, {len(waiting)} to run, {jobs} at a time, in {folder}")
     places = environments(jobs, torch.cuda.device_count() if device in ("auto", "cuda") else 0)
     running: list[Job] = []
     told = False
-    progress = _Progress(waiting, folder)
+    progress = _Progress(waiting)
     with (
         StopRequest() as stop,
         reporter.task("sweep", progress.total, "steps", progress.done) as task,
         stopping(running),
     ):
         while waiting or running:
-            _fill(waiting, running, folder, places, device, since, reporter)
+            _fill(waiting, running, places, device, since, reporter)
             if waiting and not running and not told:
                 told = True
                 reporter.note(f"waiting for {len(waiting)} cells that another sweep, or one that was killed, has begun")
             for job in [job for job in running if job.advance()]:
                 running.remove(job)
-                reporter.note(_ending(job.cell, folder))
+                reporter.note(_ending(job.cell))
                 render(plan, grid, folder, command, SILENT)
             progress.show(task, len(grid) - len(waiting) - len(running), len(grid))
             if stop.requested:
                 stop_gently(running)
-                done = sum(outcome_of(cell, folder).state == "finished" for cell in grid)
+                done = sum(outcome_of(cell).state == "finished" for cell in grid)
                 raise interrupted(done, len(grid))
             time.sleep(GLANCE)
 
@@ -128,7 +131,6 @@ def _run(
 def _fill(
     waiting: deque[Cell],
     running: list[Job],
-    folder: pathlib.Path,
     places: Sequence[dict[str, str]],
     device: str,
     since: float,
@@ -140,22 +142,21 @@ def _fill(
         if not free:
             return
         cell = waiting.popleft()
-        lock = claim_lock(cell, folder)
+        lock = claim_lock(cell)
         if lock is None:
             waiting.append(cell)  # another sweep has it; its figures will be there when it is done
-        elif settled(cell, folder, since):
+        elif settled(cell, since):
             lock.close()
         else:
-            reporter.note(f"{cell.label}: {folder / cell.folder}")
-            running.append(Job(cell, folder, lock, device, free[0], places[free[0]]))
+            reporter.note(f"{cell.label}: {cell.path}")
+            running.append(Job(cell, lock, device, free[0], places[free[0]]))
 
 
 class _Progress:
     """Steps of training done by the cells that were waiting at the start."""
 
-    def __init__(self, waiting: Sequence[Cell], folder: pathlib.Path) -> None:
+    def __init__(self, waiting: Sequence[Cell]) -> None:
         self._cells = list(waiting)
-        self._folder = folder
         self._looked = time.monotonic()
         self.total = sum(cell.recipe.training.steps for cell in self._cells)
         self.done = self._count()
@@ -169,11 +170,11 @@ class _Progress:
         self.done = max(self.done, done)
 
     def _count(self) -> int:
-        return sum(steps_done(self._folder / cell.folder) for cell in self._cells)
+        return sum(steps_done(cell.path) for cell in self._cells)
 
 
-def _ending(cell: Cell, folder: pathlib.Path) -> str:
-    outcome = outcome_of(cell, folder)
+def _ending(cell: Cell) -> str:
+    outcome = outcome_of(cell)
     if outcome.state == "finished":
         return f"{cell.label}: finished in {outcome.seconds:.0f} s"
     return f"{cell.label}: {outcome.state}: {outcome.reason}"
