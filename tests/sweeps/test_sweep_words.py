@@ -97,13 +97,24 @@ def test_a_command_line_chooses_cells_and_points_further_data_elsewhere() -> Non
     assert list(rows(chosen(sweep(), ["sizes=[64]"])[0])) == [("fsp", 64), ("vpvae", 64)]
 
 
+def test_a_command_line_adds_further_data() -> None:
+    node = {"kind": "dead-leaves", "items": 2, "size": 24, "seed": 4}
+    plan, rest = chosen(sweep(), ["evaluate.more={kind: dead-leaves, items: 2, size: 24, seed: 4}"])
+    assert rest == []
+    cell = cells(plan, RUNS)[0]
+    assert [(judging.name, judging.data) for judging in cell.judgings][1] == ("more", node)
+    assert cell.path == cells(sweep(), RUNS)[0].path  # further data is no reason to train again
+    with pytest.raises(RecipeError, match=r"evaluate\.more.*'leaves'"):
+        chosen(sweep(), ["evaluate.more={kind: leaves, items: 2}"])
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
         ("sizes=[65]", "the sweep has no '65'; expected one of: 36, 64"),
         ("methods=[fps]", "the sweep has no 'fps'; did you mean 'fsp'?"),
         ("seeds=3", r"expected a list such as seeds=\[0, 1\], got 3"),
-        ("evaluate.leafs.items=3", "expected one such as evaluate.leaves.path=FOLDER"),
+        ("evaluate.leafs.items=3", "expected one such as evaluate.leaves.path=FOLDER, evaluate.NAME={kind: images, "),
     ],
 )
 def test_a_choice_that_the_sweep_does_not_have_is_explained(override: str, words: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tokcli.data import SOURCES
 from tokcli.errors import InputError, RecipeError, UsageError
 from tokcli.recipe.recipe import Recipe, from_text
 from tokcli.recipe.shipped import recipe_text
@@ -18,6 +19,8 @@ from tokcli.registry import nearest
 from tokcli.sweeps.sweep import IN_DOMAIN, Method, Sweep
 
 CHOICES = ("seeds", "sizes", "methods")
+
+NEW_DATA = "evaluate.NAME={kind: images, path: FOLDER}"
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ def chosen(sweep: Sweep, overrides: Sequence[str]) -> tuple[Sweep, list[str]]:
     """Apply what a command line changes in the sweep itself; the overrides that are left are of every cell.
 
     `seeds=[0]` sets the seeds, `sizes=[256]` and `methods=[fsq, fsp]` keep some, `evaluate.NAME.KEY=VALUE` changes
-    further data. Raises UsageError for what the sweep does not have.
+    further data, and `evaluate.NAME={kind: images, path: FOLDER}` adds some.
+    Raises UsageError for what the sweep does not have, RecipeError for data that no source is made of.
     """
     rest = []
     for override in overrides:
@@ -178,8 +182,13 @@ def _example(sweep: Sweep, choice: str) -> str:
 
 def _redirected(sweep: Sweep, path: str, value: Any) -> Sweep:
     _, name, *keys = path.split(".")
-    if name not in sweep.evaluate or len(keys) != 1:
-        known = ", ".join(f"evaluate.{each}.path=FOLDER" for each in sweep.evaluate) or "no further data in this sweep"
-        raise UsageError(f"{path}: expected one such as {known}")
-    changed = sweep.evaluate | {name: sweep.evaluate[name] | {keys[0]: value}}
-    return dataclasses.replace(sweep, evaluate=changed)
+    if not keys and isinstance(value, dict):
+        node = value
+    elif name in sweep.evaluate and len(keys) == 1:
+        node = sweep.evaluate[name] | {keys[0]: value}
+    else:
+        known = [f"evaluate.{each}.path=FOLDER" for each in sweep.evaluate]
+        raise UsageError(f"{path}: expected one such as {', '.join([*known, NEW_DATA])}")
+    if problems := SOURCES.problems(node, f"evaluate.{name}"):
+        raise RecipeError("\n".join(problems))
+    return dataclasses.replace(sweep, evaluate=sweep.evaluate | {name: node})
