@@ -14,7 +14,7 @@ from tokcli.sweeps.grid import Cell
 from tokcli.sweeps.outcomes import Figures, Outcome
 from tokcli.sweeps.rendering import to_csv, to_json, to_markdown
 from tokcli.sweeps.sweep import IN_DOMAIN, Claim, Method, Published, Sweep
-from tokcli.sweeps.table import Spread, tabulate
+from tokcli.sweeps.table import Row, Spread, tabulate
 
 PLAN = Sweep(
     name="t",
@@ -156,6 +156,34 @@ def test_a_claim_holds_where_the_difference_passes_welchs_test(outcomes) -> None
 def test_a_single_seed_or_a_missing_side_decides_nothing(outcomes) -> None:
     assert verdict(Claim("c", "psnr", "a", "b"), outcomes) == ("undecided", ["holds", "undecided"])
     assert verdict(Claim("c", "psnr", "a", 1), outcomes) == ("undecided", ["holds", "undecided"])
+
+
+def test_sizes_are_judged_together_by_the_mean_of_their_differences() -> None:
+    import numpy
+    from scipy import stats
+
+    generator = numpy.random.default_rng(0)
+    sides = {(name, size): generator.normal(shift, 1, 3) for name, shift in (("a", 1.5), ("b", 0)) for size in (36, 64)}
+    table = [
+        Row(name, size, size, 3, 3, {(IN_DOMAIN, "psnr"): Spread(dict(enumerate(values.tolist())))}, {}, {})
+        for (name, size), values in sides.items()
+    ]
+    judged = judge_claim(Claim("c", "psnr", "a", "b"), table)
+    for comparison, size in zip(judged.comparisons, (36, 64), strict=True):
+        test = stats.ttest_ind(sides["a", size], sides["b", size], equal_var=False, alternative="greater")
+        assert comparison.p == pytest.approx(test.pvalue)
+    # Together: mean of the two differences; variances of four means of three, each with two degrees of freedom.
+    variances = [values.var(ddof=1) / 3 for values in sides.values()]
+    freedom = sum(variances) ** 2 / sum(variance**2 / 2 for variance in variances)
+    difference = sum(sides["a", size].mean() - sides["b", size].mean() for size in (36, 64)) / 2
+    expected = stats.t.sf(difference / (sum(variances) ** 0.5 / 2), freedom)
+    assert judged.together.difference == pytest.approx(difference)
+    assert judged.together.p == pytest.approx(expected)
+    assert judged.together.p < min(each.p for each in judged.comparisons)
+    assert judged.verdict == judged.together.verdict
+    assert str(judged).startswith(f"mean {difference:+.3g} (p = 0.0")
+    contrary = judge_claim(Claim("c", "psnr", "b", "a"), table)
+    assert contrary.together.p == pytest.approx(1 - expected)
 
 
 def test_a_drop_and_a_fall_are_differences_within_a_seed(outcomes) -> None:

@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from tokcli.sweeps.claims import RULE, Judged
+from tokcli.sweeps.claims import RULE, Comparison, Judged
 from tokcli.sweeps.grid import Cell
 from tokcli.sweeps.outcomes import Outcome
 from tokcli.sweeps.sweep import IN_DOMAIN, Sweep
@@ -22,9 +22,7 @@ def to_markdown(
     """A page: the table, what its figures are, claims, curves, and every cell that is not in it."""
     parts = [f"# {sweep.name}", sweep.summary, _markdown_table(*_main_table(sweep, table)), _legend(sweep, command)]
     if claims:
-        judged = [
-            [each.claim.claim, each.verdict, "; ".join(map(str, each.comparisons)) or "no figures"] for each in claims
-        ]
+        judged = [[each.claim.claim, each.verdict, str(each)] for each in claims]
         parts += ["## Claims", _markdown_table(["claim", "here", "difference"], judged), f"Decided by: {RULE}."]
     for metric in sweep.curves:
         parts += [f"## {metric} over training", _curve_table(metric, table)]
@@ -63,7 +61,8 @@ def to_json(
             {
                 "claim": each.claim.claim,
                 "verdict": each.verdict,
-                "comparisons": [vars(comparison) for comparison in each.comparisons],
+                "comparisons": [_json_comparison(comparison) for comparison in each.comparisons],
+                "together": _json_comparison(each.together) if each.together is not None else None,
             }
             for each in claims
         ],
@@ -79,6 +78,11 @@ def to_json(
             for cell, outcome in outcomes
         ],
     }
+
+
+def _json_comparison(comparison: Comparison) -> dict[str, Any]:
+    chance = {"p": comparison.p, "verdict": comparison.verdict}
+    return {"size": comparison.size, "difference": comparison.difference, **chance}
 
 
 def _json_row(sweep: Sweep, row: Row) -> dict[str, Any]:
