@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+from scipy.special import stdtrit
 from torch import Tensor
 
 from tokcli.data.items import Failure, grouped, read_items
@@ -20,6 +21,10 @@ from tokcli.types import Item, Metric, RoundTrip, Source
 
 Gather = Callable[[dict[str, Tensor]], Sequence[dict[str, Tensor]]]
 """Collects tensors by name from every process, and every process gets all of them; shapes and names may differ."""
+
+
+CONFIDENCE = 0.95
+"""Of the interval about a paired difference."""
 
 
 class Judged(Protocol):
@@ -67,6 +72,38 @@ class Judgement:
         if metric not in self.scores:
             return []
         return [self.names[place] for place in torch.isnan(self.scores[metric]).nonzero().flatten().tolist()]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """By how much one scores above another on the same items.
+
+    items: that both have a score for. mean: over them; None where there are none.
+    margin: the interval about the mean reaches this far to either side; None below two items.
+    """
+
+    items: int
+    mean: float | None
+    margin: float | None
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.mean is not None and self.margin is not None and abs(self.mean) > self.margin
+
+
+def paired_difference(scores: Tensor, reference: Tensor) -> Difference:
+    """Both (items,), of the same items in one order, NaN where there is no score -> `scores` less `reference`.
+
+    The interval is Student's for the mean of the differences: what items have in common with themselves cancels.
+    """
+    differences = scores.double() - reference.double()
+    differences = differences[torch.isfinite(differences)]
+    count = len(differences)
+    if count < 2:
+        return Difference(count, float(differences[0]) if count else None, None)
+    spread = float(differences.std()) / math.sqrt(count)
+    return Difference(count, float(differences.mean()), float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * spread)
 
 
 def judge(

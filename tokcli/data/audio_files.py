@@ -45,14 +45,14 @@ class ListedAudio(Source):
             raise ValueError(f"crop must be 'center', 'random' or 'start', got {crop!r}")
         self.names = files.names
         self.sample_rate = sample_rate
-        self._files = files
+        self.files = files
         self._size = size
         self._crop = crop
 
     def load(self, index: int, draw: int = 0) -> Item:
         """Item `index`; `draw` seeds its random crop. Raises InputError, naming it, if it is unreadable."""
         try:
-            with SoundReader(self._files.path(index)) as reader:
+            with SoundReader(self.files.path(index)) as reader:
                 length = _whole_length(reader, self.sample_rate)
                 if self._size is None:
                     signal = torch.cat(list(_pieces(reader, self.sample_rate)), dim=1)
@@ -66,7 +66,7 @@ class ListedAudio(Source):
         """Item `index`, as a stream where it is whole and longer than a minute."""
         if self._size is not None:
             return self.load(index, draw)
-        path, name = self._files.path(index), self.names[index]
+        path, name = self.files.path(index), self.names[index]
         try:
             with SoundReader(path) as reader:
                 is_long = reader.frames > LONG_SECONDS * reader.sample_rate

@@ -4,8 +4,9 @@ A name is the file's path relative to that root, with `/`. One input is its own 
 inputs share the deepest folder that holds them all. So names are unique, and mirror the tree they came from.
 """
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tokcli.errors import InputError
@@ -23,6 +24,19 @@ class Files:
     def path(self, index: int) -> str:
         """Where to open file `index`."""
         return os.path.join(self.root, *self.names[index].split("/"))
+
+    def resolved(self, count: int | None = None) -> Iterator[str]:
+        """Where the first `count` files (None: all) lie once links are followed; a file in two folders is one path.
+
+        Each folder is resolved and listed once and no file is asked about, so that a million take seconds.
+        """
+        folders: dict[str, tuple[str, set[str]]] = {}
+        for index in range(len(self.names) if count is None else min(count, len(self.names))):
+            folder, name = os.path.split(self.path(index))
+            if folder not in folders:
+                folders[folder] = os.path.realpath(folder), _links_in(folder)
+            place, links = folders[folder]
+            yield os.path.realpath(os.path.join(place, name)) if name in links else os.path.join(place, name)
 
 
 def find_files(inputs: Sequence[str], suffixes: Sequence[str], noun: str) -> Files:
@@ -62,6 +76,13 @@ def _expand(given: str, suffixes: tuple[str, ...], noun: str) -> tuple[str, list
         known = ", ".join(suffixes)
         raise InputError(f"'{given}' is neither a folder nor a {LIST_SUFFIX} list of {noun}, and not one of {known}")
     return os.path.dirname(path), [path]
+
+
+def _links_in(folder: str) -> set[str]:
+    """The names in a folder that are symbolic links; none where it cannot be listed."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return {entry.name for entry in entries if entry.is_symlink()}
+    return set()
 
 
 def _files_under(folder: str, suffixes: tuple[str, ...]) -> list[str]:

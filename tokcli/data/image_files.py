@@ -41,7 +41,7 @@ class ListedImages(Source):
         if crop not in ("center", "random"):
             raise ValueError(f"crop must be 'center' or 'random', got {crop!r}")
         self.names = files.names
-        self._files = files
+        self.files = files
         self._size = size
         self._resize = resize
         self._crop = crop
@@ -50,7 +50,7 @@ class ListedImages(Source):
     def load(self, index: int, draw: int = 0) -> Item:
         """Item `index`; `draw` seeds its random crop and flip. Raises InputError, naming it, if it is unreadable."""
         try:
-            image = read_picture(self._files.path(index))
+            image = read_picture(self.files.path(index))
             original_size = (image.height, image.width)
             signal = to_signal(self._prepare(image, index, draw))
         except InputError as error:
