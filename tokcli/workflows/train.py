@@ -22,6 +22,7 @@ from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.recipe import Recipe, from_text
 from tokcli.recipe.shipped import recipe_text
 from tokcli.tokenizer import Tokenizer
+from tokcli.training.announcement import announce_data
 from tokcli.training.checkpoint import load_checkpoint, newest_whole_checkpoint
 from tokcli.training.curves import draw_curves
 from tokcli.training.evaluation import evaluate_training, judge_training, keep_evaluation, provisional_codebook
@@ -94,6 +95,7 @@ def _run(recipe: Recipe, run: RunFolder, resume: str, accelerator: Accelerator, 
     _check_codebook_stage(training)
     _resume(training, run, resume, reporter)
     if accelerator.is_main_process:
+        announce_data(training, reporter)
         run.prepare(recipe.to_yaml())
         run.forget_after(training.step)
     accelerator.wait_for_everyone()

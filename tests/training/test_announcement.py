@@ -1,0 +1,132 @@
+"""A run says what it trains and is judged on, and warns where these are the same files."""
+
+import os
+import pathlib
+
+import pytest
+from PIL import Image
+
+from tokcli.data.audio_files import ListedAudio
+from tokcli.data.dead_leaves import DeadLeaves
+from tokcli.data.files import Files
+from tokcli.data.image_files import ImageFiles, ListedImages
+from tokcli.data.synthetic_voices import SyntheticVoices
+from tokcli.training.announcement import evaluation_words, shared_files, training_words
+from tokcli.types import Source
+from tokcli.workflows.train import train
+
+
+def listed(count: int, suffix: str) -> Files:
+    """Names of files that need not exist: nothing is read."""
+    return Files("/nowhere", [f"{index}.{suffix}" for index in range(count)])
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (ListedImages(listed(684, "png"), 64, crop="random"), "684 pictures, crops of 64²"),
+        (ListedImages(listed(1, "png"), 256), "1 picture of 256²"),
+        (ListedAudio(listed(215, "wav"), 9600, crop="random"), "215 sounds, clips of 0.6 s"),
+        (DeadLeaves(items=1), "endless pictures (dead leaves) of 64², none of them twice"),
+        (SyntheticVoices(), "endless sounds (synthetic voices), clips of 0.6 s, none of them twice"),
+    ],
+)
+def test_training_data_is_told_in_words(source: Source, words: str) -> None:
+    assert training_words(source) == words
+
+
+@pytest.mark.parametrize(
+    ("source", "items", "words"),
+    [
+        (ListedImages(listed(100, "png"), 256), None, "100 pictures of 256²"),
+        (ListedImages(listed(100, "png"), 256), 400, "100 pictures of 256²"),
+        (ListedImages(listed(100, "png")), 8, "the first 8 of 100 pictures, whole"),
+        (ListedAudio(listed(36, "wav")), None, "36 sounds, whole"),
+        (DeadLeaves(items=200, size=32), None, "200 pictures (dead leaves) of 32²"),
+    ],
+)
+def test_evaluation_data_is_told_in_words(source: Source, items: int | None, words: str) -> None:
+    assert evaluation_words(source, items) == words
+
+
+@pytest.fixture
+def pictures(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A folder with four pictures, two lists of them that overlap in one, and a folder of links to two of them."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index in range(4):
+        Image.new("RGB", (16, 16), (60 * index, 0, 0)).save(folder / f"{index}.png")
+    (tmp_path / "train.txt").write_text("pictures/0.png\npictures/1.png\npictures/2.png\n")
+    (tmp_path / "val.txt").write_text("pictures/2.png\npictures/3.png\n")
+    (tmp_path / "rest.txt").write_text("pictures/3.png\n")
+    (tmp_path / "links").mkdir()
+    for index in (1, 3):
+        os.symlink(folder / f"{index}.png", tmp_path / "links" / f"another-{index}.png")
+    os.symlink(folder, tmp_path / "same")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("trained", "judged", "items", "shared"),
+    [
+        ("pictures", "pictures", None, 4),
+        ("pictures", "pictures", 3, 3),
+        ("pictures", "same", None, 4),
+        ("train.txt", "val.txt", None, 1),
+        ("train.txt", "rest.txt", None, 0),
+        ("train.txt", "links", None, 1),
+        ("links", "pictures", None, 2),
+        ("links", "links", None, 2),
+    ],
+)
+def test_files_in_both_halves_are_counted(
+    pictures: pathlib.Path, trained: str, judged: str, items: int | None, shared: int
+) -> None:
+    first, second = (ImageFiles(str(pictures / name), 16) for name in (trained, judged))
+    assert shared_files(first, second, items) == shared
+
+
+def test_what_is_made_shares_no_files(pictures: pathlib.Path) -> None:
+    assert shared_files(DeadLeaves(), DeadLeaves()) == 0
+    assert shared_files(DeadLeaves(), ImageFiles(str(pictures / "links"), 16)) == 0
+
+
+class Notes:
+    """A reporter that remembers its notes, and what it was told before the first step."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    def task(self, label: str, *_: object, **__: object):
+        raise StopBefore(label)
+
+
+class StopBefore(Exception):
+    """Where the first task would begin."""
+
+
+def notes_before_the_first_step(tiny: str, folder: pathlib.Path, trained: str, judged: str) -> list[str]:
+    (folder / "tiny.yaml").write_text(tiny)
+    nodes = [
+        f"data.{part}={{kind: images, path: {folder / name}, size: 16}}"
+        for part, name in (("train", trained), ("eval", judged))
+    ]
+    reporter = Notes()
+    with pytest.raises(StopBefore, match="training"):
+        train(str(folder / "tiny.yaml"), nodes, out=str(folder / "run"), reporter=reporter)
+    return reporter.notes
+
+
+def test_a_run_tells_its_data_before_the_first_step(tiny: str, pictures: pathlib.Path) -> None:
+    notes = notes_before_the_first_step(tiny, pictures, "train.txt", "rest.txt")
+    assert notes == ["training on 3 pictures of 16²; judged on 1 picture of 16²"]
+
+
+def test_judging_on_training_files_is_told_with_the_way_out(tiny: str, pictures: pathlib.Path) -> None:
+    told, warned = notes_before_the_first_step(tiny, pictures, "train.txt", "val.txt")
+    assert told == "training on 3 pictures of 16²; judged on 2 pictures of 16²"
+    assert warned.startswith("1 of the 2 files to judge on is also trained on")
+    assert "two lists (train.txt, val.txt, a path a line)" in warned

@@ -1,0 +1,64 @@
+"""What a run says of its data before the first step: how much there is, at which size, and what is in both halves.
+
+Only what the sources know already is told; no signal is read for it.
+"""
+
+from tokcli.progress import Reporter
+from tokcli.training.parts import Training
+from tokcli.types import Source
+
+NOUNS = {"image": ("picture", "pictures"), "audio": ("sound", "sounds")}
+
+
+def announce_data(training: Training, reporter: Reporter) -> None:
+    """Note what the run trains and is judged on, and how many files it would be judged on after learning them."""
+    items = training.recipe.evaluation.items
+    trained, judged = training_words(training.train_source), evaluation_words(training.eval_source, items)
+    reporter.note(f"training on {trained}; judged on {judged}")
+    shared = shared_files(training.train_source, training.eval_source, items)
+    if shared:
+        count = judged_items(training.eval_source, items)
+        reporter.note(
+            f"{shared} of the {count} files to judge on {'is' if shared == 1 else 'are'} also trained on, which "
+            "flatters the figures: point data.train.path and data.eval.path at two folders, or at two lists "
+            "(train.txt, val.txt, a path a line)"
+        )
+
+
+def training_words(source: Source) -> str:
+    """`684 pictures, crops of 64²`; a source that makes its signals has no end."""
+    endless = "made" in source.protocol()
+    count = "endless" if endless else str(len(source))
+    return f"{count} {_things(source)}{', none of them twice' if endless else ''}"
+
+
+def evaluation_words(source: Source, items: int | None) -> str:
+    """`100 pictures of 256²`, and of how many, where the recipe judges only on the first `items`."""
+    count = judged_items(source, items)
+    among = f"the first {count} of " if count < len(source) else ""
+    return f"{among}{len(source)} {_things(source)}"
+
+
+def judged_items(source: Source, items: int | None) -> int:
+    """How many items of the source an evaluation of at most `items` judges."""
+    return len(source) if items is None else min(items, len(source))
+
+
+def _things(source: Source) -> str:
+    """What the items are and what becomes of each: `pictures, crops of 64²`, `sounds, whole`."""
+    protocol = source.protocol()
+    made = f" ({protocol['made']})" if "made" in protocol else ""
+    noun = NOUNS[source.modality][len(source) != 1 or bool(made)] + made
+    size = protocol["size"]
+    if size is None:
+        return f"{noun}, whole"
+    if source.sample_rate is not None:
+        return f"{noun}, clips of {size / source.sample_rate:.3g} s"
+    return f"{noun}, crops of {size}²" if protocol.get("crop") == "random" else f"{noun} of {size}²"
+
+
+def shared_files(trained: Source, judged: Source, items: int | None = None) -> int:
+    """How many of the files among the first `items` of `judged` are files of `trained` too, links followed."""
+    if not (hasattr(trained, "files") and hasattr(judged, "files")):
+        return 0
+    return len(set(judged.files.resolved(items)).intersection(trained.files.resolved()))
