@@ -28,15 +28,16 @@ class Files:
     def resolved(self, count: int | None = None) -> Iterator[str]:
         """Where the first `count` files (None: all) lie once links are followed; a file in two folders is one path.
 
-        Each folder is resolved and listed once and no file is asked about, so that a million take seconds.
+        Each folder is resolved and listed once and no file is asked about, so that a million take a second.
         """
         folders: dict[str, tuple[str, set[str]]] = {}
-        for index in range(len(self.names) if count is None else min(count, len(self.names))):
-            folder, name = os.path.split(self.path(index))
-            if folder not in folders:
-                folders[folder] = os.path.realpath(folder), _links_in(folder)
-            place, links = folders[folder]
-            yield os.path.realpath(os.path.join(place, name)) if name in links else os.path.join(place, name)
+        for each in self.names if count is None else self.names[:count]:
+            inner, _, name = each.rpartition("/")
+            if inner not in folders:
+                folder = os.path.join(self.root, *inner.split("/"))
+                folders[inner] = os.path.realpath(folder), _links_in(folder)
+            place, links = folders[inner]
+            yield os.path.realpath(os.path.join(place, name)) if name in links else f"{place}{os.sep}{name}"
 
 
 def find_files(inputs: Sequence[str], suffixes: Sequence[str], noun: str) -> Files:
