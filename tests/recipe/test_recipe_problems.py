@@ -3,7 +3,7 @@
 import pytest
 
 from tokcli.errors import InputError, RecipeError
-from tokcli.recipe.build import build_losses, build_tokenizer, build_training_source
+from tokcli.recipe.build import build_evaluation_source, build_losses, build_tokenizer, build_training_source
 from tokcli.recipe.recipe import from_dict, from_text
 from tokcli.recipe.shipped import recipe_text
 from tokcli.recipe.text import parse
@@ -89,6 +89,9 @@ def test_a_missing_folder_says_how_to_set_it(tiny: str) -> None:
     recipe = from_text(tiny, "r.yaml", ["data.train={kind: images, path: nowhere}"])
     with pytest.raises(InputError, match=r"data\.train: .*'nowhere'.*set it with data\.train\.path=FOLDER"):
         build_training_source(recipe, "image")
+    recipe = from_text(tiny, "r.yaml", ["data.eval={kind: images, path: nowhere}"])
+    with pytest.raises(InputError, match=r"data\.eval: .*'nowhere'.* data\.eval\.path=FOLDER, or .*=val\.txt$"):
+        build_evaluation_source(recipe, "image")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,13 @@ from tokcli.types import Autoencoder, Loss, Metric, Modality, Source
 
 T = TypeVar("T")
 
+WAYS_ON = {
+    "data.train": "set it with data.train.path=FOLDER",
+    "data.eval": "set it with data.eval.path=FOLDER, or split one folder into two lists, a path a line: "
+    "data.train.path=train.txt data.eval.path=val.txt",
+}
+"""What to do where data is missing, by its place in the recipe."""
+
 
 def build_tokenizer(recipe: Recipe) -> Tokenizer:
     """The untrained tokenizer. Raises RecipeError with every problem of the two parts and of where they meet."""
@@ -104,7 +111,7 @@ def _source(node: dict, path: str, modality: Modality, sample_rate: int | None) 
     try:
         source = SOURCES.build(node, path)
     except InputError as error:
-        raise InputError(f"{error}; set it with {path}.path=FOLDER") from error
+        raise InputError(f"{error}; {WAYS_ON[path]}") from error
     if None not in (source.sample_rate, sample_rate) and source.sample_rate != sample_rate:
         raise RecipeError(
             f"{path}.sample_rate: '{node['kind']}' gives {source.sample_rate} Hz, the autoencoder reads {sample_rate} "
