@@ -7,13 +7,15 @@ from tokcli.errors import UsageError
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import `module`, or say which extra brings it.
+    """Import `module`, or say how to install it, and which extra of this project brings it.
 
-    Raises UsageError where it is not installed.
+    The library is named rather than `tokcli[extra]`, which pip would look for on an index. Raises UsageError.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module.partition(".")[0]:
+        package = module.partition(".")[0]
+        if error.name != package:
             raise
-        raise UsageError(f"{module} is not installed; run: pip install 'tokcli[{extra}]'") from error
+        name = package.replace("_", "-")
+        raise UsageError(f"{name} is not installed; run: pip install {name} (extra: {extra})") from error

@@ -32,7 +32,9 @@ def checkpoints(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> path
 
 def test_an_absent_package_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch_fidelity", None)
-    with pytest.raises(UsageError, match=r"torch_fidelity is not installed; run: pip install 'tokcli\[fid\]'"):
+    with pytest.raises(
+        UsageError, match=r"torch-fidelity is not installed; run: pip install torch-fidelity \(extra: fid\)$"
+    ):
         load_inception()
 
 

@@ -55,10 +55,10 @@ def draw_panels(panels: Mapping[str, Mapping[str, Curve]], path: pathlib.Path, r
 
     A panel with several curves gets a legend. Nothing is drawn, and a note says how to, where matplotlib is absent.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        reporter.note(f"no {path.name}: matplotlib is not installed; run: pip install 'tokcli[report]'")
-        return False
     if not panels:
+        return False
+    if importlib.util.find_spec("matplotlib") is None:
+        reporter.note(f"no {path.name}: matplotlib is not installed; run: pip install matplotlib")
         return False
     from matplotlib.figure import Figure
 
