@@ -34,6 +34,7 @@ def test_no_command_at_all_shows_the_way_in(tok) -> None:
         (["train", "quikstart"], 3, "did you mean 'quickstart'?"),
         (["train", "mine.yaml"], 3, "there is no recipe file mine.yaml"),
         (["train", "quickstart", "training.stpes=3"], 2, "did you mean 'steps'?"),
+        (["train", "quickstart", "seed=1", "--seed", "2"], 2, "seed=1 and --seed 2 contradict each other; give one of"),
         (["train", "quickstart", "--device", "tpu"], 2, "there is no device 'tpu'"),
         (["encode", "-o", "t.npy"], 2, "Missing argument 'INPUT...'"),
         (["encode", "photos"], 2, "Missing option '--output'"),

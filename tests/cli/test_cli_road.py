@@ -177,3 +177,20 @@ def test_a_run_is_described_by_its_json(tok, tiny: str, tmp_path: pathlib.Path) 
     assert report["steps"] == 6
     assert report["seconds"] > 0
     assert set(report["metrics"]) == {"psnr", "usage", "cvu"}
+
+
+def test_a_dry_run_says_that_its_figures_mean_nothing(tok, tiny: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(tiny)
+    outcome = tok("train", "tiny.yaml", "--dry-run")
+    assert outcome.code == 0
+    assert "dry run: 2 steps, deleted" in outcome.out
+    assert "these figures mean nothing" in outcome.out
+    assert "tok-dry-run" not in outcome.out
+    assert "training on endless pictures (dead leaves) of 16²" in outcome.err
+
+
+@pytest.mark.parametrize("ways", [["--seed", "3"], ["seed=3"], ["seed=3", "--seed", "3"]])
+def test_the_seed_can_be_a_flag_or_an_override(tok, tiny: str, tmp_path: pathlib.Path, ways: list[str]) -> None:
+    (tmp_path / "tiny.yaml").write_text(tiny)
+    assert tok("train", "tiny.yaml", "training.steps=1", *ways, "-q").code == 0
+    assert "\nseed: 3\n" in (tmp_path / "runs/tiny/recipe.yaml").read_text()

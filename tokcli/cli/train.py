@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tokcli.cli.console import first_process, make_reporter, print_json, print_table
-from tokcli.cli.options import Device, Force, Json, Processes, Quiet, Seed, Version, shared_by
+from tokcli.cli.options import Device, Force, Json, Processes, Quiet, Version, shared_by
 from tokcli.errors import UsageError
 
 EXAMPLE = "tok train image-small-fsp data.train.path=photos/train data.eval.path=photos/val training.steps=2000"
@@ -17,14 +17,22 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Changes to the recipe.")
     ] = None,
-    out: Annotated[str | None, typer.Option("--out", "-o", help="The run's folder. [default: runs/NAME]")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", metavar="FOLDER", help="The run's folder. [default: runs/NAME]")
+    ] = None,
     resume: Annotated[
-        str, typer.Option(help="auto goes on from an interrupted run; never starts anew; or a checkpoint file.")
+        str,
+        typer.Option(
+            metavar="auto|never|FILE",
+            help="auto goes on from an interrupted run; never starts anew; or a checkpoint file.",
+        ),
     ] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Two steps of everything, then delete them.")] = False,
     processes: Processes = 1,
     force: Force = False,
-    seed: Seed = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed of everything random, as seed=N. [default: the recipe's]")
+    ] = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -55,10 +63,14 @@ def train(
         report = dataclasses.asdict(result) | {"run": str(result.run), "artifact": str(result.artifact)}
         print_json(report | {"sheet": str(result.sheet) if result.sheet else None})
         return 0
-    print_table(f"{result.run.name}: {result.steps} steps", ["metric", "value"], list(result.metrics.items()))
-    if not dry_run:
-        print(f"tokenizer: {result.artifact}")
-        if result.sheet:
-            print(f"look at:   {result.sheet} (originals over reconstructions)")
-        print(f"next:      tok encode FOLDER -o tokens.npy -m {result.run}")
+    rows = list(result.metrics.items())
+    if dry_run:
+        print_table(f"dry run: {result.steps} steps, deleted", ["metric", "value"], rows)
+        print("these figures mean nothing after so few steps; they show that the recipe trains, is judged and is saved")
+        return 0
+    print_table(f"{result.run.name}: {result.steps} steps", ["metric", "value"], rows)
+    print(f"tokenizer: {result.artifact}")
+    if result.sheet:
+        print(f"look at:   {result.sheet} (originals over reconstructions)")
+    print(f"next:      tok encode FOLDER -o tokens.npy -m {result.run}")
     return 0

@@ -66,13 +66,15 @@ def train(
 
     resume: auto goes on from an interrupted run of the same recipe; never starts anew; a path starts from that
         checkpoint, whatever the rest of the recipe says.
+    seed: in the place of the recipe's; the override `seed=N` says the same.
     dry_run: two steps, one evaluation and one save in a folder that is deleted afterwards.
-    Raises RecipeError, InputError, UsageError (a run is in the way), DivergedError, InterruptedRunError.
+    Raises RecipeError, InputError, UsageError (a run is in the way, two seeds), DivergedError, InterruptedRunError.
     """
     started = time.perf_counter()
     name, text = recipe_text(recipe)
-    overrides = [*overrides, *([f"seed={seed}"] if seed is not None else [])]
     checked = from_text(text, name, overrides)
+    if seed is not None:
+        checked = _seeded(checked, seed, named=any(each.partition("=")[0] == "seed" for each in overrides))
     require_trackers(checked.training.trackers)
     where = pick_device(device).type
     if dry_run:
@@ -182,6 +184,13 @@ def _resume(training: Training, run: RunFolder, resume: str, reporter: Reporter)
     if newest is not None:
         training.step = load_checkpoint(newest, training.state, training.recipe.fingerprint())
         reporter.note(f"resuming {run.path} at step {training.step} of {training.recipe.training.steps}")
+
+
+def _seeded(recipe: Recipe, seed: int, named: bool) -> Recipe:
+    """The recipe with another seed. named: whether an override has set the one that it has, which must then agree."""
+    if named and recipe.seed != seed:
+        raise UsageError(f"seed={recipe.seed} and --seed {seed} contradict each other; give one of them")
+    return dataclasses.replace(recipe, seed=seed)
 
 
 def _shortened(recipe: Recipe) -> Recipe:
