@@ -6,6 +6,7 @@ Results go to stdout, progress and notes to stderr. rich is imported when someth
 import json
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -14,6 +15,9 @@ from tokcli.progress import SILENT, Reporter, Task
 
 FIRST_LINE_AFTER, LINES_APART = 2.0, 10.0
 """Seconds until the first plain progress line, and between later ones."""
+
+FOLDED = 28
+"""Characters that words in a table may keep before figures go elsewhere for want of room."""
 
 
 def make_reporter(quiet: bool) -> Reporter:
@@ -29,7 +33,7 @@ def first_process() -> bool:
 
 
 def print_json(value: Any) -> None:
-    """One JSON object, and nothing else, on stdout."""
+    """A line of JSON, and nothing else, on stdout."""
     print(json.dumps(value, allow_nan=False))
 
 
@@ -38,24 +42,57 @@ def print_table(
 ) -> None:
     """A table on stdout: as wide as the terminal, or as its content where it is no terminal.
 
+    A figure cut in two is none: those that do not fit beside the others stand in a table of their own below.
     best: (row, column) of cells that are bold, or carry a star where nothing can be bold.
     """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
-    for index, column in enumerate(columns):
-        words = any(isinstance(row[index], str) for row in rows)
-        table.add_column(column, justify="left" if index == 0 or words else "right", overflow="fold")
+    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140)
     star = "" if sys.stdout.isatty() else " *"
-    for place, row in enumerate(rows):
-        cells = [
-            Text(shown(value) + star, style="bold") if (place, column) in best else Text(shown(value))
+    cells = [
+        [
+            Text(shown(value) + star, "bold") if (place, column) in best else Text(shown(value))
             for column, value in enumerate(row)
         ]
-        table.add_row(*cells)
-    Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140).print(table)
+        for place, row in enumerate(rows)
+    ]
+    figures = {column for column in range(1, len(columns)) if not any(isinstance(row[column], str) for row in rows)}
+    # A title of the table itself would be folded to the table's width.
+    console.print(Text(title, style="italic"), soft_wrap=True)
+    for part in _parts(columns, [[len(cell) for cell in row] for row in cells], figures, console.width):
+        table = Table()
+        for column, heading in part.items():
+            justify, whole = ("right", True) if column in figures else ("left", False)
+            table.add_column(heading, justify=justify, no_wrap=whole, overflow="fold")
+        for row in cells:
+            table.add_row(*(row[column] for column in part))
+        console.print(table)
+
+
+def _parts(
+    columns: Sequence[str], lengths: Sequence[Sequence[int]], figures: Collection[int], room: int
+) -> list[dict[int, str]]:
+    """The headings, by column, of each table that fits into `room` characters; all begin with the first column.
+
+    lengths: of all cells, by row. figures: columns that keep their cells whole; the words of others may fold.
+    """
+    headings = dict(enumerate(columns))
+    widths = [max(column) for column in zip(map(len, columns), *lengths, strict=True)]
+    if sum(widths) + 3 * len(widths) + 1 > room:
+        for column in figures:
+            widths[column] = max([*map(len, columns[column].split(" ")), *(row[column] for row in lengths)])
+            headings[column] = textwrap.fill(columns[column], widths[column])
+    widths = [width if column in figures else min(width, FOLDED) for column, width in enumerate(widths)]
+    parts, taken = [{0: headings[0]}], widths[0] + 4
+    for column, width in enumerate(widths[1:], start=1):
+        if column in figures and taken + width + 3 > room and len(parts[-1]) > 1:
+            parts.append({0: headings[0]})
+            taken = widths[0] + 4
+        parts[-1][column] = headings[column]
+        taken += width + 3
+    return parts
 
 
 def shown(value: Any) -> str:
