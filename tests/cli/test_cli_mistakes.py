@@ -36,7 +36,7 @@ def test_no_command_at_all_shows_the_way_in(tok) -> None:
         (["train", "quickstart", "training.stpes=3"], 2, "did you mean 'steps'?"),
         (["train", "quickstart", "seed=1", "--seed", "2"], 2, "seed=1 and --seed 2 contradict each other; give one of"),
         (["train", "quickstart", "--device", "tpu"], 2, "there is no device 'tpu'"),
-        (["encode", "-o", "t.npy"], 2, "Missing argument 'INPUT...'"),
+        (["encode", "-o", "t.npy"], 2, "Missing argument 'INPUT'"),
         (["encode", "photos"], 2, "Missing option '--output'"),
         (["encode", "photos", "-o", "t.npy"], 3, "train one with: tok train quickstart"),
         (["encode", "photos", "-o", "t.npy", "-m", "nowhere"], 3, "there is no tokenizer at nowhere"),

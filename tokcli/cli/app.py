@@ -12,13 +12,14 @@ import typer
 
 from tokcli.cli import bench, codebooks, evaluate, info, recipes, sweep, tokens, train
 from tokcli.cli.console import first_process, print_json
+from tokcli.cli.help import Command
 from tokcli.cli.options import Version
 from tokcli.errors import InterruptedRunError, TokError, UsageError
 
 app = typer.Typer(
     name="tok",
     help="Train, apply and judge discrete tokenizers of images and audio.",
-    epilog="Start with: tok train quickstart",
+    epilog="Start with: tok train quickstart     (tok eval is short for tok evaluate)",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -38,9 +39,9 @@ COMMANDS = {
 }
 
 for _name, (_function, _example) in COMMANDS.items():
-    app.command(_name, epilog=f"Example: {_example}")(_function)
-app.command("judge-cell", hidden=True)(sweep.judge_cell)
-app.command("eval", help="The same command as evaluate.", epilog=f"Example: {evaluate.EXAMPLE}")(evaluate.evaluate)
+    app.command(_name, cls=Command, epilog=f"Example: {_example}")(_function)
+app.command("judge-cell", cls=Command, hidden=True)(sweep.judge_cell)
+app.command("eval", cls=Command, hidden=True, epilog=f"Example: {evaluate.EXAMPLE}")(evaluate.evaluate)
 
 
 @app.callback(invoke_without_command=True)

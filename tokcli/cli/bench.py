@@ -13,7 +13,7 @@ EXAMPLE = "tok bench runs/image-small-fsp --size 256 --threads 1,2"
 
 def bench(
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="An artifact or run folder. [default: the last run]")
+        str | None, typer.Argument(metavar="MODEL", help="An artifact or run folder. [default: the last run]")
     ] = None,
     items: Annotated[int, typer.Option(help="Signals to time.", min=1)] = 64,
     size: Annotated[int | None, typer.Option(help="Samples along each axis. [default: the recipe's]", min=1)] = None,
@@ -21,13 +21,13 @@ def bench(
     threads: Annotated[
         str | None, typer.Option(metavar="N[,N...]", help="Threads of arithmetic, each timed. [default: all]")
     ] = None,
-    codebook: Annotated[int | None, typer.Option(help="Which of the built codebooks, by its size.")] = None,
+    codebook: Annotated[int | None, typer.Option(metavar="K", help="Which built codebook, by its size.")] = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
     version: Version = False,
 ) -> int:
-    """Time a tokenizer on this machine, beside its bare autoencoder."""
+    """Time a tokenizer on this machine. Beside it stands its bare autoencoder."""
     from tokcli.workflows.bench import bench as run
 
     result = run(

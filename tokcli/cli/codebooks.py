@@ -14,12 +14,14 @@ EXAMPLE = "tok build-codebook runs/image-small-vpvae --size 256,1024,4096"
 
 def build_codebook(
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="An artifact or run folder. [default: the last run]")
+        str | None, typer.Argument(metavar="MODEL", help="An artifact or run folder. [default: the last run]")
     ] = None,
     size: Annotated[
         str | None, typer.Option(metavar="K[,K...]", help="Codes; several sizes in one pass. [default: the recipe's]")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="What to encode. [default: the training data]")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="What to encode. [default: the training data]")
+    ] = None,
     samples: Annotated[int, typer.Option(help="Latents to build from.", min=1)] = 200_000,
     passes: Annotated[int, typer.Option(help="Over the data, each with other random crops.", min=1)] = 1,
     processes: Processes = 1,
@@ -30,7 +32,7 @@ def build_codebook(
     quiet: Quiet = False,
     version: Version = False,
 ) -> int:
-    """Build codebooks of any size for a tokenizer that was trained without one."""
+    """Build codebooks of any size for a trained tokenizer."""
     if (code := shared_by(processes)) is not None:
         return code
     from tokcli.workflows.build_codebook import build_codebook as run

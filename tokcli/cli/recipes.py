@@ -14,15 +14,17 @@ EXAMPLE = "tok recipes copy image-small-fsp"
 
 def recipes(
     action: Annotated[
-        Literal["list", "show", "copy"], typer.Argument(metavar="[show|copy]", help="What to do. [default: list]")
+        Literal["list", "show", "copy"], typer.Argument(metavar="list|show|copy", help="What to do.")
     ] = "list",
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A recipe.")] = None,
-    output: Annotated[str | None, typer.Option("--output", "-o", help="Where to copy it. [default: NAME.yaml]")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Of a recipe or a sweep.")] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="Where to copy it. [default: NAME.yaml]")
+    ] = None,
     force: Force = False,
     json: Json = False,
     version: Version = False,
 ) -> int:
-    """List the shipped recipes and sweeps, show one, or copy one to edit."""
+    """List, show or copy the shipped recipes and sweeps."""
     from tokcli.recipe.shipped import SWEEPS, names, shipped
 
     if action == "list":

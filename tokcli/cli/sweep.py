@@ -16,11 +16,13 @@ def sweep(
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KEY.PATH=VALUE]...",
+            metavar="KEY.PATH=VALUE",
             help="Changes to every cell's recipe; seeds=[0], sizes=[256] and methods=[fsp] choose cells.",
         ),
     ] = None,
-    out: Annotated[str | None, typer.Option("--out", "-o", help="The sweep's folder. [default: runs/NAME]")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", metavar="FOLDER", help="The sweep's folder. [default: runs/NAME]")
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Cells trained at a time, each with its share of the cores.", min=1)] = 1,
     render_only: Annotated[bool, typer.Option("--render-only", help="Run nothing; render what is there.")] = False,
     list_them: Annotated[bool, typer.Option("--list", help="List the shipped sweeps.")] = False,
@@ -29,7 +31,7 @@ def sweep(
     quiet: Quiet = False,
     version: Version = False,
 ) -> int:
-    """Train a table of tokenizers, method × codebook size × seed, and render it."""
+    """Train and judge a table of tokenizers. Its rows: method × codebook size × seed."""
     if list_them:
         return list_sweeps(json)
     if table is None:

@@ -13,15 +13,18 @@ DECODE_EXAMPLE = "tok decode tokens.npy -o out/"
 
 
 def encode(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Folders, files, or .txt lists of files.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Folders, files, or .txt lists of files.")],
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="OUT", help="tokens.npy, tokens.safetensors, or a folder.")
     ],
     model: Model = None,
-    codebook: Annotated[int | None, typer.Option(help="Which of the built codebooks, by its size.")] = None,
+    codebook: Annotated[int | None, typer.Option(metavar="K", help="Which built codebook, by its size.")] = None,
     size: Annotated[
         str | None,
-        typer.Option(help="Resize and crop to N samples, or 'native' for each item's own. [default: the recipe's]"),
+        typer.Option(
+            metavar="N|native",
+            help="Resize and crop to N samples, or 'native' for each item's own. [default: the recipe's]",
+        ),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Items at a time. [default: by device]", min=1)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted encode.")] = False,
@@ -62,7 +65,7 @@ def decode(
     output: Annotated[str, typer.Option("--output", "-o", metavar="OUT", help="A folder for the files.")],
     model: Model = None,
     file_format: Annotated[
-        str | None, typer.Option("--format", help="Of the files: wav or flac, png. [default: wav, png]")
+        str | None, typer.Option("--format", metavar="NAME", help="Of the files: wav or flac, png. [default: wav, png]")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Items at a time. [default: by device]", min=1)] = None,
     force: Force = False,

@@ -15,7 +15,7 @@ EXAMPLE = "tok train image-small-fsp data.train.path=photos/train data.eval.path
 def train(
     recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help="A file or a name (tok recipes).")] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Changes to the recipe.")
+        list[str] | None, typer.Argument(metavar="KEY.PATH=VALUE", help="Changes to the recipe.")
     ] = None,
     out: Annotated[
         str | None, typer.Option("--out", "-o", metavar="FOLDER", help="The run's folder. [default: runs/NAME]")
@@ -31,7 +31,10 @@ def train(
     processes: Processes = 1,
     force: Force = False,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Seed of everything random, as seed=N. [default: the recipe's]")
+        int | None,
+        typer.Option(
+            "--seed", metavar="N", help="Seed of everything random; the same as seed=N. [default: the recipe's]"
+        ),
     ] = None,
     device: Device = "auto",
     json: Json = False,
