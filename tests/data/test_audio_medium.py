@@ -9,6 +9,7 @@ import torch
 
 from tokcli.data.audio_medium import SHEET_GAP
 from tokcli.data.media import MEDIA
+from tokcli.data.sheets import LABEL
 from tokcli.data.spectrograms import COLUMNS, WINDOW, helix
 from tokcli.data.synthetic_voices import SyntheticVoices
 from tokcli.errors import InputError, UsageError
@@ -107,6 +108,16 @@ def test_a_tone_is_a_bright_line_at_its_frequency() -> None:
     under = picture[rows + SHEET_GAP :, 100]
     assert under.argmax() == picture[:rows, 100].argmax()
     assert 0 < under.max() < picture[:rows, 100].max()  # 40 dB less on the same scale
+
+
+def test_a_sheet_of_several_reconstructions_has_a_row_for_each_on_one_scale() -> None:
+    tone = torch.sin(2 * torch.pi * 2000 * torch.arange(16_000) / 16_000)[None]
+    sheet = AUDIO.sheet([tone], [tone], [0.01 * tone], labels=["original", "a", "b"])
+    rows = numpy.asarray(sheet).astype(int).sum(axis=2).reshape(-1, sheet.width)
+    down = LABEL + WINDOW // 2 + SHEET_GAP
+    original, same, quiet = (rows[place * down + LABEL :][: WINDOW // 2] for place in range(3))
+    assert (original == same).all()
+    assert 0 < quiet[:, 100].max() < original[:, 100].max()
 
 
 def test_at_most_eight_short_sounds_are_shown() -> None:

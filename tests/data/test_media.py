@@ -10,6 +10,7 @@ from PIL import Image
 from tokcli.data.image_medium import SHEET_GAP
 from tokcli.data.media import MEDIA
 from tokcli.data.pictures import read_picture, to_signal
+from tokcli.data.sheets import LABEL
 from tokcli.errors import InputError, MismatchError
 
 IMAGES = MEDIA["image"]
@@ -88,3 +89,23 @@ def test_a_sheet_shows_originals_over_reconstructions() -> None:
 def test_a_sheet_holds_pictures_of_any_size() -> None:
     sheet = IMAGES.sheet([plain(1, 2, 9), plain(2, 5, 3)], [plain(3, 2, 9), plain(4, 5, 3)])
     assert sheet.size == (2 * 9 + SHEET_GAP, 2 * 5 + SHEET_GAP)
+
+
+def test_a_sheet_of_several_reconstructions_labels_every_row_in_every_band() -> None:
+    references, first, second = ([plain(start + index, 30, 40) for index in range(9)] for start in (0, 100, 200))
+    sheet = numpy.asarray(IMAGES.sheet(references, first, second, labels=["original", "a", "jpeg q7"]))
+    down = LABEL + 30 + SHEET_GAP
+    band = 3 * down + SHEET_GAP
+    assert sheet.shape == (2 * band - 2 * SHEET_GAP, 8 * (40 + SHEET_GAP) - SHEET_GAP, 3)
+    for index in range(9):
+        left, top = index % 8 * (40 + SHEET_GAP), index // 8 * band
+        for row, start in enumerate((0, 100, 200)):
+            assert sheet[top + row * down + LABEL, left].tolist() == [start + index, 0, 255]
+            label = sheet[top + row * down : top + row * down + LABEL]
+            assert label.min() < 100  # letters
+            assert (label[-2:] == 255).all() or row == 2  # and only the tail of a q comes near the pictures
+
+
+def test_a_sheet_is_as_wide_as_its_longest_label() -> None:
+    sheet = IMAGES.sheet([plain(1)], [plain(2)], labels=["original", "a-name-that-is-wider-than-its-pictures"])
+    assert sheet.width > 200

@@ -16,7 +16,7 @@ from tokcli.data.sheets import banded
 from tokcli.data.sounds import SUFFIXES
 from tokcli.data.spectrograms import decibels, to_colours
 
-SHEET_PAIRS, SHEET_COLUMNS = 8, 4
+SHEET_SOUNDS, SHEET_COLUMNS = 8, 4
 SHEET_GAP = 6
 """Pixels of white between the spectrograms of a sheet; twice as many between its bands."""
 
@@ -51,23 +51,23 @@ class AudioMedium(Medium):
             except soundfile.LibsndfileError as error:
                 raise OSError(f"{path} cannot be written: {error.error_string}") from error
 
-    def sheet(self, references: Sequence[Tensor], reconstructions: Sequence[Tensor]) -> Image.Image:
+    def sheet(
+        self, references: Sequence[Tensor], *reconstructions: Sequence[Tensor], labels: Sequence[str] = ()
+    ) -> Image.Image:
         """Bands of up to four: spectrograms of the originals, and right under them those of their reconstructions.
 
         Eight sounds are shown at most, three seconds of each (at 16 kHz), on one scale of time. Frequency rises from
         bottom to top, up to half the sample rate; brightness is in decibels below the loudest of the original.
         """
-        pairs = [
-            (reference.mean(dim=0)[:SHEET_SAMPLES].numpy(), reconstruction.mean(dim=0)[:SHEET_SAMPLES].numpy())
-            for reference, reconstruction in zip(references, reconstructions, strict=True)
-        ][:SHEET_PAIRS]
-        longest = max(len(reference) for reference, _ in pairs)
-        pictures = []
-        for pair in pairs:
-            original, returned = (decibels(sound, longest) for sound in pair)
-            loudest = original.max()
-            pictures.append((to_colours(original - loudest), to_colours(returned - loudest)))
-        return banded(pictures, SHEET_COLUMNS, SHEET_GAP)
+        rows = [
+            [signal.mean(dim=0)[:SHEET_SAMPLES].numpy() for signal in row[:SHEET_SOUNDS]]
+            for row in (references, *reconstructions)
+        ]
+        longest = max(len(sound) for sound in rows[0])
+        loudness = [[decibels(sound, longest) for sound in row] for row in rows]
+        loudest = [original.max() for original in loudness[0]]
+        pictures = [[to_colours(each - top) for each, top in zip(row, loudest, strict=True)] for row in loudness]
+        return banded(pictures, SHEET_COLUMNS, SHEET_GAP, labels)
 
 
 def _write(path: Path, file_format: str, pieces: Iterable[Tensor], sample_rate: int | None) -> None:

@@ -77,8 +77,13 @@ class Medium(ABC):
         """
 
     @abstractmethod
-    def sheet(self, references: Sequence[Tensor], reconstructions: Sequence[Tensor]) -> Image.Image:
-        """A picture that shows each reference (channels, *size) over its reconstruction."""
+    def sheet(
+        self, references: Sequence[Tensor], *reconstructions: Sequence[Tensor], labels: Sequence[str] = ()
+    ) -> Image.Image:
+        """A picture that shows each reference (channels, *size) over its reconstructions.
+
+        reconstructions: one for each reference, or several such rows. labels: of all rows, the references' first.
+        """
 
 
 @contextlib.contextmanager
