@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tokcli.errors import InputError
-from tokcli.judging import Judgement, judge
+from tokcli.judging import Judgement, judge, paired_difference
 from tokcli.metrics import build_metrics
 from tokcli.types import Item, RoundTrip, Source
 
@@ -112,3 +112,23 @@ def test_a_source_of_which_nothing_can_be_read_is_refused() -> None:
 
     with pytest.raises(InputError, match=r"none of the 1 items could be read; the first: 2\.png: it is torn"):
         judge(Darker(), Torn(), build_metrics(["psnr"], "image"), workers=0)
+
+
+def test_a_paired_difference_leaves_out_what_either_could_not_score() -> None:
+    nan = float("nan")
+    reference = torch.tensor([20.0, 30.0, 10.0, nan, 40.0])
+    difference = paired_difference(torch.tensor([21.0, 32.0, 13.0, 5.0, nan]), reference)
+    # 1, 2 and 3: a deviation of 1, and Student's 97.5 % point for two degrees of freedom is 4.303.
+    assert difference.items == 3
+    assert difference.mean == pytest.approx(2)
+    assert difference.margin == pytest.approx(4.3027 / 3**0.5, rel=1e-4)
+    assert not difference.clear
+    assert paired_difference(reference + torch.tensor([1.0, 1.1, 0.9, 1.0, 1.0]), reference).clear
+
+
+def test_a_paired_difference_of_one_item_has_no_interval_and_of_none_no_mean() -> None:
+    nan = float("nan")
+    one = paired_difference(torch.tensor([3.0, nan]), torch.tensor([1.0, 1.0]))
+    assert (one.items, one.mean, one.margin, one.clear) == (1, 2.0, None, False)
+    none = paired_difference(torch.tensor([nan]), torch.tensor([1.0]))
+    assert (none.items, none.mean, none.margin, none.clear) == (0, None, None, False)

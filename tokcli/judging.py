@@ -26,6 +26,12 @@ Gather = Callable[[dict[str, Tensor]], Sequence[dict[str, Tensor]]]
 CONFIDENCE = 0.95
 """Of the interval about a paired difference."""
 
+COVERS = (
+    "The interval covers chance in the choice of items, for these very weights, and none in training: "
+    "another seed may differ by more, and tok sweep repeats trainings."
+)
+"""For whoever reads that interval."""
+
 
 class Judged(Protocol):
     """What can be judged: a tokenizer, or anything else that loses something on the way."""
