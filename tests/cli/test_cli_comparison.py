@@ -7,6 +7,7 @@ import shutil
 import numpy
 import pytest
 from PIL import Image
+from scipy import stats
 
 
 @pytest.fixture
@@ -21,10 +22,11 @@ def test_models_and_codecs_share_a_table_a_list_and_a_report(tok, two_runs: list
     options = ["--against", "jpeg,webp", "--report", "out/report.html", "--report-items", "3", "--items", "5"]
     outcome = tok("eval", *two_runs, *options)
     assert outcome.code == 0, outcome.err
-    for words in ("runs/tiny", "runs/other", "jpeg q1", "webp", "bits per pixel", "is its lowest rate", "headers are"):
+    for words in ("│ tiny ", "│ other ", "jpeg q1", "webp", "bits per pixel", "is its lowest rate", "headers are"):
         assert words in outcome.out
     assert "(evaluation data of the recipe), 5 items" in outcome.err
-    assert "*" in outcome.out  # the better of the two, where nothing can be bold
+    assert "* the best model of its column" in outcome.out  # where nothing can be bold
+    assert "psnr\N{NO-BREAK SPACE}↑" in outcome.out
     html = pathlib.Path("out/report.html").read_text()
     assert html.count('<article class="item"') == 3
     assert "by mean psnr of the models" in html
@@ -33,7 +35,7 @@ def test_models_and_codecs_share_a_table_a_list_and_a_report(tok, two_runs: list
     assert [report["model"] for report in reports[:2]] == [f"{run}/tokenizer.safetensors" for run in two_runs]
     codec = reports[2]
     assert codec["model"] == "webp"
-    assert codec["codec"]["matched_to"] == two_runs
+    assert [report["label"] for report in reports[:2]] == codec["codec"]["matched_to"] == ["tiny", "other"]
     assert codec["codec"]["target"] == pytest.approx(numpy.log2(36) / 16)
     assert 0 < codec["rate"]["bits_per_pixel_without_headers"] < codec["rate"]["bits_per_pixel"]
     assert set(codec["metrics"]) == {"psnr"}
@@ -41,10 +43,38 @@ def test_models_and_codecs_share_a_table_a_list_and_a_report(tok, two_runs: list
     assert 0 < reports[0]["rate"]["bits_per_pixel_empirical"] <= reports[0]["rate"]["bits_per_pixel"]
 
 
+def test_the_others_are_compared_with_the_first_item_by_item(tok, two_runs: list[str]) -> None:
+    first, other, codec = tok("eval", *two_runs, "--against", "webp", "--json", "-q").json
+    assert "difference" not in first
+    for report in (other, codec):
+        pairs = zip(report["item_scores"], first["item_scores"], strict=True)
+        gaps = numpy.array([own["psnr"] - reference["psnr"] for own, reference in pairs])
+        expected = stats.ttest_1samp(gaps, 0).confidence_interval(0.95)
+        found = report["difference"]["metrics"]["psnr"]
+        assert (report["difference"]["to"], found["items"]) == ("tiny", 6)
+        assert found["mean"] - found["margin"] == pytest.approx(expected.low)
+        assert found["mean"] + found["margin"] == pytest.approx(expected.high)
+        assert set(report["difference"]["metrics"]) == {"psnr"}  # usage and cvu judge no items
+    outcome = tok("eval", *two_runs, "--report", "report.html", "--report-items", "1", "-q")
+    assert "difference to tiny, paired over 6 items" in outcome.out
+    mean, margin = (other["difference"]["metrics"]["psnr"][name] for name in ("mean", "margin"))
+    assert f"│ {mean:+.3g} ± {margin:.2g}" in outcome.out
+    for text in (outcome.out, pathlib.Path("report.html").read_text()):
+        assert "another seed may differ by more, and tok sweep repeats trainings" in text
+    assert "Difference to tiny, item by item" in pathlib.Path("report.html").read_text()
+
+
+def test_one_model_and_models_of_other_data_are_compared_with_nothing(tok, tiny: str, tiny_run: pathlib.Path) -> None:
+    assert "difference" not in tok("eval", "-q").out
+    pathlib.Path("other.yaml").write_text(tiny.replace("seed: 1}", "seed: 2}"))
+    assert tok("train", "other.yaml", "--out", "runs/other", "-q").code == 0
+    assert "paired over" not in tok("eval", "runs/tiny", "runs/other", "-q").out
+
+
 def test_every_built_codebook_can_be_a_row(tok, two_runs: list[str]) -> None:
     outcome = tok("eval", *two_runs, "--codebook", "all", "--metrics", "psnr", "--json", "-q")
     assert [report["protocol"]["weights"] for report in outcome.json] == ["ema", "ema"]
-    assert "runs/other · 36" in tok("eval", *two_runs, "--codebook", "all", "-q").out
+    assert "other · 36" in tok("eval", *two_runs, "--codebook", "all", "-q").out
     refused = tok("eval", "--codebook", "36,x")
     assert refused.code == 2
     assert "--codebook: expected sizes separated by commas, such as 256,1024, or all; got '36,x'" in refused.err
@@ -59,6 +89,9 @@ def test_items_that_cannot_be_scored_are_listed_by_name(tok, tiny_run: pathlib.P
     report = tok("eval", "--data", "list.txt", "--size", "8", "--metrics", "psnr,ssim", "--json", "-q").json
     assert report["unscored"] == {"ssim": {"count": 2, "items": ["mixed/small.png", "mixed/tiny.png"]}}
     assert report["metrics"]["ssim"] is None
+    assert [score["item"] for score in report["item_scores"]] == ["mixed/small.png", "mixed/tiny.png"]
+    assert [score["ssim"] for score in report["item_scores"]] == [None, None]
+    assert numpy.mean([score["psnr"] for score in report["item_scores"]]) == pytest.approx(report["metrics"]["psnr"])
     printed = tok("eval", "--data", "list.txt", "--size", "8", "--metrics", "psnr,ssim", "-q").out
     assert "ssim: 2 items could not be scored and left out of the mean (mixed/small.png, mixed/tiny.png)" in printed
 
@@ -80,6 +113,7 @@ def test_models_that_would_see_different_data_share_no_report(tok, tiny: str, ti
     assert refused.code == 2
     assert "name what all of them are judged on: --data FOLDER --size N" in refused.err
     assert "evaluating" not in refused.err
+    assert tok("eval", "runs/tiny", "runs/other", "--sheet", "sheet.png").code == 2
     together = tok("eval", "runs/tiny", "runs/other")
     assert together.code == 0
     assert "so their figures do not compare" in together.out

@@ -186,6 +186,7 @@ def test_metrics_without_their_weights_say_which_file_is_wanted(
     assert outcome.code == 3
     assert "vgg16-397923af.pth" in outcome.err
     assert str(tmp_path / "cache") in outcome.err
+    assert "model runs/tiny" not in outcome.err  # nothing was loaded for it
 
 
 def test_a_metric_that_does_not_exist_is_corrected(tok, tiny_run: pathlib.Path) -> None:

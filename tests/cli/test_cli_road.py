@@ -92,14 +92,18 @@ def test_several_models_make_a_list_and_one_table(tok, tiny_run: pathlib.Path) -
         f"runs/{name}/tokenizer.safetensors" for name in ("tiny", "other")
     ]
     table = tok("eval", "runs/tiny", "runs/other", "--sheet", "sheet.png").out
-    assert "runs/tiny" in table
-    assert "runs/other" in table
-    assert Image.open("sheet.png").size[0] > 16
+    assert "│ tiny " in table
+    assert "│ other " in table
+    assert "runs/" not in table
+    rows, label = 3, 20
+    assert Image.open("sheet.png").size == (6 * 18 - 2, rows * (16 + 2 + label) - 2)
 
 
 def test_the_last_finished_run_is_found_and_named(tok, tiny_run: pathlib.Path) -> None:
     outcome = tok("eval")
-    assert "model runs/tiny/tokenizer.safetensors: fsp, 36 codes, ema weights" in outcome.err
+    assert "model runs/tiny/tokenizer.safetensors: fsp, 36 codes, averaged weights" in outcome.err
+    facts = tok("info", "runs/tiny").out.split()
+    assert facts[facts.index("weights") + 2] == "averaged"
 
 
 def test_a_resumed_encode_equals_an_uninterrupted_one(

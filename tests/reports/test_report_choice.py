@@ -1,11 +1,11 @@
-"""Which items a report shows, and how its rows are called."""
+"""Which items a report shows."""
 
 import math
 from types import SimpleNamespace
 
 import torch
 
-from tokcli.workflows.report import chosen_items, short_labels
+from tokcli.workflows.report import chosen_items
 
 
 def judged(label: str, scores: list[float], codec: bool = False) -> SimpleNamespace:
@@ -36,13 +36,3 @@ def test_fewer_items_than_asked_for_are_all_shown_once() -> None:
     assert sorted(chosen_items([judged("a", [1, 2])], "psnr", 12)) == ["0.png", "1.png"]
     assert list(chosen_items([judged("a", [1, 2, 3, 4])], None, 2)) == ["0.png", "2.png"]
     assert chosen_items([judged("a", [1, 2])], "psnr", 0) == {}
-
-
-def test_labels_lose_the_folder_that_models_share() -> None:
-    def labels(*names: str) -> list[str]:
-        return short_labels([judged(name, [1.0]) for name in names] + [judged("webp 7", [1.0], codec=True)])
-
-    assert labels("/x/runs/a", "/x/runs/b · 64") == ["a", "b · 64", "webp 7"]
-    assert labels("runs/a", "runs/deep/b") == ["a", "deep/b", "webp 7"]
-    assert labels("a.safetensors", "runs/b") == ["a.safetensors", "runs/b", "webp 7"]
-    assert labels("/x/a", "runs/b") == ["/x/a", "runs/b", "webp 7"]

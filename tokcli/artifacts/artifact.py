@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from tokcli.artifacts.tensors import read_tensors, write_tensors
+from tokcli.artifacts.tensors import read_metadata, read_tensors, write_tensors
 from tokcli.errors import MismatchError, RecipeError, UsageError
 from tokcli.recipe.build import build_tokenizer
 from tokcli.recipe.recipe import Recipe, from_dict
@@ -65,12 +65,20 @@ def load_artifact(path: pathlib.Path, codebook: int | None = None) -> Artifact:
         recipe = from_dict(metadata["recipe"])
         tokenizer = build_tokenizer(recipe)
     except RecipeError as error:
-        raise MismatchError(f"{path} holds a recipe that this version cannot build: {error}") from error
+        raise _unbuildable(path, error) from error
     _load_strictly(path, tokenizer, file.tensors)
     tokenizer.eval().requires_grad_(False)
     reports = [CodebookReport(**report) for report in metadata["codebooks"]]
     _use_codebook(tokenizer, codebook or metadata["codebook"], asked=codebook is not None)
     return Artifact(tokenizer, recipe, metadata["weights"], reports, metadata["training"])
+
+
+def read_recipe(path: pathlib.Path) -> Recipe:
+    """The recipe of an artifact, without its tensors. Raises as `load_artifact` does."""
+    try:
+        return from_dict(_decoded(path, read_metadata(path))["recipe"])
+    except RecipeError as error:
+        raise _unbuildable(path, error) from error
 
 
 def codebook_ready(tokenizer: Tokenizer) -> bool:
@@ -97,6 +105,10 @@ def _decoded(path: pathlib.Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     if missing:
         raise MismatchError(f"{path} is a damaged artifact: its metadata lacks {', '.join(sorted(missing))}")
     return decoded
+
+
+def _unbuildable(path: pathlib.Path, error: RecipeError) -> MismatchError:
+    return MismatchError(f"{path} holds a recipe that this version cannot build: {error}")
 
 
 def _load_strictly(path: pathlib.Path, tokenizer: Tokenizer, tensors: Mapping[str, Tensor]) -> None:

@@ -1,5 +1,6 @@
 """`tok evaluate`, also called `tok eval`."""
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +10,7 @@ from tokcli.cli.options import Device, Json, Model, Quiet, Version
 from tokcli.errors import PARTIAL_FAILURE, UsageError
 
 if TYPE_CHECKING:
+    from tokcli.judging import Difference
     from tokcli.workflows.evaluate import Codebooks
     from tokcli.workflows.evaluation import Evaluation
 
@@ -36,7 +38,9 @@ def evaluate(
         str | None, typer.Option(metavar="FILE.html", help="Save a page with tables, charts and items, side by side.")
     ] = None,
     report_items: Annotated[int, typer.Option(help="Items on that page: worst, best and some between.", min=0)] = 12,
-    sheet: Annotated[str | None, typer.Option(metavar="FILE.png", help="Save originals over reconstructions.")] = None,
+    sheet: Annotated[
+        str | None, typer.Option(metavar="FILE.png", help="Save originals over all reconstructions.")
+    ] = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -69,8 +73,8 @@ def evaluate(
 
 
 def _print_figures(results: list["Evaluation"]) -> None:
-    """One table of all, the best model of a column in bold, and below it what a careful reader should know."""
-    from tokcli.metrics import METRICS
+    """One table of all, one of the differences to the first, and what a careful reader should know."""
+    from tokcli.workflows.evaluation import higher_is_better
 
     metrics = list(dict.fromkeys(name for result in results for name in result.metrics))
     rates = list(dict.fromkeys(name for result in results for name in result.rate if name not in metrics))
@@ -84,18 +88,64 @@ def _print_figures(results: list["Evaluation"]) -> None:
             for place, row in enumerate(rows)
             if row[column] is not None and not results[place].codec
         ]
-        if len(known) > 1 and name not in (*results[0].rate, "entropy_bits_per_token"):
-            choose = max if METRICS[name].higher_is_better else min
+        higher = higher_is_better(name)
+        if len(known) > 1 and higher is not None:
+            choose = max if higher else min
             best |= {(place, column) for value, place in known if value == choose(known)[0]}
     places = dict.fromkeys(f"{result.data} ({result.split})" for result in results)
-    columns = ["model", "items", *(name.replace("_", " ") for name in (*metrics, *rates))]
+    columns = ["model", "items", *map(_heading, metrics), *(name.replace("_", " ") for name in rates)]
     print_table(f"on {'; '.join(places)}", columns, rows, best)
+    if best:
+        print(f"↑ more is better, ↓ less is better; {_mark()} the best model of its column")
+    _print_differences(results)
     for result in results:
         owner = f"{result.label}: " if len(results) > 1 else ""
         for remark in result.remarks:
             print(f"{owner}{remark}")
     if len({result.protocol["dataset_sha256"] for result in results}) > 1:
         print("these models were not judged on the same signals, so their figures do not compare; --data and --size do")
+
+
+def _print_differences(results: list["Evaluation"]) -> None:
+    """Whether the others differ from the first by more than the items would by chance."""
+    from tokcli.judging import CONFIDENCE, COVERS
+
+    others = [result for result in results if result.differences]
+    if not others:
+        return
+    metrics = list(dict.fromkeys(name for result in others for name in result.differences))
+    items = max(difference.items for result in others for difference in result.differences.values())
+    rows, clear = [], set()
+    for place, result in enumerate(others):
+        found = [result.differences.get(name) for name in metrics]
+        rows.append((result.label, *(_difference(each, items) for each in found)))
+        clear |= {(place, column) for column, each in enumerate(found, start=1) if each is not None and each.clear}
+    counted = f"{items} item{'s' * (items != 1)}"
+    print()
+    print_table(
+        f"difference to {results[0].label}, paired over {counted}", ["model", *map(_heading, metrics)], rows, clear
+    )
+    print(f"± half of the {CONFIDENCE:.0%} interval (paired t); {_mark()} it leaves out zero. {COVERS}")
+
+
+def _difference(difference: "Difference | None", items: int) -> str:
+    """Mean and margin; and how many items they are over, where those are not all the `items`."""
+    if difference is None or difference.mean is None:
+        return "–"
+    margin = "" if difference.margin is None else f" ± {difference.margin:.2g}"
+    return f"{difference.mean:+.3g}{margin}" + (f" ({difference.items})" if difference.items != items else "")
+
+
+def _heading(metric: str) -> str:
+    from tokcli.workflows.evaluation import higher_is_better
+
+    arrows = {True: "\N{NO-BREAK SPACE}↑", False: "\N{NO-BREAK SPACE}↓", None: ""}
+    return metric.replace("_", " ") + arrows[higher_is_better(metric)]
+
+
+def _mark() -> str:
+    """How a table marks a cell, as its caption says it."""
+    return "bold:" if sys.stdout.isatty() else "*"
 
 
 def _words(text: str | None) -> list[str]:

@@ -17,12 +17,15 @@ def info(
 ) -> int:
     """Say what a tokenizer or a token file is."""
     from tokcli.workflows.info import info as run
+    from tokcli.workflows.models import WEIGHTS
 
     facts = run(path)
     if json:
         print_json(facts)
         return 0
     tables = {key: value for key, value in facts.items() if isinstance(value, list) and value}
+    if "weights" in facts:
+        facts["weights"] = WEIGHTS[facts["weights"]]
     plain = [(key, value) for key, value in facts.items() if not isinstance(value, list | dict)]
     parts = [(key, value) for key, value in facts.items() if isinstance(value, dict) and key != "recipe"]
     nested = [(f"{key}.{name}", value) for key, part in parts for name, value in part.items()]

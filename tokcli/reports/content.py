@@ -1,11 +1,12 @@
 """What a report shows, before it is a page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
+from tokcli.judging import Difference
 from tokcli.types import Modality
 
 
@@ -17,6 +18,7 @@ class Contender:
         plot of rate and distortion. is_model: false for a codec.
     figures: by metric; None where unknown. rate: packed first, then empirical where there are tokens.
     counts: of every code, (groups, codes); None for a codec. remarks: for a careful reader. protocol: JSON values.
+    differences: to the first contender over the same items, by metric.
     """
 
     label: str
@@ -28,6 +30,7 @@ class Contender:
     counts: Tensor | None
     remarks: Sequence[str]
     protocol: Mapping[str, Any]
+    differences: Mapping[str, Difference] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,9 @@ class ShownItem:
 class Report:
     """All of a page.
 
-    data: what was judged on. split: where that came from. higher_is_better: by metric. metric: the one that items were
-    ranked by; None where no metric judges items. distortions: metrics that are drawn over the rate: those that judge
-    signals and not tokens. version: of the program.
+    data: what was judged on. split: where that came from. metric: the one that items were ranked by; None where no
+    metric judges items. distortions: metrics that are drawn over the rate: those that judge signals and not tokens.
+    higher_is_better: by metric; absent where neither is better by itself. version: of the program.
     """
 
     modality: Modality

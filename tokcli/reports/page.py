@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from html import escape
 from importlib import resources
 
+from tokcli.judging import CONFIDENCE, COVERS, Difference
 from tokcli.reports.charts import rate_chart, swatch, usage_chart
 from tokcli.reports.content import Contender, Report, best_of
 from tokcli.reports.gallery import cards
@@ -65,7 +66,8 @@ def _figures(report: Report) -> str:
     metrics = list(dict.fromkeys(name for one in report.contenders for name in one.figures))
     unit = next(iter(report.contenders[0].rate))
     models = [one.figures for one in report.contenders if one.is_model]
-    best = {name: best_of(models, name, report.higher_is_better.get(name, True)) for name in metrics}
+    directed = [name for name in metrics if name in report.higher_is_better]
+    best = {name: best_of(models, name, report.higher_is_better[name]) for name in directed}
     head = "".join(f'<th scope="col">{escape(_words(name))}{_arrow(report, name)}</th>' for name in metrics)
     head += f'<th scope="col">{escape(_words(unit))}</th>'
     rows = "".join(_row(place, one, metrics, best) for place, one in enumerate(report.contenders))
@@ -77,15 +79,48 @@ def _figures(report: Report) -> str:
         '<section id="figures"><h2>Figures</h2><div class="scroll" tabindex="0" role="region" aria-label="Figures">'
         f'<table><thead><tr><th scope="col">model</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
         '<p class="note">The best model of a column is bold. Arrows say which way is better.</p>'
-        f"{notes}</section>"
+        f"{_differences(report)}{notes}</section>"
     )
+
+
+def _differences(report: Report) -> str:
+    """How the others differ from the first on the same items; nothing where no metric can say."""
+    first, *others = report.contenders
+    metrics = list(dict.fromkeys(name for one in others for name in one.differences))
+    if not metrics:
+        return ""
+    head = "".join(f'<th scope="col">{escape(_words(name))}{_arrow(report, name)}</th>' for name in metrics)
+    rows = "".join(
+        f'<tr class="{"model" if one.is_model else "codec"}"><th scope="row"><div class="name">{swatch(place)}'
+        f"<span>{escape(one.label)}</span></div></th>"
+        + "".join(f"<td>{_difference(one.differences.get(name))}</td>" for name in metrics)
+        + "</tr>"
+        for place, one in enumerate(others, start=1)
+        if one.differences
+    )
+    title = f"Difference to {escape(first.label)}, item by item"
+    return (
+        f'<h3>{title}</h3><div class="scroll" tabindex="0" role="region" aria-label="{title}">'
+        f'<table><thead><tr><th scope="col">model</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        f'<p class="note">Mean difference of the same items, and the half-width of its {CONFIDENCE:.0%} interval '
+        f"(paired t). Bold: the interval leaves out zero. {escape(COVERS)}</p>"
+    )
+
+
+def _difference(difference: Difference | None) -> str:
+    if difference is None or difference.mean is None:
+        return "–"
+    mean = f"{difference.mean:+.3g}"
+    margin = "" if difference.margin is None else f" ± {difference.margin:.2g}"
+    shown = f"<b>{mean}</b>{margin}" if difference.clear else f"{mean}{margin}"
+    return f"{shown}<small>{difference.items} item{'s' * (difference.items != 1)}</small>"
 
 
 def _row(place: int, one: Contender, metrics: Sequence[str], best: dict[str, float | None]) -> str:
     cells = []
     for name in metrics:
         value = one.figures.get(name)
-        mark = one.is_model and value is not None and value == best[name]
+        mark = one.is_model and value is not None and value == best.get(name)
         cells.append(f"<td>{f'<b>{_number(value)}</b>' if mark else _number(value)}</td>")
     cells.append(f"<td>{_rate(one)}</td>")
     name = f"{swatch(place)}<span>{escape(one.label)}<small>{escape(one.summary)}</small></span>"

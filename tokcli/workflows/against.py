@@ -30,8 +30,13 @@ HEADERS_COUNT = 0.2
 """A row whose files are headers to this part says so."""
 
 
-def evaluate_codecs(codecs: Mapping[str, Codec], models: Sequence[Evaluation], reporter: Reporter) -> list[Evaluation]:
-    """A row for each codec and each distinct packed rate of `models`, which were judged on the same data."""
+def evaluate_codecs(
+    codecs: Mapping[str, Codec], models: Sequence[Evaluation], examples: int, reporter: Reporter
+) -> list[Evaluation]:
+    """A row for each codec and each distinct packed rate of `models`, which were judged on the same data.
+
+    examples: items that each keeps to be looked at.
+    """
     if not codecs:
         return []
     source, limit = models[0].source, models[0].limit
@@ -47,7 +52,7 @@ def evaluate_codecs(codecs: Mapping[str, Codec], models: Sequence[Evaluation], r
             targets[setting] = target
         for setting, matched in found.items():
             reporter.note(f"judging {name} at {codec.setting_name(setting)}, to cost what the tokens cost")
-            rows.append(_evaluate_codec(name, codec, setting, targets[setting], matched, models))
+            rows.append(_evaluate_codec(name, codec, setting, targets[setting], matched, models, examples))
     return rows
 
 
@@ -80,13 +85,20 @@ def _packed(model: Evaluation) -> float:
 
 
 def _evaluate_codec(
-    name: str, codec: Codec, setting: int, target: float, matched: Sequence[str], models: Sequence[Evaluation]
+    name: str,
+    codec: Codec,
+    setting: int,
+    target: float,
+    matched: Sequence[str],
+    models: Sequence[Evaluation],
+    examples: int,
 ) -> Evaluation:
     first = models[0]
     names = list(dict.fromkeys(each for model in models for each in model.metric_names))
     names = [each for each in names if not METRICS[each].needs_tokens]
     trip = CodedTrip(codec, setting, first.source.sample_rate)
-    judgement = judge(trip, first.source, build_metrics(names, first.source.modality), items=first.limit)
+    metrics = build_metrics(names, first.source.modality)
+    judgement = judge(trip, first.source, metrics, items=first.limit, examples=examples)
     rate_of = MEDIA[first.source.modality].rate
     ((unit, reached),) = rate_of(trip.bits, trip.samples, trip.sample_rate).items()
     ((_, bare),) = rate_of(trip.bits - trip.header_bits, trip.samples, trip.sample_rate).items()
@@ -110,7 +122,7 @@ def _evaluate_codec(
         counts=None,
         notes={"codec": record | codec.protocol()},
         # What could not be read was said with the models, which read the same.
-        remarks=remarks_on(judgement, names, first.source.modality) + rate_remarks(record, codec, unit, reached, bare),
+        remarks=remarks_on(judgement, names) + rate_remarks(record, codec, unit, reached, bare),
         judged=trip,
         source=first.source,
         limit=first.limit,

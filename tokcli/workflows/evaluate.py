@@ -1,6 +1,5 @@
 """`tok evaluate`: one tokenizer or several, judged by the same measures on the same data."""
 
-import os
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,30 +7,33 @@ from typing import Literal
 
 import torch
 
-from tokcli.artifacts import load_artifact
+from tokcli.artifacts import load_artifact, read_recipe
+from tokcli.autoencoders import AUTOENCODERS
 from tokcli.codecs import build_codecs
 from tokcli.data.media import MEDIA
 from tokcli.errors import UsageError
-from tokcli.judging import Judgement, judge
+from tokcli.judging import judge
 from tokcli.metrics import RATES, build_metrics
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.build import build_evaluation_source
 from tokcli.types import Source
 from tokcli.workflows.against import evaluate_codecs
 from tokcli.workflows.devices import pick_device
-from tokcli.workflows.evaluation import Evaluation, remarks_on
-from tokcli.workflows.models import Model, find_model, judged_size, open_model
+from tokcli.workflows.evaluation import Evaluation, remarks_on, remarks_on_use, with_differences
+from tokcli.workflows.models import Model, find_models, judged_size, open_model, short_labels
 from tokcli.workflows.report import save_report
+from tokcli.workflows.sheet import save_sheet
 
 Codebooks = Sequence[int] | Literal["all"]
 
 
 @dataclass(frozen=True)
 class _Entrant:
-    """A model that is about to be judged, on what, and what its row is called."""
+    """A model that is about to be judged, on what, by what, and what its row is called."""
 
     model: Model
     source: Source
+    metrics: Sequence[str]
     label: str
 
 
@@ -54,32 +56,35 @@ def evaluate(
 
     data: a folder, file or list; None takes each recipe's evaluation data. codebooks: each model is judged with each
     of these; "all" takes every one that it has built. size: that `data` is resized and cropped to; None takes the
-    recipe's. against: codecs to judge beside the models, at their rates. sheet: a PNG of originals over the first
-    model's reconstructions. report: an HTML page about all of it, with `report_items` items.
-    Raises TokError before anything is computed where a model, the data or a metric is not to be had, or where models
-    that are to share a page would be judged on different data.
+    recipe's. against: codecs to judge beside the models, at their rates. sheet: a PNG of originals over all
+    reconstructions. report: an HTML page about all of it, with `report_items` items.
+    Of several, those after the first carry their differences to it.
+    Raises TokError before anything is loaded where a model or a metric is not to be had, and before anything is
+    computed where the data is not, or where models that are to share a page would be judged on different data.
     """
     if size is not None and data is None:
         raise UsageError("--size goes with --data; the recipe's evaluation data has its own size")
     where = pick_device(device)
+    paths = find_models(models)
+    judges = _metrics_of(paths, metrics)
     entrants = []
-    for path in [find_model(name) for name in models or [None]]:
+    for path, names, name in zip(paths, judges, short_labels(paths), strict=True):
         for codebook in _codebooks_of(path, codebooks):
             model = open_model(str(path), where, reporter, codebook)
-            label = _label(path) + (f" · {codebook}" if codebook else "")
-            entrants.append(_Entrant(model, _source(model, data, size), label))
+            label = name + (f" · {codebook}" if codebook else "")
+            entrants.append(_Entrant(model, _source(model, data, size), names, label))
     same = all(_same_data(entrants[0].source, entrant.source) for entrant in entrants)
-    if not same and (report or against):
+    if not same and (report or against or sheet):
         raise UsageError(
-            "these models would be judged on different data, so they cannot share a report or a codec; "
+            "these models would be judged on different data, so they cannot share a report, a sheet or a codec; "
             "name what all of them are judged on: --data FOLDER --size N"
         )
     codecs = build_codecs(list(against), entrants[0].model.artifact.tokenizer.modality)
-    judges = [_metrics_of(entrant, metrics) for entrant in entrants]
-    results = []
-    for entrant, names in zip(entrants, judges, strict=True):
-        results.append(_evaluate(entrant, names, data, items, None if results else sheet, reporter))
-    results += evaluate_codecs(codecs, results, reporter)
+    shown = entrants[0].model.artifact.recipe.evaluation.sheet if sheet else 0
+    results = [_evaluate(entrant, data, items, shown, reporter) for entrant in entrants]
+    results = with_differences(results + evaluate_codecs(codecs, results, shown, reporter))
+    if sheet:
+        save_sheet(pathlib.Path(sheet), results)
     if report:
         save_report(pathlib.Path(report), results, report_items, reporter)
     return results
@@ -90,10 +95,6 @@ def _codebooks_of(path: pathlib.Path, codebooks: Codebooks | None) -> Sequence[i
     if codebooks == "all":
         return [built.size for built in load_artifact(path).codebooks] or [None]
     return codebooks or [None]
-
-
-def _label(path: pathlib.Path) -> str:
-    return str(path.parent if path.name == "tokenizer.safetensors" and path.parent.name else path)
 
 
 def _source(model: Model, data: str | None, size: int | None) -> Source:
@@ -112,22 +113,18 @@ def _same_data(first: Source, second: Source) -> bool:
     return named and list(first.names) == list(second.names) and dict(first.protocol()) == dict(second.protocol())
 
 
-def _metrics_of(entrant: _Entrant, metrics: Sequence[str] | None) -> list[str]:
-    """The names of what judges a model. Raises TokError where one of them is not to be had."""
-    names = list(dict.fromkeys(metrics or entrant.model.artifact.recipe.evaluation.metrics))
-    build_metrics(names, entrant.model.artifact.tokenizer.modality)
+def _metrics_of(paths: Sequence[pathlib.Path], metrics: Sequence[str] | None) -> list[Sequence[str]]:
+    """The names of what judges each model. Raises TokError, before one is loaded, where some are not to be had."""
+    recipes = [read_recipe(path) for path in paths]
+    names = [tuple(dict.fromkeys(metrics or recipe.evaluation.metrics)) for recipe in recipes]
+    modalities = [AUTOENCODERS[recipe.autoencoder["kind"]].modality for recipe in recipes]
+    for wanted, modality in dict.fromkeys(zip(names, modalities, strict=True)):
+        build_metrics(wanted, modality)
     return names
 
 
-def _evaluate(
-    entrant: _Entrant,
-    names: Sequence[str],
-    data: str | None,
-    items: int | None,
-    sheet: str | None,
-    reporter: Reporter,
-) -> Evaluation:
-    model, source = entrant.model, entrant.source
+def _evaluate(entrant: _Entrant, data: str | None, items: int | None, examples: int, reporter: Reporter) -> Evaluation:
+    model, source, names = entrant.model, entrant.source, entrant.metrics
     recipe, tokenizer = model.artifact.recipe, model.artifact.tokenizer
     rates = RATES[tokenizer.modality]
     judges = build_metrics(list(dict.fromkeys([*names, *rates])), tokenizer.modality)
@@ -142,11 +139,9 @@ def _evaluate(
         judges,
         items=limit,
         batch_size=recipe.evaluation.batch_size,
-        examples=recipe.evaluation.sheet if sheet else 0,
+        examples=examples,
         reporter=reporter,
     )
-    if sheet:
-        _save_sheet(pathlib.Path(sheet), judgement, model)
     quantizer = tokenizer.quantizer
     return Evaluation(
         model=str(model.path),
@@ -161,7 +156,8 @@ def _evaluate(
         counts=judges[rates[0]].state.get("counts"),
         notes={"weights": model.artifact.weights, "torch": torch.__version__},
         remarks=[f"{failure.item} was left out: {failure.reason}" for failure in judgement.failed]
-        + remarks_on(judgement, names, tokenizer.modality),
+        + remarks_on(judgement, names)
+        + remarks_on_use(judgement, tokenizer.modality, recipe.quantizer, model.artifact.training.get("steps")),
         judged=tokenizer,
         source=source,
         limit=limit,
@@ -170,15 +166,3 @@ def _evaluate(
 
 def _in_groups(groups: int) -> str:
     return f" in {groups} groups" if groups > 1 else ""
-
-
-def _save_sheet(path: pathlib.Path, judgement: Judgement, model: Model) -> None:
-    medium = MEDIA[model.artifact.tokenizer.modality]
-    picture = medium.sheet(
-        [example.reference for example in judgement.examples],
-        [example.reconstruction for example in judgement.examples],
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    picture.save(temporary, format="PNG")
-    os.replace(temporary, path)

@@ -13,7 +13,7 @@ from tokcli.metrics import METRICS
 from tokcli.progress import Reporter
 from tokcli.reports.content import Contender, Report, Returned, ShownItem
 from tokcli.reports.page import render
-from tokcli.workflows.evaluation import Evaluation
+from tokcli.workflows.evaluation import Evaluation, higher_is_better
 
 
 def save_report(path: pathlib.Path, evaluations: Sequence[Evaluation], count: int, reporter: Reporter) -> None:
@@ -34,10 +34,8 @@ def save_report(path: pathlib.Path, evaluations: Sequence[Evaluation], count: in
         items=first.items,
         metric=metric,
         distortions=[name for name in first.metric_names if not METRICS[name].needs_tokens],
-        higher_is_better={name: METRICS[name].higher_is_better for name in names},
-        contenders=[
-            _contender(each, label) for each, label in zip(evaluations, short_labels(evaluations), strict=True)
-        ],
+        higher_is_better={name: higher for name in names if (higher := higher_is_better(name)) is not None},
+        contenders=[_contender(each) for each in evaluations],
         shown=shown,
         sample_rate=first.source.sample_rate,
         version=__version__,
@@ -84,18 +82,9 @@ def chosen_items(evaluations: Sequence[Evaluation], metric: str | None, count: i
     return {names[place]: reason for place, reason in chosen.items()}
 
 
-def short_labels(evaluations: Sequence[Evaluation]) -> list[str]:
-    """Labels without the folder that all models share."""
-    folders = [os.path.dirname(each.label) for each in evaluations if each.codec is None]
-    alike = len({os.path.isabs(folder) for folder in folders}) == 1
-    shared = os.path.commonpath(folders) if alike else ""
-    start = len(os.path.join(shared, "")) if shared else 0
-    return [each.label[start:] if each.codec is None else each.label for each in evaluations]
-
-
-def _contender(evaluation: Evaluation, label: str) -> Contender:
+def _contender(evaluation: Evaluation) -> Contender:
     return Contender(
-        label=label,
+        label=evaluation.label,
         summary=evaluation.summary,
         family=evaluation.model,
         is_model=evaluation.codec is None,
@@ -104,6 +93,7 @@ def _contender(evaluation: Evaluation, label: str) -> Contender:
         counts=None if evaluation.counts is None else evaluation.counts.cpu(),
         remarks=evaluation.remarks,
         protocol=evaluation.protocol | {"model": evaluation.model, "unscored": evaluation.unscored},
+        differences=evaluation.differences,
     )
 
 
