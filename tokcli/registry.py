@@ -110,6 +110,16 @@ class Registry(Generic[T]):
             return [f"{path}.kind: there is no {self.family} '{kind}'; {nearest(str(kind), self._table)}"]
         return argument_problems(self._table[kind], arguments_of(node), path, f"'{kind}'")
 
+    def resolved(self, node: Mapping[str, Any]) -> dict[str, Any]:
+        """A node without problems, with every argument written out that it leaves to its default.
+
+        What was built from it is then built again after a default has changed.
+        """
+        fields = schema_of(self._table[node["kind"]]).model_fields
+        return {"kind": node["kind"]} | {
+            name: node[name] if name in node else field.get_default() for name, field in fields.items()
+        }
+
     def build(self, node: Mapping[str, Any], path: str = "") -> T:
         """Construct what the node names.
 

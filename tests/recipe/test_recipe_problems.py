@@ -127,6 +127,21 @@ def test_the_resolved_recipe_reads_back_as_itself(tiny: str) -> None:
     assert from_text(tiny, "r.yaml", ["seed=1"]).fingerprint() != recipe.fingerprint()
 
 
+def test_a_default_written_out_is_the_same_recipe(tiny: str) -> None:
+    recipe = from_text(tiny, "r.yaml")
+    written = from_text(tiny, "r.yaml", ["quantizer.activation=tanh", "autoencoder.decoder_dim=null"])
+    assert recipe.quantizer["activation"] == "tanh"
+    assert written.fingerprint() == recipe.fingerprint()
+    assert from_text(tiny, "r.yaml", ["quantizer.activation=normal"]).fingerprint() != recipe.fingerprint()
+
+
+def test_a_discriminator_has_its_defaults_written_out_too(tiny: str) -> None:
+    recipe = from_text(tiny, "r.yaml", ["adversary={discriminator: {kind: patchgan, width: 8}}"])
+    discriminator = recipe.to_dict()["adversary"]["discriminator"]
+    assert discriminator["width"] == 8
+    assert len(discriminator) > 2
+
+
 def test_a_recipe_that_is_no_mapping_is_refused() -> None:
     with pytest.raises(RecipeError, match="expected a recipe with name"):
         from_text("- a\n- b\n", "r.yaml")

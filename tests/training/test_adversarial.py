@@ -298,7 +298,7 @@ def test_a_value_that_an_adversary_refuses_carries_its_path(tiny: str, override:
 
 def test_an_adversary_is_read_back_and_can_be_taken_out(tiny: str) -> None:
     recipe = from_text(tiny, "r.yaml", ["adversary.weight=0.2"])
-    assert recipe.adversary.discriminator == {"kind": "patchgan"}
+    assert recipe.adversary.discriminator == {"kind": "patchgan", "width": 64, "layers": 3, "norm": "batch"}
     assert from_text(recipe.to_yaml(), "again.yaml") == recipe
     assert from_text(recipe.to_yaml(), "again.yaml", ["adversary=null"]) == from_text(tiny, "r.yaml")
 

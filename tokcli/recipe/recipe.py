@@ -36,7 +36,7 @@ OPTIONAL = ("seed", "licence", "adversary", "evaluation", "codebook")
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A checked recipe. Nodes stay as written; `tokcli.recipe.build` makes components of them.
+    """A checked recipe. Its nodes have every argument of their component; `tokcli.recipe.build` makes it of them.
 
     name: of the run. licence: of the weights it produces, recorded in the artifact. seed: of initial weights, data
     order and every random draw of training.
@@ -56,7 +56,7 @@ class Recipe:
     licence: str = "unspecified"
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as plain values, defaults of the settings filled in; `from_dict` reads it back."""
+        """The recipe as plain values, every default filled in; `from_dict` reads it back."""
         resolved = {
             "name": self.name,
             "seed": self.seed,
@@ -108,18 +108,23 @@ def from_dict(content: Node) -> Recipe:
             name=content["name"],
             seed=content.get("seed", 0),
             licence=content.get("licence", "unspecified"),
-            train_data=content["data"]["train"],
-            eval_data=content["data"]["eval"],
-            autoencoder=content["autoencoder"],
-            quantizer=content["quantizer"],
-            losses=content["losses"],
+            train_data=SOURCES.resolved(content["data"]["train"]),
+            eval_data=SOURCES.resolved(content["data"]["eval"]),
+            autoencoder=AUTOENCODERS.resolved(content["autoencoder"]),
+            quantizer=QUANTIZERS.resolved(content["quantizer"]),
+            losses=[LOSSES.resolved(node) for node in content["losses"]],
             training=TrainingSettings(**content["training"]),
             evaluation=EvaluationSettings(**content.get("evaluation", {})),
             codebook=CodebookSettings(**content["codebook"]) if content.get("codebook") is not None else None,
-            adversary=AdversarySettings(**content["adversary"]) if content.get("adversary") is not None else None,
+            adversary=_adversary(content["adversary"]) if content.get("adversary") is not None else None,
         )
     except ValueError as error:
         raise RecipeError(str(error)) from error
+
+
+def _adversary(content: Node) -> AdversarySettings:
+    settings = AdversarySettings(**content)
+    return dataclasses.replace(settings, discriminator=ADVERSARIES.resolved(settings.discriminator))
 
 
 def problems(content: Node) -> list[str]:

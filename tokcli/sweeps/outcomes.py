@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from tokcli.artifacts.tensors import read_metadata
 from tokcli.errors import DivergedError, TokError
+from tokcli.recipe.recipe import from_dict
 from tokcli.sweeps.grid import Cell, Judging, fingerprint_part
 from tokcli.sweeps.sweep import IN_DOMAIN
 from tokcli.training.curves import Curve, read_curves
@@ -96,7 +97,7 @@ def own_figures(cell: Cell, run: RunFolder) -> Figures | None:
         return None
     try:
         metadata = {key: json.loads(value) for key, value in read_metadata(run.artifact).items()}
-        if metadata["recipe"] != json.loads(json.dumps(cell.recipe.to_dict())):
+        if from_dict(metadata["recipe"]).fingerprint() != cell.recipe.fingerprint():
             return None
         return Figures(metadata["training"]["metrics"], metadata["codebook"])
     except (TokError, KeyError, json.JSONDecodeError):
