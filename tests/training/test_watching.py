@@ -8,7 +8,7 @@ import sys
 import pytest
 from PIL import Image
 
-from tokcli.errors import UsageError
+from tokcli.errors import InterruptedRunError, UsageError
 from tokcli.training.curves import draw_panels, moving_mean, read_curves
 from tokcli.training.trackers import tracked_figures
 from tokcli.workflows.train import train
@@ -78,6 +78,26 @@ def test_wandb_receives_the_figures_and_keeps_them_on_disk_when_offline(
     content = kept.read_bytes()
     assert b"training/loss" in content
     assert b"evaluation/psnr" in content
+
+
+def test_a_resumed_run_is_one_run_of_wandb_and_a_new_one_another(
+    recipe: str, tmp_path: pathlib.Path, fresh_wandb: pytest.MonkeyPatch
+) -> None:
+    fresh_wandb.setenv("WANDB_MODE", "offline")
+    options, out = ["training.trackers=[wandb]"], str(tmp_path / "run")
+
+    def stop(*_: object) -> None:
+        raise InterruptedRunError("stopped")
+
+    with fresh_wandb.context() as patch:
+        patch.setattr("tokcli.training.loop._agreed", stop)
+        with pytest.raises(InterruptedRunError):
+            train(recipe, options, out=out)
+    known = (tmp_path / "run" / "wandb-id.txt").read_text().strip()
+    train(recipe, options, out=out)
+    assert {path.name for path in (tmp_path / "run" / "wandb").rglob("*.wandb")} == {f"run-{known}.wandb"}
+    train(recipe, options, out=out, force=True)
+    assert (tmp_path / "run" / "wandb-id.txt").read_text().strip() != known
 
 
 def test_wandb_without_a_key_is_one_sentence(

@@ -1,11 +1,12 @@
 """The folder of a run: what it was, what it made, what happened.
 
-recipe.yaml  tokenizer.safetensors  metrics.jsonl  curves.png  samples/  checkpoints/
+recipe.yaml  tokenizer.safetensors  metrics.jsonl  curves.png  samples/  checkpoints/  (wandb-id.txt)
 """
 
 import json
 import os
 import pathlib
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,6 +28,7 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.curves = path / "curves.png"
         self.tensorboard = path / "tensorboard"
+        self.wandb_id = path / "wandb-id.txt"
         self.samples = path / "samples"
         self.checkpoints = path / "checkpoints"
         self.best = self.checkpoints / "best.safetensors"
@@ -42,6 +44,12 @@ class RunFolder:
         for folder in (self.path, self.samples, self.checkpoints):
             folder.mkdir(parents=True, exist_ok=True)
         write_text(self.recipe, recipe_yaml)
+
+    def keep_wandb_id(self) -> str:
+        """The name under which W&B knows this run: made once, so that a resumed run goes on with the same one."""
+        if not self.wandb_id.exists():
+            write_text(self.wandb_id, secrets.token_hex(4) + "\n")
+        return self.wandb_id.read_text(encoding="utf-8").strip()
 
     def record(self, entry: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl, and tell the watchers."""

@@ -41,6 +41,10 @@ def tracked(training: Training, run: RunFolder) -> Iterator[None]:
         "tensorboard": {"purge_step": training.step + 1},
         "wandb": {"name": run.path.name, "dir": str(run.path), "config": training.recipe.to_dict()},
     }
+    if "wandb" in trackers and accelerator.is_main_process:
+        # Steps that a resumed run writes again are ignored there; their figures are the same.
+        resume = "allow" if run.wandb_id.exists() else None
+        settings["wandb"] |= {"resume": resume, "id": run.keep_wandb_id()}
     with _explained() if "wandb" in trackers else contextlib.nullcontext():
         accelerator.init_trackers(PROJECT, init_kwargs=settings)
     run.watchers.append(lambda entry: _tell(accelerator, entry))

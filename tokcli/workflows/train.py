@@ -157,7 +157,7 @@ def _make_way(run: RunFolder, recipe: Recipe, resume: str, force: bool, accelera
     if force and run.started:
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            for made in (run.recipe, run.artifact, run.metrics, run.curves):
+            for made in (run.recipe, run.artifact, run.metrics, run.curves, run.wandb_id):
                 made.unlink(missing_ok=True)
             for folder in (run.samples, run.checkpoints, run.tensorboard):
                 shutil.rmtree(folder, ignore_errors=True)
