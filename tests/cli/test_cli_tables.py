@@ -1,7 +1,12 @@
 """Tables on a terminal: names and figures stay readable however narrow it is."""
 
+import io
+import pathlib
+import sys
+
 import pytest
 
+from tokcli.__main__ import main
 from tokcli.cli.console import print_table
 
 COLUMNS = ["model", "psnr", "bits per pixel empirical", "perplexity"]
@@ -35,3 +40,17 @@ def test_a_name_is_whole_where_headings_can_give_way(
     text = "\n".join(lines(capsys))
     assert "│ vq-ema-restarts-seed0-4cdaa68cd7 │" in text
     assert "bits per pixel" not in text  # on three lines
+
+
+def test_a_pipe_without_arrows_gets_the_figures_all_the_same(
+    tok, tiny_run: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", pipe)
+    monkeypatch.setattr(sys, "argv", ["tok", "eval", "runs/tiny", "-q"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 0
+    printed = pipe.buffer.getvalue().decode("cp1252")
+    assert "psnr\N{NO-BREAK SPACE}?" in printed
+    assert "| tiny " in printed

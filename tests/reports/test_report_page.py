@@ -14,6 +14,7 @@ import soundfile
 import torch
 from PIL import Image
 
+from tokcli.judging import COVERS, Difference
 from tokcli.reports.charts import Axis, usage_chart
 from tokcli.reports.content import Contender, Report, Returned, ShownItem
 from tokcli.reports.page import render
@@ -163,6 +164,33 @@ def test_the_best_model_is_bold_and_a_codec_never_is() -> None:
     assert ["<b>" in row for row in rows] == [True, True, False]  # usage is a tie
     assert "<b>22.5</b>" in rows[1]
     assert "<b>21</b>" not in rows[0]
+
+
+def test_differences_to_the_first_are_a_table_with_what_the_interval_covers() -> None:
+    report = pictures()
+    first, other, codec = report.contenders
+    other = dataclasses.replace(other, differences={"psnr": Difference(40, 1.5, 0.25)})
+    codec = dataclasses.replace(codec, differences={"psnr": Difference(1, 9.0, None)})
+    html = render(dataclasses.replace(report, contenders=[first, other, codec]))
+    assert "Difference to a, item by item" in html
+    assert "<td><b>+1.5</b> ± 0.25<small>40 items</small></td>" in html
+    assert "<td>+9<small>1 item</small></td>" in html
+    assert COVERS in html
+    assert HOSTILE not in html
+    assert not Page(html).open
+    assert "Difference to" not in render(report)
+
+
+def test_what_is_neither_better_high_nor_low_has_no_arrow_and_no_best() -> None:
+    report = pictures()
+    rates = [
+        dataclasses.replace(one, figures={"bits_per_pixel": 0.25 + place})
+        for place, one in enumerate(report.contenders)
+    ]
+    html = render(dataclasses.replace(report, contenders=rates, distortions=[]))
+    rows = re.findall(r"<tr class=.*?</tr>", html)
+    assert not any("<b>" in row for row in rows)
+    assert "is better" not in html.replace("which way is better", "")
 
 
 def test_alike_codes_get_alike_colours_over_all_grids() -> None:

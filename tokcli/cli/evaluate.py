@@ -125,7 +125,7 @@ def _print_differences(results: list["Evaluation"]) -> None:
     print_table(
         f"difference to {results[0].label}, paired over {counted}", ["model", *map(_heading, metrics)], rows, clear
     )
-    print(f"± half of the {CONFIDENCE:.0%} interval (paired t); {_mark()} it leaves out zero. {COVERS}")
+    print(f"± half of the {CONFIDENCE:.0%} interval (paired t); {_mark()} where it leaves out zero. {COVERS}")
 
 
 def _difference(difference: "Difference | None", items: int) -> str:
