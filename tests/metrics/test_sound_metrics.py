@@ -145,13 +145,6 @@ def test_an_absent_package_is_reported_before_anything_is_scored(monkeypatch) ->
         build_metrics(["pesq", "si-sdr"], "audio")
 
 
-def test_a_rate_that_needs_the_resampler_asks_for_it(monkeypatch) -> None:
-    pytest.importorskip("pystoi")
-    monkeypatch.setitem(sys.modules, "soxr", None)
-    with pytest.raises(UsageError, match=r"soxr is not installed; run: pip install soxr \(extra: audio\)$"):
-        METRICS.build({"kind": "stoi"}).update(sounds(REFERENCE, REFERENCE, 24_000))
-
-
 def test_the_cores_are_shared_with_the_siblings_of_a_distributed_run(monkeypatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(8), raising=False)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)

@@ -23,7 +23,12 @@ def sweep(
     out: Annotated[
         str | None, typer.Option("--out", "-o", metavar="FOLDER", help="The sweep's folder. [default: runs/NAME]")
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Cells trained at a time, each with its share of the cores.", min=1)] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            help="Cells trained at a time, each with its share of the cores; one for each GPU or for four cores.", min=1
+        ),
+    ] = None,
     render_only: Annotated[bool, typer.Option("--render-only", help="Run nothing; render what is there.")] = False,
     list_them: Annotated[bool, typer.Option("--list", help="List the shipped sweeps.")] = False,
     device: Device = "auto",

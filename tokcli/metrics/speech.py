@@ -59,8 +59,6 @@ class SpeechScore(ItemMean):
     def update(self, round_trip: RoundTrip) -> None:
         """Hand one batch to the worker processes; waits only while very many clips are unfinished."""
         rate = rate_of(round_trip)
-        if rate != speech.RATE:
-            require("soxr", extra="audio")
         pair = (heard(signal).cpu().numpy() for signal in (round_trip.reference, round_trip.reconstruction))
         for reference, reconstruction in zip(*pair, strict=True):
             clip = (reference, reconstruction, rate)

@@ -148,9 +148,13 @@ def claim_lock(cell: Cell) -> IO[str] | None:
     return lock
 
 
-def environments(jobs: int, devices: int) -> list[dict[str, str]]:
-    """The environment of each slot: its share of the cores and, of several GPUs, one to itself."""
+def environments(jobs: int | None, devices: int) -> list[dict[str, str]]:
+    """The environment of each slot: its share of the cores and, of several GPUs, one to itself.
+
+    jobs: slots; None: one for each GPU, else one for every four cores: small networks have no use for more threads.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = jobs or devices or max(1, cores // 4)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(devices)))).split(",")
     made = []
     for slot in range(jobs):

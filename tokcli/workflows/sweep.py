@@ -50,13 +50,14 @@ def sweep(
     overrides: Sequence[str] = (),
     *,
     out: str | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
     render_only: bool = False,
     device: str = "auto",
     reporter: Reporter = SILENT,
 ) -> SweepResult:
     """Bring the sweep `reference` (a file or a shipped name) to its end, and write its table into its folder.
 
+    jobs: cells at a time; None: one for each GPU, else one for every four cores.
     overrides: of the sweep (`seeds=`, `sizes=`, `methods=`, `evaluate.NAME.KEY=`) or of every cell's recipe.
     Raises RecipeError with every problem of the sweep and of all its recipes, InputError where data is missing,
     InterruptedRunError where the user stopped it. Failed and diverged cells are in the result.
@@ -96,13 +97,19 @@ def render(plan: Sweep, grid: Sequence[Cell], folder: pathlib.Path, command: str
 
 
 def _run(
-    plan: Sweep, grid: Sequence[Cell], folder: pathlib.Path, jobs: int, device: str, command: str, reporter: Reporter
+    plan: Sweep,
+    grid: Sequence[Cell],
+    folder: pathlib.Path,
+    jobs: int | None,
+    device: str,
+    command: str,
+    reporter: Reporter,
 ) -> None:
     """Work on the cells that lack figures, `jobs` at a time, until none is left."""
     since = time.time()
     waiting = deque(cell for cell in grid if not settled(cell, since))
-    reporter.note(f"{plan.name}: {len(grid)} cells, {len(waiting)} to run, {jobs} at a time, in {folder}")
     places = environments(jobs, torch.cuda.device_count() if device in ("auto", "cuda") else 0)
+    reporter.note(f"{plan.name}: {len(grid)} cells, {len(waiting)} to run, {len(places)} at a time, in {folder}")
     running: list[Job] = []
     told = False
     progress = _Progress(waiting)
