@@ -55,3 +55,13 @@ def test_all_models_are_looked_for_before_one_is_loaded(tok, tiny_run: pathlib.P
     assert "table.csv is no tokenizer; expected a .safetensors file or a run folder" in outcome.err
     assert "there is no tokenizer at runs/other" in outcome.err
     assert "model runs/tiny" not in outcome.err
+
+
+def test_a_model_whose_pictures_are_gone_is_judged_on_others(tok, tiny: str, photos: pathlib.Path) -> None:
+    pathlib.Path("tiny.yaml").write_text(tiny)
+    data = f"data.eval={{kind: images, path: {photos}, size: 16}}"
+    assert tok("train", "tiny.yaml", data, "--quiet", "--json").code == 0
+    photos.rename(photos.with_name("elsewhere"))
+    outcome = tok("eval")
+    assert outcome.code == 3
+    assert outcome.err.strip().endswith("; judge on other data with --data FOLDER")

@@ -19,10 +19,12 @@ EXAMPLE = "tok eval runs/a runs/b --data photos/val --against jpeg,webp --report
 
 def evaluate(
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Artifacts or run folders. [default: the last run]")
+        list[str] | None, typer.Argument(metavar="MODEL", help="Artifacts or run folders. [default: the last run]")
     ] = None,
     model: Model = None,
-    data: Annotated[str | None, typer.Option(help="What to judge on. [default: the recipe's evaluation data]")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="What to judge on. [default: the recipe's evaluation data]")
+    ] = None,
     metrics: Annotated[
         str | None, typer.Option(metavar="A,B,C", help="Names of metrics. [default: the recipe's]")
     ] = None,

@@ -94,24 +94,26 @@ def build_training_source(recipe: Recipe, modality: Modality, sample_rate: int |
 
     Raises InputError where it cannot be found, RecipeError where it is of another modality or sample rate (in Hz).
     """
-    return _source(recipe.train_data, "data.train", modality, sample_rate)
+    return _source(recipe.train_data, "data.train", modality, sample_rate, WAYS_ON["data.train"])
 
 
-def build_evaluation_source(recipe: Recipe, modality: Modality, sample_rate: int | None = None) -> Source:
-    """The evaluation data.
+def build_evaluation_source(
+    recipe: Recipe, modality: Modality, sample_rate: int | None = None, way_on: str = WAYS_ON["data.eval"]
+) -> Source:
+    """The evaluation data. way_on: what to do where it is missing.
 
     Raises InputError where it cannot be found, RecipeError where it is of another modality or sample rate (in Hz).
     """
-    return _source(recipe.eval_data, "data.eval", modality, sample_rate)
+    return _source(recipe.eval_data, "data.eval", modality, sample_rate, way_on)
 
 
-def _source(node: dict, path: str, modality: Modality, sample_rate: int | None) -> Source:
+def _source(node: dict, path: str, modality: Modality, sample_rate: int | None, way_on: str) -> Source:
     if SOURCES[node["kind"]].modality != modality:
         raise RecipeError(f"{path}.kind: '{node['kind']}' gives {SOURCES[node['kind']].modality}, not {modality}")
     try:
         source = SOURCES.build(node, path)
     except InputError as error:
-        raise InputError(f"{error}; {WAYS_ON[path]}") from error
+        raise InputError(f"{error}; {way_on}") from error
     if None not in (source.sample_rate, sample_rate) and source.sample_rate != sample_rate:
         raise RecipeError(
             f"{path}.sample_rate: '{node['kind']}' gives {source.sample_rate} Hz, the autoencoder reads {sample_rate} "

@@ -100,7 +100,7 @@ def _codebooks_of(path: pathlib.Path, codebooks: Codebooks | None) -> Sequence[i
 def _source(model: Model, data: str | None, size: int | None) -> Source:
     recipe, tokenizer = model.artifact.recipe, model.artifact.tokenizer
     if data is None:
-        return build_evaluation_source(recipe, tokenizer.modality)
+        return build_evaluation_source(recipe, tokenizer.modality, way_on="judge on other data with --data FOLDER")
     medium = MEDIA[tokenizer.modality]
     return medium.source(
         medium.find([data]), size or medium.usual_size(judged_size(recipe)), tokenizer.autoencoder.sample_rate
