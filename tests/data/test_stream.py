@@ -146,10 +146,12 @@ def test_workers_can_be_started_afresh_where_processes_do_not_fork() -> None:
 
 
 INTERRUPTED = """
+import signal
 from tokcli.data.dead_leaves import DeadLeaves
 from tokcli.data.stream import training_loader
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin deaf to it
     try:
         for batch in training_loader(DeadLeaves(100, size=8), 2, seed=0, start_step=0, steps=10**9, workers=2):
             print("reading", flush=True)
