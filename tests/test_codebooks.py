@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tokcli.codebooks import LatentSample, build_codebooks, sample_latents
-from tokcli.data.dead_leaves import DeadLeaves
+from tokcli.data.image.dead_leaves import DeadLeaves
 from tokcli.errors import InputError, UsageError
 from tokcli.recipe.build import build_tokenizer
 from tokcli.recipe.recipe import from_text

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tokcli.contracts import Autoencoder, Quantized, Quantizer
 from tokcli.errors import RecipeError
 from tokcli.recipe.build import build_tokenizer
 from tokcli.recipe.recipe import from_text
 from tokcli.tokenizer import Tokenizer
-from tokcli.types import Autoencoder, Quantized, Quantizer
 
 
 class Halves(Autoencoder):

@@ -9,11 +9,11 @@ import numpy
 import torch
 from torch import Tensor
 
+from tokcli.contracts import BuildsCodebook, CodebookReport, Source
 from tokcli.data.items import Failure, grouped, read_items
 from tokcli.errors import InputError, UsageError
 from tokcli.progress import SILENT, Reporter
 from tokcli.tokenizer import Tokenizer
-from tokcli.types import BuildsCodebook, CodebookReport, Source
 
 
 class LatentSample:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tokcli.contracts import Autoencoder, Modality, Quantized, Quantizer, RoundTrip
 from tokcli.errors import InputError, RecipeError
-from tokcli.types import Autoencoder, Modality, Quantized, Quantizer, RoundTrip
 from tokcli.windows import Layout, Window
 
 

@@ -19,7 +19,9 @@ from PIL import Image
 from torch.nn import functional
 
 from tokcli.artifacts import Artifact, save_artifact
-from tokcli.data.image_files import ImageFiles
+from tokcli.commands.encode import encode
+from tokcli.contracts import Item, Source
+from tokcli.data.image.files import ImageFiles
 from tokcli.data.items import read_items
 from tokcli.recipe.build import build_tokenizer
 from tokcli.recipe.recipe import from_text
@@ -28,8 +30,6 @@ from tokcli.tokenizer import Tokenizer
 from tokcli.training.loop import train
 from tokcli.training.parts import make_accelerator, prepare
 from tokcli.training.run_folder import RunFolder
-from tokcli.types import Item, Source
-from tokcli.workflows.encode import encode
 
 STEPS = 200
 """Enough that starting and saving, which a run does once, do not count as loop."""

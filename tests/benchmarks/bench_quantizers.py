@@ -18,8 +18,8 @@ from bench_vpvae import mixture, seconds
 from torch import Tensor
 
 from tokcli.autoencoders.vqgan import VQGANAutoencoder
+from tokcli.contracts import Quantizer
 from tokcli.quantizers import QUANTIZERS
-from tokcli.types import Quantizer
 
 DIMS = {256: 3, 1024: 4, 4096: 5, 16384: 6}
 LEVELS = {256: [8, 6, 5], 1024: [8, 5, 5, 5], 4096: [7, 5, 5, 5, 5], 16384: [8, 8, 8, 6, 5]}

@@ -19,12 +19,12 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor
 
-from tokcli.data.dead_leaves import DeadLeaves
-from tokcli.data.image_files import ImageFiles
-from tokcli.neighbours import CodeIndex
+from tokcli.contracts import Source
+from tokcli.data.image.dead_leaves import DeadLeaves
+from tokcli.data.image.files import ImageFiles
 from tokcli.quantizers.kmeans import kmeans
 from tokcli.quantizers.vpvae import VectorPerturbation
-from tokcli.types import Source
+from tokcli.search import CodeIndex
 
 
 @dataclass(frozen=True)

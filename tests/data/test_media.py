@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from tokcli.data.image_medium import SHEET_GAP
+from tokcli.data.image.decoding import read_picture, to_signal
+from tokcli.data.image.medium import SHEET_GAP
 from tokcli.data.media import MEDIA
-from tokcli.data.pictures import read_picture, to_signal
 from tokcli.data.sheets import LABEL
 from tokcli.errors import InputError, MismatchError
 

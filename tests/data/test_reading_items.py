@@ -5,10 +5,10 @@ import os
 import pytest
 import torch
 
-from tokcli.data.dead_leaves import DeadLeaves
+from tokcli.contracts import Item, Source
+from tokcli.data.image.dead_leaves import DeadLeaves
 from tokcli.data.items import FEW_ITEMS, Failure, default_workers, grouped, read_items
 from tokcli.errors import InputError
-from tokcli.types import Item, Source
 
 
 class Squares(Source):

@@ -11,10 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokcli.data.dead_leaves import DeadLeaves
+from tokcli.contracts import Item, Source
+from tokcli.data.image.dead_leaves import DeadLeaves
 from tokcli.data.stream import ATTEMPTS, TrainingOrder, training_loader
 from tokcli.errors import InputError, UsageError
-from tokcli.types import Item, Source
 
 SIZES = {"items": st.integers(1, 40), "batch_size": st.integers(1, 50), "seed": st.integers(0, 2**32)}
 
@@ -147,7 +147,7 @@ def test_workers_can_be_started_afresh_where_processes_do_not_fork() -> None:
 
 INTERRUPTED = """
 import signal
-from tokcli.data.dead_leaves import DeadLeaves
+from tokcli.data.image.dead_leaves import DeadLeaves
 from tokcli.data.stream import training_loader
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from tokcli.contracts import RoundTrip
 from tokcli.metrics import METRICS
 from tokcli.metrics.images import to_levels
 from tokcli.metrics.psnr import psnr
 from tokcli.metrics.ssim import ssim
-from tokcli.types import RoundTrip
 
 
 def photographs(count: int = 4, height: int = 40, width: int = 56, noise: float = 0.1) -> tuple[torch.Tensor, ...]:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tokcli.backbones.lpips import untrained_lpips
+from tokcli.contracts import RoundTrip
 from tokcli.metrics import METRICS
-from tokcli.types import RoundTrip
 
 GENERATOR = torch.Generator().manual_seed(0)
 REFERENCE = torch.rand(3, 3, 32, 40, generator=GENERATOR) * 2 - 1

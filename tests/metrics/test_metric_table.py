@@ -9,9 +9,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tokcli.backbones.lpips import untrained_lpips
+from tokcli.contracts import RoundTrip
 from tokcli.errors import InputError, UsageError
 from tokcli.metrics import METRICS, build_metrics, merge_states, metrics_for
-from tokcli.types import RoundTrip
 
 
 @pytest.fixture

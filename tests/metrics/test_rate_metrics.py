@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from tokcli.contracts import RoundTrip
 from tokcli.metrics import build_metrics, merge_states
-from tokcli.types import RoundTrip
 
 
 def trip(tokens: torch.Tensor, codebook_size: int) -> RoundTrip:

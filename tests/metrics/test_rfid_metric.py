@@ -8,9 +8,9 @@ import scipy.linalg
 import torch
 from torch import Tensor, nn
 
+from tokcli.contracts import RoundTrip
 from tokcli.metrics import METRICS, build_metrics, merge_states
 from tokcli.metrics.rfid import frechet_distance
-from tokcli.types import RoundTrip
 
 GENERATOR = torch.Generator().manual_seed(0)
 REFERENCE = torch.rand(12, 3, 8, 8, generator=GENERATOR) * 2 - 1

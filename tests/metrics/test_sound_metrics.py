@@ -11,11 +11,11 @@ import torch
 
 from tokcli.backbones import speech
 from tokcli.backbones.torchvision import let_torchvision_import
+from tokcli.contracts import RoundTrip
 from tokcli.errors import UsageError
 from tokcli.metrics import METRICS, build_metrics, merge_states
 from tokcli.metrics import speech as speech_metrics
 from tokcli.metrics.waveforms import si_sdr
-from tokcli.types import RoundTrip
 
 GENERATOR = torch.Generator().manual_seed(0)
 REFERENCE = 0.1 * torch.randn(3, 1, 8000, generator=GENERATOR)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from tokcli.contracts import RoundTrip
 from tokcli.metrics import METRICS, entropy, merge_states, packed_bits
 from tokcli.metrics import tokens as token_metrics
-from tokcli.types import RoundTrip
 
 NAMES = ["usage", "perplexity", "cvu", "entropy_bits_per_token"]
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from tokcli.contracts import BuildsCodebook, Quantizer
 from tokcli.errors import TokError
 from tokcli.quantizers import QUANTIZERS
-from tokcli.types import BuildsCodebook, Quantizer
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tokcli.neighbours import nearest_code
 from tokcli.quantizers.kmeans import kmeans
+from tokcli.search import nearest_code
 
 
 def mixture(count: int, dim: int, seed: int) -> Tensor:

@@ -9,11 +9,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, distributed, multiprocessing
 
 from tokcli.errors import UsageError
-from tokcli.neighbours import CodeIndex, live, nearest_code
 from tokcli.quantizers.calibration import calibrated_eta
 from tokcli.quantizers.kmeans import kmeans
 from tokcli.quantizers.latent_queue import LatentQueue
 from tokcli.quantizers.vpvae import VectorPerturbation
+from tokcli.search import CodeIndex, live, nearest_code
 
 
 def steps(quantizer: VectorPerturbation, first: int, last: int, scale: float = 2.0) -> list[Tensor]:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tokcli.neighbours import live_index
 from tokcli.quantizers.metropolis import Surroundings, acceptance, perturb, propose
+from tokcli.search import live_index
 
 SAMPLES = 8_000
 

@@ -4,9 +4,9 @@ import pathlib
 
 import pytest
 
+from tokcli.commands.train import train
 from tokcli.recipe.recipe import Recipe, from_text
 from tokcli.recipe.shipped import names, shipped
-from tokcli.workflows.train import train
 
 PICTURES = ["data.train={kind: dead-leaves, items: 40, size: 32}", "data.eval={kind: dead-leaves, items: 2, size: 32}"]
 SOUNDS = [

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tokcli.workflows.cells import claim_lock, environments
+from tokcli.commands.cells import claim_lock, environments
 
 TABLE = """# A table for a test.
 columns: [psnr, cvu]

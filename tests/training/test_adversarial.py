@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from tokcli.artifacts.tensors import read_tensors
+from tokcli.commands.train import train
 from tokcli.errors import DivergedError, InterruptedRunError, RecipeError
 from tokcli.recipe.recipe import from_text
 from tokcli.training import loop
 from tokcli.training.parts import Training, make_accelerator, prepare
-from tokcli.workflows.train import train
 
 ADVERSARY = "adversary={discriminator: {kind: patchgan, width: 8, layers: 2, norm: spectral}, lecam_weight: 0.01}"
 
@@ -305,7 +305,7 @@ def test_an_adversary_is_read_back_and_can_be_taken_out(tiny: str) -> None:
 
 def test_a_discriminator_that_the_autoencoder_cannot_serve_is_refused(started, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("tokcli.adversaries.patchgan.PatchDiscriminator.modality", "audio")
+        patch.setattr("tokcli.discriminators.patchgan.PatchDiscriminator.modality", "audio")
         with pytest.raises(RecipeError, match=r"adversary\.discriminator: 'patchgan' judges audio, the recipe trains"):
             started()
     with pytest.raises(RecipeError, match=r"'multi-period' judges audio, .* image; expected one of: patchgan$"):

@@ -6,14 +6,14 @@ import pathlib
 import pytest
 from PIL import Image
 
-from tokcli.data.audio_files import ListedAudio
-from tokcli.data.dead_leaves import DeadLeaves
+from tokcli.commands.train import train
+from tokcli.contracts import Source
+from tokcli.data.audio.files import ListedAudio
+from tokcli.data.audio.synthetic_voices import SyntheticVoices
 from tokcli.data.files import Files
-from tokcli.data.image_files import ImageFiles, ListedImages
-from tokcli.data.synthetic_voices import SyntheticVoices
+from tokcli.data.image.dead_leaves import DeadLeaves
+from tokcli.data.image.files import ImageFiles, ListedImages
 from tokcli.training.announcement import evaluation_words, shared_files, training_words
-from tokcli.types import Source
-from tokcli.workflows.train import train
 
 
 def listed(count: int, suffix: str) -> Files:

@@ -7,8 +7,8 @@ import torch
 
 from tokcli.artifacts import load_artifact
 from tokcli.artifacts.tensors import read_tensors
+from tokcli.commands.train import train
 from tokcli.recipe.build import build_evaluation_source
-from tokcli.workflows.train import train
 
 VPVAE = ["quantizer={kind: vpvae, dim: 3, codebook_size: 16}", "training.ema_decay=null"]
 

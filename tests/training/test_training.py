@@ -10,10 +10,10 @@ import torch
 
 from tokcli.artifacts import load_artifact
 from tokcli.artifacts.tensors import read_tensors
+from tokcli.commands.train import train
 from tokcli.errors import DivergedError, InputError, InterruptedRunError, MismatchError, UsageError
 from tokcli.progress import SILENT
 from tokcli.training import loop
-from tokcli.workflows.train import train
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import sys
 import pytest
 from PIL import Image
 
+from tokcli.commands.train import train
 from tokcli.errors import InterruptedRunError, UsageError
 from tokcli.training.curves import draw_panels, moving_mean, read_curves
 from tokcli.training.trackers import tracked_figures
-from tokcli.workflows.train import train
 
 
 class Notes:

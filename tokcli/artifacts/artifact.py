@@ -13,11 +13,11 @@ from typing import Any, Literal
 from torch import Tensor
 
 from tokcli.artifacts.tensors import read_metadata, read_tensors, write_tensors
+from tokcli.contracts import BuildsCodebook, CodebookReport
 from tokcli.errors import MismatchError, RecipeError, UsageError
 from tokcli.recipe.build import build_tokenizer
 from tokcli.recipe.recipe import Recipe, from_dict
 from tokcli.tokenizer import Tokenizer
-from tokcli.types import BuildsCodebook, CodebookReport
 
 FORMAT = "tok-artifact/1"
 

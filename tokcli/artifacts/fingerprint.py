@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tokcli.contracts import Quantizer
 from tokcli.recipe.recipe import Recipe
 from tokcli.tokenizer import Tokenizer
-from tokcli.types import Quantizer
 
 
 @dataclass(frozen=True)

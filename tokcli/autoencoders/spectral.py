@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tokcli.autoencoders.blocks import check_positive
 from tokcli.autoencoders.frames import Frames
-from tokcli.types import Autoencoder
+from tokcli.contracts import Autoencoder
 
 QUIET = 1e-3
 """Added to magnitudes before their logarithm: about the 16-bit noise of a frame, so that silence is one value."""

@@ -20,7 +20,7 @@ from tokcli.autoencoders.blocks import (
     level,
     middle,
 )
-from tokcli.types import Autoencoder
+from tokcli.contracts import Autoencoder
 
 
 class Encoder(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tokcli.autoencoders.blocks import check_positive
 from tokcli.autoencoders.convolutions import Chain, Convolution, Layer, ResidualUnit, Snake, Upsampling
 from tokcli.autoencoders.local_attention import LocalAttention
-from tokcli.types import Autoencoder
+from tokcli.contracts import Autoencoder
 
 
 class WaveformAutoencoder(Autoencoder):

@@ -54,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; every error that a user can fix leaves as one sentence."""
     code = _run(arguments, as_json="--json" in arguments)
     if code:
-        from tokcli.workflows.launch import tell_exit_code
+        from tokcli.commands.launch import tell_exit_code
 
         tell_exit_code(code)
     return code

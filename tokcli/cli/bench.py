@@ -28,7 +28,7 @@ def bench(
     version: Version = False,
 ) -> int:
     """Time a tokenizer on this machine. Beside it stands its bare autoencoder."""
-    from tokcli.workflows.bench import bench as run
+    from tokcli.commands.bench import bench as run
 
     result = run(
         model,

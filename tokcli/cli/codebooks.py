@@ -35,7 +35,7 @@ def build_codebook(
     """Build codebooks of any size for a trained tokenizer."""
     if (code := shared_by(processes)) is not None:
         return code
-    from tokcli.workflows.build_codebook import build_codebook as run
+    from tokcli.commands.build_codebook import build_codebook as run
 
     result = run(
         model,

@@ -10,9 +10,9 @@ from tokcli.cli.options import Device, Json, Model, Quiet, Version
 from tokcli.errors import PARTIAL_FAILURE, UsageError
 
 if TYPE_CHECKING:
-    from tokcli.judging import Difference
-    from tokcli.workflows.evaluate import Codebooks
-    from tokcli.workflows.evaluation import Evaluation
+    from tokcli.commands.evaluate import Codebooks
+    from tokcli.evaluation.run import Difference
+    from tokcli.evaluation.scores import Evaluation
 
 EXAMPLE = "tok eval runs/a runs/b --data photos/val --against jpeg,webp --report report.html"
 
@@ -49,7 +49,7 @@ def evaluate(
     version: Version = False,
 ) -> int:
     """Judge one tokenizer or several by the same measures."""
-    from tokcli.workflows.evaluate import evaluate as run
+    from tokcli.commands.evaluate import evaluate as run
 
     named = [*(models or []), *([model] if model else [])]
     results = run(
@@ -76,7 +76,7 @@ def evaluate(
 
 def _print_figures(results: list["Evaluation"]) -> None:
     """One table of all, one of the differences to the first, and what a careful reader should know."""
-    from tokcli.workflows.evaluation import higher_is_better
+    from tokcli.evaluation.scores import higher_is_better
 
     metrics = list(dict.fromkeys(name for result in results for name in result.metrics))
     rates = list(dict.fromkeys(name for result in results for name in result.rate if name not in metrics))
@@ -110,7 +110,7 @@ def _print_figures(results: list["Evaluation"]) -> None:
 
 def _print_differences(results: list["Evaluation"]) -> None:
     """Whether the others differ from the first by more than the items would by chance."""
-    from tokcli.judging import CONFIDENCE, COVERS
+    from tokcli.evaluation.run import CONFIDENCE, COVERS
 
     others = [result for result in results if result.differences]
     if not others:
@@ -139,7 +139,7 @@ def _difference(difference: "Difference | None", items: int) -> str:
 
 
 def _heading(metric: str) -> str:
-    from tokcli.workflows.evaluation import higher_is_better
+    from tokcli.evaluation.scores import higher_is_better
 
     arrows = {True: "\N{NO-BREAK SPACE}↑", False: "\N{NO-BREAK SPACE}↓", None: ""}
     return metric.replace("_", " ") + arrows[higher_is_better(metric)]

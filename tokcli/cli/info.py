@@ -16,8 +16,8 @@ def info(
     version: Version = False,
 ) -> int:
     """Say what a tokenizer or a token file is."""
-    from tokcli.workflows.info import info as run
-    from tokcli.workflows.models import WEIGHTS
+    from tokcli.commands.info import info as run
+    from tokcli.commands.models import WEIGHTS
 
     facts = run(path)
     if json:

@@ -12,7 +12,7 @@ def shared_by(processes: int) -> int | None:
     """Run this command in several processes and return its exit code; None where it is to run in this one."""
     if processes == 1:
         return None
-    from tokcli.workflows.launch import launch, launched
+    from tokcli.commands.launch import launch, launched
 
     return None if launched() else launch(sys.argv[1:], processes)
 

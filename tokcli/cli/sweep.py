@@ -41,7 +41,7 @@ def sweep(
         return list_sweeps(json)
     if table is None:
         raise UsageError("which sweep? tok sweep --list names the shipped ones")
-    from tokcli.workflows.sweep import sweep as run
+    from tokcli.commands.sweep import sweep as run
 
     result = run(
         table,
@@ -80,7 +80,7 @@ def judge_cell(
     quiet: Quiet = False,
 ) -> int:
     """Make the further evaluations of a cell; `tok sweep` calls this."""
-    from tokcli.workflows.judge_cell import judge_cell as run
+    from tokcli.commands.judge_cell import judge_cell as run
 
     done = run(folder, device=device, reporter=make_reporter(quiet))
     print_json({"judged": done}) if json else print(f"{done} evaluations in {folder}")

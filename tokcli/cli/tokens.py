@@ -35,7 +35,7 @@ def encode(
     version: Version = False,
 ) -> int:
     """Turn files into tokens."""
-    from tokcli.workflows.encode import encode as run
+    from tokcli.commands.encode import encode as run
 
     if size is not None and size != "native" and not (size.isdecimal() and int(size) > 0):
         raise UsageError(f"--size: expected a number of samples or 'native', got '{size}'")
@@ -75,7 +75,7 @@ def decode(
     version: Version = False,
 ) -> int:
     """Turn tokens back into files."""
-    from tokcli.workflows.decode import decode as run
+    from tokcli.commands.decode import decode as run
 
     result = run(
         tokens,

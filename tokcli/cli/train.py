@@ -46,7 +46,7 @@ def train(
         raise UsageError("which recipe? tok train quickstart is a start, tok recipes lists them all")
     if (code := shared_by(processes)) is not None:
         return code
-    from tokcli.workflows.train import train as run
+    from tokcli.commands.train import train as run
 
     reporter = make_reporter(quiet)
     result = run(

@@ -6,9 +6,9 @@ To add one: a class in a file of this folder, and its name here.
 from tokcli.codecs.base import Codec
 from tokcli.codecs.pictures import Jpeg, WebP
 from tokcli.codecs.sounds import Opus
+from tokcli.contracts import Modality
 from tokcli.errors import UsageError
 from tokcli.registry import Registry, nearest
-from tokcli.types import Modality
 
 CODECS: Registry[Codec] = Registry("codec", {"jpeg": Jpeg, "webp": WebP, "opus": Opus})
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tokcli.types import Modality, RoundTrip
+from tokcli.contracts import Modality, RoundTrip
 
 
 class Codec:

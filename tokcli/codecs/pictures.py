@@ -8,8 +8,8 @@ from PIL import Image
 from torch import Tensor
 
 from tokcli.codecs.base import Codec
-from tokcli.data.pictures import to_picture, to_signal
-from tokcli.types import Modality
+from tokcli.contracts import Modality
+from tokcli.data.image.decoding import to_picture, to_signal
 
 JPEG_SCAN = 0xDA
 """The marker behind which a JPEG's coded pixels begin."""

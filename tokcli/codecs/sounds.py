@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from tokcli.codecs.base import Codec
+from tokcli.contracts import Modality
 from tokcli.errors import UsageError
-from tokcli.types import Modality
 
 RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
 

@@ -1,11 +1,11 @@
 """Where signals come from: sources of items, the order training reads them in, and how results are saved."""
 
-from tokcli.data.audio_files import AudioFiles
-from tokcli.data.dead_leaves import DeadLeaves
-from tokcli.data.image_files import ImageFiles
-from tokcli.data.synthetic_voices import SyntheticVoices
+from tokcli.contracts import Source
+from tokcli.data.audio.files import AudioFiles
+from tokcli.data.audio.synthetic_voices import SyntheticVoices
+from tokcli.data.image.dead_leaves import DeadLeaves
+from tokcli.data.image.files import ImageFiles
 from tokcli.registry import Registry
-from tokcli.types import Source
 
 SOURCES: Registry[Source] = Registry(
     "data source",

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from tokcli.contracts import Item, Source, Stream
 from tokcli.errors import InputError
-from tokcli.types import Item, Source, Stream
 
 NEIGHBOURS = 8
 """Items handed over at a time, as one tensor: each tensor that crosses processes costs as much as decoding a third of a

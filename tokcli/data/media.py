@@ -1,8 +1,8 @@
 """The media by modality. A new modality is one more `Medium` in this table."""
 
-from tokcli.data.audio_medium import AudioMedium
-from tokcli.data.image_medium import ImageMedium
+from tokcli.contracts import Modality
+from tokcli.data.audio.medium import AudioMedium
+from tokcli.data.image.medium import ImageMedium
 from tokcli.data.medium import Medium
-from tokcli.types import Modality
 
 MEDIA: dict[Modality, Medium] = {"image": ImageMedium(), "audio": AudioMedium()}

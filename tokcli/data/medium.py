@@ -10,9 +10,9 @@ from typing import ClassVar
 from PIL import Image
 from torch import Tensor
 
+from tokcli.contracts import Source
 from tokcli.data.files import Files, find_files
 from tokcli.errors import MismatchError, UsageError
-from tokcli.types import Source
 
 
 class Medium(ABC):

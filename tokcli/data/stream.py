@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from tokcli.contracts import Item, Source
 from tokcli.data.items import Failure, quiet_worker, read
 from tokcli.errors import InputError, UsageError
-from tokcli.types import Item, Source
 
 PREFETCHED = 4
 """Batches that each worker reads ahead."""

@@ -3,12 +3,12 @@
 To add one: a class in a file of this folder, and its name here.
 """
 
+from tokcli.contracts import Loss
 from tokcli.losses.elementwise import L1, Mse
 from tokcli.losses.lpips import LpipsLoss
 from tokcli.losses.spectral import Mel, MultiResolutionStft
 from tokcli.losses.whisper import WhisperLoss
 from tokcli.registry import Registry
-from tokcli.types import Loss
 
 LOSSES: Registry[Loss] = Registry(
     "loss",

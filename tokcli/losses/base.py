@@ -2,7 +2,7 @@
 
 import math
 
-from tokcli.types import Loss
+from tokcli.contracts import Loss
 
 
 class WeightedLoss(Loss):

@@ -9,9 +9,9 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from tokcli.backbones.lpips import load_lpips
+from tokcli.contracts import Modality
 from tokcli.errors import InputError
 from tokcli.losses.base import WeightedLoss
-from tokcli.types import Modality
 
 
 class LpipsLoss(WeightedLoss):

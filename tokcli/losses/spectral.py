@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tokcli.backbones.spectra import FLOOR, MelSpectrogram, Spectrogram
+from tokcli.contracts import Modality
 from tokcli.losses.base import WeightedLoss
-from tokcli.types import Modality
 
 WINDOWS = (2048, 1024, 512, 256, 128)
 MEL_WINDOWS = (2048, 1024, 512, 256, 128, 64, 32)

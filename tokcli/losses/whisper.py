@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from tokcli.backbones.whisper import SAMPLE_RATE, load_whisper
+from tokcli.contracts import Modality
 from tokcli.losses.base import WeightedLoss
-from tokcli.types import Modality
 
 MEASURES = {"l1": functional.l1_loss, "mse": functional.mse_loss}
 

@@ -6,6 +6,7 @@ To add one: a class in a file of this folder, and its name here.
 
 from collections.abc import Sequence
 
+from tokcli.contracts import Metric, Modality
 from tokcli.errors import TokError, UsageError
 from tokcli.metrics.base import merge_states
 from tokcli.metrics.lpips import LpipsAlex, LpipsSqueeze, LpipsVgg
@@ -17,7 +18,6 @@ from tokcli.metrics.ssim import Ssim
 from tokcli.metrics.tokens import Cvu, EntropyBitsPerToken, Perplexity, TokenCounts, Usage, entropy, packed_bits
 from tokcli.metrics.waveforms import MelDistance, SiSdr
 from tokcli.registry import Registry, nearest
-from tokcli.types import Metric, Modality
 
 METRICS: Registry[Metric] = Registry(
     "metric",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tokcli.types import Metric, RoundTrip
+from tokcli.contracts import Metric, RoundTrip
 
 
 def precise(values: Tensor) -> Tensor:

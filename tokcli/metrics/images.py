@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from tokcli.types import RoundTrip
+from tokcli.contracts import RoundTrip
 
 ROUNDING = "8-bit, to nearest"
 

@@ -8,9 +8,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from tokcli.backbones.lpips import WEIGHT_FILES, Backbone, load_lpips
+from tokcli.contracts import Modality, RoundTrip
 from tokcli.metrics.base import ItemMean
 from tokcli.metrics.images import ROUNDING, to_levels, unjudged
-from tokcli.types import Modality, RoundTrip
 
 
 class LpipsVgg(ItemMean):

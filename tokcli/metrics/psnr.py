@@ -4,9 +4,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from tokcli.contracts import Modality, RoundTrip
 from tokcli.metrics.base import ItemMean, precise
 from tokcli.metrics.images import ROUNDING, to_levels
-from tokcli.types import Modality, RoundTrip
 
 CEILING = 100.0
 """Decibels that an identical image scores. Infinity would swallow the mean of a whole set; 100 dB is a squared error

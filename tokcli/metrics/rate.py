@@ -5,10 +5,10 @@ from typing import ClassVar
 
 import torch
 
+from tokcli.contracts import Modality, RoundTrip
 from tokcli.metrics.base import merge_states
 from tokcli.metrics.sounds import rate_of
 from tokcli.metrics.tokens import TokenCounts, entropy
-from tokcli.types import Modality, RoundTrip
 
 
 class Rate(TokenCounts):

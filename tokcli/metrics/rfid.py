@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from tokcli.backbones.inception import FEATURES, WEIGHT_FILE, load_inception
+from tokcli.contracts import Metric, Modality, RoundTrip
 from tokcli.metrics.base import precise
 from tokcli.metrics.images import ROUNDING, to_levels
-from tokcli.types import Metric, Modality, RoundTrip
 
 SIDES = ("reference", "reconstruction")
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from tokcli.types import RoundTrip
+from tokcli.contracts import RoundTrip
 
 
 def heard(signal: Tensor) -> Tensor:

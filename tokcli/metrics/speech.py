@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from tokcli.backbones import speech
+from tokcli.contracts import Modality, RoundTrip
 from tokcli.metrics.base import ItemMean
 from tokcli.metrics.sounds import heard, rate_of
 from tokcli.optional import require
-from tokcli.types import Modality, RoundTrip
 
 Clip = tuple[np.ndarray, np.ndarray, int]
 """Reference and reconstruction, (samples,), and their sample rate."""

@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tokcli.contracts import Modality, RoundTrip
 from tokcli.metrics.base import ItemMean, precise
 from tokcli.metrics.images import ROUNDING, to_levels, unjudged
-from tokcli.types import Modality, RoundTrip
 
 WINDOW = 11
 SIGMA = 1.5

@@ -10,8 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tokcli.contracts import Metric, RoundTrip
 from tokcli.metrics.base import merge_states, precise
-from tokcli.types import Metric, RoundTrip
 
 DENSE_CODES = 2**20
 """Codebooks up to this size are counted in a table (8 MB per group); larger ones in a sparse tensor, whose memory

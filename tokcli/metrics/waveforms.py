@@ -5,9 +5,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from tokcli.backbones.spectra import FLOOR, MelSpectrogram
+from tokcli.contracts import Modality, RoundTrip
 from tokcli.metrics.base import ItemMean, precise
 from tokcli.metrics.sounds import heard, rate_of
-from tokcli.types import Modality, RoundTrip
 
 LIMIT = 100.0
 """Decibels beyond which SI-SDR is not told apart: a perfect clip would make the mean of a set infinite."""

@@ -1,5 +1,6 @@
 """Quantizers: from latents to tokens and back. A new one is a file here, a line in this table, a line in its tests."""
 
+from tokcli.contracts import Quantizer
 from tokcli.quantizers.fsp import FiniteScalarPerturbation
 from tokcli.quantizers.fsq import FiniteScalarQuantizer
 from tokcli.quantizers.simvq import SimVectorQuantizer
@@ -8,7 +9,6 @@ from tokcli.quantizers.vaevq import VAEVectorQuantizer
 from tokcli.quantizers.vpvae import VectorPerturbation
 from tokcli.quantizers.vq import VectorQuantizer
 from tokcli.registry import Registry
-from tokcli.types import Quantizer
 
 QUANTIZERS: Registry[Quantizer] = Registry(
     "quantizer",

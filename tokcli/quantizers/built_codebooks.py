@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tokcli.errors import UsageError
-from tokcli.neighbours import CodeIndex
+from tokcli.search import CodeIndex
 
 
 class BuiltCodebooks(nn.Module):

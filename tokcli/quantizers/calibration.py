@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from tokcli.neighbours import CodeIndex, live_index
 from tokcli.quantizers.kmeans import kmeans
 from tokcli.quantizers.metropolis import Surroundings, perturb
+from tokcli.search import CodeIndex, live_index
 
 HELD_OUT_SHARE = 1 / 16
 MOST_HELD_OUT = 4096

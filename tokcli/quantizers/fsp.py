@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from tokcli.contracts import CodebookReport, Quantized
 from tokcli.errors import UsageError
 from tokcli.progress import SILENT, Reporter
 from tokcli.quantizers.activations import ACTIVATIONS, ActivationName
@@ -20,7 +21,6 @@ from tokcli.quantizers.lloyd_max import lloyd_max, thresholds_between
 from tokcli.quantizers.moments import moment_penalty
 from tokcli.quantizers.precision import in_float32
 from tokcli.quantizers.usage import perplexity_of, usage_stats
-from tokcli.types import CodebookReport, Quantized
 
 
 class FiniteScalarPerturbation(ScalarGrid):

@@ -10,11 +10,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tokcli.contracts import Quantized
 from tokcli.quantizers.gradients import straight_through
 from tokcli.quantizers.grid import ScalarGrid
 from tokcli.quantizers.precision import in_float32
 from tokcli.quantizers.usage import usage_stats
-from tokcli.types import Quantized
 
 OVERSHOOT = 1e-3
 """How far beyond the outermost level the plain squashing reaches, so that it can be rounded to (ε in the paper)."""

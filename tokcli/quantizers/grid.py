@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from tokcli.contracts import Quantizer
 from tokcli.quantizers.mixed_radix import digits_to_tokens, size_of, tokens_to_digits
-from tokcli.types import Quantizer
 
 
 class ScalarGrid(Quantizer):

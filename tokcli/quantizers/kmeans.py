@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tokcli.neighbours import CodeIndex
 from tokcli.progress import SILENT, Reporter
+from tokcli.search import CodeIndex
 
 START_SAMPLES_PER_CODE = 10
 START_GROWTH = 0.25

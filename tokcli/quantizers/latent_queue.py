@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from tokcli.neighbours import LiveIndex, live_index
+from tokcli.search import LiveIndex, live_index
 
 
 class LatentQueue(nn.Module):

@@ -3,9 +3,9 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from tokcli.neighbours import nearest_code
+from tokcli.contracts import Quantizer
 from tokcli.quantizers.precision import in_float32
-from tokcli.types import Quantizer
+from tokcli.search import nearest_code
 
 
 class NearestCodeQuantizer(Quantizer):

@@ -5,12 +5,12 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional as F
 
+from tokcli.contracts import Quantized
 from tokcli.quantizers.gradients import rotate, straight_through
 from tokcli.quantizers.mapped_codebook import MappedCodebook
 from tokcli.quantizers.nearest import NearestCodeQuantizer, nearest_tokens, vq_loss
 from tokcli.quantizers.precision import in_float32
 from tokcli.quantizers.usage import usage_stats
-from tokcli.types import Quantized
 
 
 class SimVectorQuantizer(NearestCodeQuantizer):

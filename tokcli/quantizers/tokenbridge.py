@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tokcli.contracts import CodebookReport, Quantized
 from tokcli.errors import UsageError
 from tokcli.progress import SILENT, Reporter
 from tokcli.quantizers.flags import Flag
@@ -20,7 +21,6 @@ from tokcli.quantizers.grid import ScalarGrid
 from tokcli.quantizers.precision import in_float32
 from tokcli.quantizers.ranks import sum_over_ranks, world_size
 from tokcli.quantizers.usage import perplexity_of
-from tokcli.types import CodebookReport, Quantized
 
 REACH = 3.0
 """The normal is cut off there, so that the outermost bins have a near end."""

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tokcli.contracts import Quantized
 from tokcli.quantizers.gaussian import Gaussian, gaussian_of
 from tokcli.quantizers.gradients import straight_through
 from tokcli.quantizers.mapped_codebook import MappedCodebook
 from tokcli.quantizers.nearest import NearestCodeQuantizer, nearest_tokens, vq_loss
 from tokcli.quantizers.precision import in_float32
 from tokcli.quantizers.usage import usage_stats
-from tokcli.types import Quantized
 
 COMMITMENT = 0.25
 SMALLEST_EIGENVALUE = 1e-6

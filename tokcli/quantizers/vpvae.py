@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tokcli.contracts import CodebookReport, Quantized, Quantizer
 from tokcli.errors import UsageError
 from tokcli.progress import SILENT, Reporter
 from tokcli.quantizers.built_codebooks import BuiltCodebooks
@@ -24,7 +25,6 @@ from tokcli.quantizers.moments import moment_penalty
 from tokcli.quantizers.precision import in_float32
 from tokcli.quantizers.ranks import gather_rows
 from tokcli.quantizers.usage import perplexity
-from tokcli.types import CodebookReport, Quantized, Quantizer
 
 PROVISIONAL_SAMPLES_PER_CODE = 16
 PROVISIONAL_PASSES = 20

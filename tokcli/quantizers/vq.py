@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tokcli.contracts import Quantized
 from tokcli.quantizers.flags import Flag
 from tokcli.quantizers.gradients import rotate, straight_through
 from tokcli.quantizers.nearest import NearestCodeQuantizer, nearest_tokens, vq_loss
@@ -18,7 +19,6 @@ from tokcli.quantizers.precision import in_float32
 from tokcli.quantizers.ranks import sum_over_ranks
 from tokcli.quantizers.renewal import kmeans_codes, replace_codes
 from tokcli.quantizers.usage import count_tokens, perplexity
-from tokcli.types import Quantized
 
 SMOOTHING = 1e-5
 """Laplace smoothing of the counts that divide the moving sums: an unused code never divides by zero."""

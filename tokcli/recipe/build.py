@@ -3,16 +3,16 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from tokcli.adversaries import ADVERSARIES, Discriminator
 from tokcli.autoencoders import AUTOENCODERS
+from tokcli.contracts import Autoencoder, Loss, Metric, Modality, Source
 from tokcli.data import SOURCES
+from tokcli.discriminators import DISCRIMINATORS, Discriminator
 from tokcli.errors import InputError, RecipeError, UsageError
 from tokcli.losses import LOSSES
 from tokcli.metrics import build_metrics
 from tokcli.quantizers import QUANTIZERS
 from tokcli.recipe.recipe import Recipe
 from tokcli.tokenizer import Tokenizer, width_problems
-from tokcli.types import Autoencoder, Loss, Metric, Modality, Source
 
 T = TypeVar("T")
 
@@ -66,9 +66,9 @@ def build_discriminator(recipe: Recipe, autoencoder: Autoencoder) -> Discriminat
     if recipe.adversary is None:
         return None
     node = recipe.adversary.discriminator
-    discriminator = ADVERSARIES.build(node, "adversary.discriminator")
+    discriminator = DISCRIMINATORS.build(node, "adversary.discriminator")
     if discriminator.modality != autoencoder.modality:
-        fitting = [kind for kind in ADVERSARIES if ADVERSARIES[kind].modality == autoencoder.modality]
+        fitting = [kind for kind in DISCRIMINATORS if DISCRIMINATORS[kind].modality == autoencoder.modality]
         raise RecipeError(
             f"adversary.discriminator: '{node['kind']}' judges {discriminator.modality}, the recipe trains "
             f"{autoencoder.modality}; expected one of: {', '.join(fitting)}"

@@ -11,9 +11,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tokcli.adversaries import ADVERSARIES
 from tokcli.autoencoders import AUTOENCODERS
 from tokcli.data import SOURCES
+from tokcli.discriminators import DISCRIMINATORS
 from tokcli.errors import RecipeError
 from tokcli.losses import LOSSES
 from tokcli.metrics import METRICS
@@ -124,7 +124,7 @@ def from_dict(content: Node) -> Recipe:
 
 def _adversary(content: Node) -> AdversarySettings:
     settings = AdversarySettings(**content)
-    return dataclasses.replace(settings, discriminator=ADVERSARIES.resolved(settings.discriminator))
+    return dataclasses.replace(settings, discriminator=DISCRIMINATORS.resolved(settings.discriminator))
 
 
 def problems(content: Node) -> list[str]:
@@ -193,7 +193,7 @@ def _adversary_problems(adversary: Node, training: Any) -> list[str]:
     """What the settings of the adversary cannot see by themselves: its component, and how long training is."""
     found = []
     if "discriminator" in adversary:
-        found += ADVERSARIES.problems(adversary["discriminator"], "adversary.discriminator")
+        found += DISCRIMINATORS.problems(adversary["discriminator"], "adversary.discriminator")
     start, steps = adversary.get("start_step"), training.get("steps") if isinstance(training, Mapping) else None
     if isinstance(start, int) and isinstance(steps, int) and 0 < steps <= start:
         found.append(f"adversary.start_step: {start} never comes, for training.steps is {steps}")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tokcli.adversaries.games import DiscriminatorLoss, GeneratorLoss
+from tokcli.discriminators.games import DiscriminatorLoss, GeneratorLoss
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
+from tokcli.contracts import Modality
 from tokcli.data.items import Failure
 from tokcli.errors import MismatchError, UsageError
 from tokcli.registry import argument_problems
-from tokcli.types import Modality
 
 FORMAT = "tok-tokens/1"
 LARGEST_CODEBOOK = 2**31

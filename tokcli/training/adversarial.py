@@ -18,9 +18,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tokcli.adversaries import Discriminator
-from tokcli.adversaries.games import discriminator_loss, generator_loss
-from tokcli.adversaries.lecam import LogitMeans, lecam_penalty
+from tokcli.discriminators import Discriminator
+from tokcli.discriminators.games import discriminator_loss, generator_loss
+from tokcli.discriminators.lecam import LogitMeans, lecam_penalty
 from tokcli.recipe.settings import AdversarySettings, TrainingSettings
 from tokcli.training.schedule import learning_rate
 

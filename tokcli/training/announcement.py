@@ -3,9 +3,9 @@
 Only what the sources know already is told; no signal is read for it.
 """
 
+from tokcli.contracts import Source
 from tokcli.progress import Reporter
 from tokcli.training.parts import Training
-from tokcli.types import Source
 
 NOUNS = {"image": ("picture", "pictures"), "audio": ("sound", "sounds")}
 

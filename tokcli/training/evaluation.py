@@ -10,7 +10,7 @@ from torch import Tensor
 from tokcli.artifacts.artifact import Artifact, codebook_ready, save_artifact
 from tokcli.artifacts.tensors import read_metadata
 from tokcli.data.media import MEDIA
-from tokcli.judging import Judgement, json_figures, judge
+from tokcli.evaluation.run import Judgement, json_figures, judge
 from tokcli.metrics import METRICS
 from tokcli.progress import Reporter
 from tokcli.recipe.build import build_evaluation

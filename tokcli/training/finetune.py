@@ -10,6 +10,7 @@ import contextlib
 import torch
 from torch import Tensor
 
+from tokcli.contracts import Quantized
 from tokcli.data.stream import training_loader
 from tokcli.errors import DivergedError
 from tokcli.progress import Reporter
@@ -17,7 +18,6 @@ from tokcli.tokenizer import Reconstructed, Tokenizer
 from tokcli.training.loop import loading_workers, reconstruction_losses
 from tokcli.training.parts import Training
 from tokcli.training.schedule import step_seed
-from tokcli.types import Quantized
 
 
 def finetune_decoder(training: Training, tokenizer: Tokenizer, reporter: Reporter) -> None:

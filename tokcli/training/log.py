@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tokcli.data.items import Failure
-from tokcli.judging import json_figures
+from tokcli.evaluation.run import json_figures
 from tokcli.progress import Reporter
 from tokcli.training.run_folder import RunFolder
 

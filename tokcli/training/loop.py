@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor
 
+from tokcli.contracts import Loss
 from tokcli.data.items import default_workers
 from tokcli.data.stream import Batch, training_loader
 from tokcli.errors import DivergedError, InterruptedRunError
@@ -23,7 +24,6 @@ from tokcli.training.parts import Training
 from tokcli.training.run_folder import RunFolder
 from tokcli.training.schedule import learning_rate, step_seed
 from tokcli.training.threads import cores_left_by
-from tokcli.types import Loss
 
 SYNC_EVERY = 10
 """Steps between the moments at which several processes agree whether to stop."""

@@ -12,7 +12,8 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
-from tokcli.adversaries.lecam import LogitMeans
+from tokcli.contracts import Loss, Source
+from tokcli.discriminators.lecam import LogitMeans
 from tokcli.errors import RecipeError
 from tokcli.recipe.build import (
     build_discriminator,
@@ -27,7 +28,6 @@ from tokcli.tokenizer import Tokenizer
 from tokcli.training.adversarial import Adversary
 from tokcli.training.averaging import AveragedWeights
 from tokcli.training.checkpoint import TrainingState
-from tokcli.types import Loss, Source
 
 
 @dataclass

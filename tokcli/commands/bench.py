@@ -1,0 +1,227 @@
+"""`tok bench`: how fast a tokenizer is on this machine, and how much of that is the autoencoder alone.
+
+encode, decode: what a user gets. The bare forward beside them: the autoencoder's own pass over the same batches, with
+no padding, no quantizer and nothing copied.
+"""
+
+import math
+import os
+import pathlib
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tokcli.commands.devices import batch_size_for, pick_device
+from tokcli.commands.models import judged_size, open_model
+from tokcli.errors import UsageError
+from tokcli.progress import SILENT, Reporter
+from tokcli.tokenizer import Tokenizer
+
+PICTURE_SIZE, SOUND_SECONDS = 256, 4
+"""Of signals where the recipe judges each item at its own size."""
+
+SINGLES = 20
+"""Items whose latency is taken one by one, at least; p95 of fewer would be the slowest one."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One direction with one number of threads.
+
+    items_per_second: in batches. bare_items_per_second: of the autoencoder's forward alone, in the same batches.
+    real_time_factor: seconds of sound in a second; None for pictures. latency_median, latency_p95: seconds for one
+    item by itself. peak_memory_mib: of the whole process on a CPU, of the tensors on a GPU.
+    """
+
+    direction: str
+    threads: int
+    items_per_second: float
+    tokens_per_second: float
+    real_time_factor: float | None
+    bare_items_per_second: float
+    latency_median: float
+    latency_p95: float
+    peak_memory_mib: float | None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Speeds of a tokenizer, with what they depend on."""
+
+    model: pathlib.Path
+    device: str
+    machine: str
+    items: int
+    batch_size: int
+    size: tuple[int, ...]
+    tokens_per_item: int
+    speeds: Sequence[Speed]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        plain = asdict(self) | {"model": str(self.model), "size": list(self.size), "torch": torch.__version__}
+        return plain | {"speeds": [asdict(speed) for speed in self.speeds]}
+
+
+def bench(
+    model: str | None = None,
+    *,
+    items: int = 64,
+    size: int | None = None,
+    batch_size: int | None = None,
+    threads: Sequence[int] = (),
+    codebook: int | None = None,
+    device: str = "auto",
+    reporter: Reporter = SILENT,
+) -> Bench:
+    """Time encode and decode on synthetic signals.
+
+    items: signals timed in batches. size: samples along each axis; None takes the size that the recipe judges at.
+    threads: of arithmetic, one measurement for each; empty takes what torch has.
+    Raises TokError where there is no model, or it has no codebook yet.
+    """
+    if any(count < 1 for count in threads):
+        raise UsageError(f"--threads: expected numbers from 1 on, got {', '.join(map(str, threads))}")
+    where = pick_device(device)
+    opened = open_model(model, where, reporter, codebook)
+    tokenizer, recipe = opened.artifact.tokenizer, opened.artifact.recipe
+    shape = signal_shape(tokenizer, size or judged_size(recipe))
+    batch = min(batch_size or batch_size_for(where), items)
+    signals = synthetic_signals(items, shape, where)
+    before = torch.get_num_threads()
+    speeds: list[Speed] = []
+    counts = list(threads) or [before]
+    with reporter.task("timing", 2 * len(counts), "measurements") as task:
+        try:
+            for count in counts:
+                torch.set_num_threads(count)
+                for work in (_encoding(tokenizer, signals), _decoding(tokenizer, signals, batch)):
+                    speeds.append(_speed(work, tokenizer, signals.shape[1:], batch, count))
+                    task.advance()
+        finally:
+            torch.set_num_threads(before)
+    return Bench(
+        model=opened.path,
+        device=str(where),
+        machine=torch.cuda.get_device_name(where) if where.type == "cuda" else _processor(),
+        items=items,
+        batch_size=batch,
+        size=shape[1:],
+        tokens_per_item=tokenizer.encode(signals[:1]).numel(),
+        speeds=speeds,
+    )
+
+
+def signal_shape(tokenizer: Tokenizer, size: int | None) -> tuple[int, ...]:
+    """(channels, *size) of the signals to time: square pictures, or a stretch of sound."""
+    autoencoder = tokenizer.autoencoder
+    if autoencoder.sample_rate is not None:
+        return (autoencoder.channels, size or SOUND_SECONDS * autoencoder.sample_rate)
+    return (autoencoder.channels, size or PICTURE_SIZE, size or PICTURE_SIZE)
+
+
+def synthetic_signals(items: int, shape: Sequence[int], device: torch.device) -> Tensor:
+    """(items, *shape) in [-1, 1], smooth and seeded: a tree of codes is searched longer where latents are wild."""
+    generator = torch.Generator().manual_seed(0)
+    channels, *size = shape
+    coarse = torch.rand((items, channels, *(max(2, length // 16) for length in size)), generator=generator) * 2 - 1
+    mode = "linear" if len(size) == 1 else "bilinear"
+    return torch.nn.functional.interpolate(coarse, size=tuple(size), mode=mode).to(device)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Something to time, beside the autoencoder's own share of it. Inputs are (items, ...), taken in batches."""
+
+    direction: str
+    run: Callable[[Tensor], Tensor]
+    inputs: Tensor
+    bare: Callable[[Tensor], Tensor]
+    bare_inputs: Tensor
+
+
+def _encoding(tokenizer: Tokenizer, signals: Tensor) -> _Work:
+    stride = tokenizer.autoencoder.stride
+    whole = [positions * stride for positions in tokenizer.grid(signals.shape[2:])]
+    padded = synthetic_signals(len(signals), (signals.shape[1], *whole), signals.device)
+    return _Work("encode", tokenizer.encode, signals, tokenizer.autoencoder.encode, padded)
+
+
+def _decoding(tokenizer: Tokenizer, signals: Tensor, batch: int) -> _Work:
+    size = signals.shape[2:]
+    tokens = torch.cat([tokenizer.encode(part) for part in signals.split(batch)])
+    latents = tokenizer.quantizer.dequantize(tokens)
+    return _Work("decode", lambda part: tokenizer.decode(part, size), tokens, tokenizer.autoencoder.decode, latents)
+
+
+@torch.no_grad()
+def _speed(work: _Work, tokenizer: Tokenizer, shape: Sequence[int], batch: int, threads: int) -> Speed:
+    device = tokenizer.device
+    batches = list(zip(work.inputs.split(batch), work.bare_inputs.split(batch), strict=True))
+    seconds(work.run, batches[0][0])  # the first calls choose kernels and grow the allocator
+    seconds(work.bare, batches[0][1])
+    # In turns, so that whatever else the machine does slows both.
+    timed = [(seconds(work.run, part), seconds(work.bare, bare)) for part, bare in batches]
+    total, bare_total = (sum(each) for each in zip(*timed, strict=True))
+    singles = [work.inputs[place % len(work.inputs)][None] for place in range(max(SINGLES, len(work.inputs)))]
+    seconds(work.run, singles[0])
+    latencies = [seconds(work.run, single) for single in singles]
+    items = len(work.inputs)
+    rate = tokenizer.autoencoder.sample_rate
+    tokens = math.prod(tokenizer.grid(shape[1:])) * tokenizer.quantizer.groups
+    return Speed(
+        direction=work.direction,
+        threads=threads,
+        items_per_second=items / total,
+        tokens_per_second=items * tokens / total,
+        real_time_factor=None if rate is None else items * shape[-1] / rate / total,
+        bare_items_per_second=items / bare_total,
+        latency_median=statistics.median(latencies),
+        latency_p95=statistics.quantiles(latencies, n=20)[-1],
+        peak_memory_mib=peak_memory(lambda: work.run(batches[0][0]), device),
+    )
+
+
+def seconds(call: Callable[[Tensor], Tensor], part: Tensor) -> float:
+    """How long a call takes, waited for to its end."""
+    _finish(part.device)
+    started = time.perf_counter()
+    call(part)
+    _finish(part.device)
+    return time.perf_counter() - started
+
+
+def peak_memory(call: Callable[[], object], device: torch.device) -> float | None:
+    """MiB at the highest point of a call: of tensors on CUDA, of the process on a CPU; None where nobody counts.
+
+    Linux keeps the highest point of a process, and forgets it when asked to.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        call()
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+        call()
+        status = pathlib.Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    highest = next((line for line in status.splitlines() if line.startswith("VmHWM:")), None)
+    return int(highest.split()[1]) / 1024 if highest else None
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _processor() -> str:
+    return f"{platform.machine()}, {os.cpu_count()} cores"

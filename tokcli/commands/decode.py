@@ -1,0 +1,119 @@
+"""`tok decode`: tokens become files again, by the tokenizer that made them and no other.
+
+token file -> tokens -> signals -> files under mirrored names
+"""
+
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from tokcli.artifacts.fingerprint import fingerprints_of
+from tokcli.commands.devices import batch_size_for, pick_device
+from tokcli.commands.models import Model, open_model
+from tokcli.data.items import Failure
+from tokcli.data.media import MEDIA
+from tokcli.errors import MismatchError, UsageError
+from tokcli.progress import SILENT, Reporter
+from tokcli.tokens import TokenItem, TokenReader, open_tokens
+
+POSITIONS_AT_ONCE = 10_000
+"""Longer items are decoded piece by piece where the tokenizer can; a minute of sound, or so."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A folder of files. failed: items that the token file lists as never encoded."""
+
+    output: pathlib.Path
+    items: int
+    failed: Sequence[Failure]
+
+
+def decode(
+    tokens: str,
+    output: str,
+    *,
+    model: str | None = None,
+    file_format: str | None = None,
+    batch_size: int | None = None,
+    force: bool = False,
+    device: str = "auto",
+    reporter: Reporter = SILENT,
+) -> Decoded:
+    """Decode every item of a token file into the folder `output`, under the names of the originals.
+
+    file_format: of the files, as their suffix without the dot; None takes the usual one, PNG or WAV.
+    Raises UsageError where files are in the way or are not written in that format, MismatchError where another
+    tokenizer made the tokens.
+    """
+    reader = open_tokens(pathlib.Path(tokens))
+    medium = MEDIA[reader.header.modality]
+    suffix = medium.saved_suffix(file_format)
+    for _ in reader:
+        pass  # reading checks each item, so that a damaged file is refused before anything is written
+    opened = _open_matching(reader, model, pick_device(device), reporter)
+    folder = pathlib.Path(output)
+    names = [record.item for record in reader.records]
+    places = {name: stem + suffix for name, stem in zip(names, medium.stems(names), strict=True)}
+    _check_free(folder, list(places.values()), force)
+    sample_rate = reader.header.sample_rate
+    with reporter.task("decoding", len(reader), "items") as task:
+        for group in _alike(reader, batch_size or batch_size_for(opened.device)):
+            for item, pieces in zip(group, _decoded(opened, group), strict=True):
+                medium.save(folder / places[item.name], pieces, sample_rate)
+            task.advance(len(group))
+    return Decoded(folder, len(reader), reader.failed)
+
+
+def _open_matching(reader: TokenReader, model: str | None, device: torch.device, reporter: Reporter) -> Model:
+    """The tokenizer, with the codebook that the tokens were made with."""
+    header = reader.header
+    opened = open_model(model, device, reporter, codebook=header.codebook_size)
+    sums = fingerprints_of(opened.artifact.tokenizer, opened.artifact.recipe)
+    for what, own, theirs in (
+        ("network", sums.network, header.network_fingerprint),
+        ("codebook", sums.codebook, header.codebook_fingerprint),
+    ):
+        if own != theirs:
+            raise MismatchError(
+                f"{reader.path} was made by another tokenizer: its {what} has the fingerprint {theirs[:12]}, "
+                f"that of {opened.path} is {own[:12]}; name the right one with -m"
+            )
+    return opened
+
+
+def _decoded(model: Model, group: list[TokenItem]) -> Iterator[Iterable[torch.Tensor]]:
+    """Each item's signal in pieces (channels, *size) on the CPU; long ones are decoded as they are consumed."""
+    tokenizer = model.artifact.tokenizer
+    size = group[0].signal_size
+    stacked = torch.stack([item.tokens for item in group]).to(model.device)
+    if tokenizer.streams and stacked.shape[1] > POSITIONS_AT_ONCE:
+        for tokens in stacked:
+            yield (piece.cpu() for piece in tokenizer.decode_stream(tokens, size))
+    else:
+        for signal in tokenizer.decode(stacked, size).cpu():
+            yield [signal]
+
+
+def _alike(items: Iterable[TokenItem], batch_size: int) -> Iterator[list[TokenItem]]:
+    """Neighbours of equal grid and size, at most `batch_size` at a time."""
+    group: list[TokenItem] = []
+    for item in items:
+        fits = not group or (item.tokens.shape, item.signal_size) == (group[0].tokens.shape, group[0].signal_size)
+        if group and (not fits or len(group) == batch_size):
+            yield group
+            group = []
+        group.append(item)
+    if group:
+        yield group
+
+
+def _check_free(folder: pathlib.Path, names: Sequence[str], force: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a folder for the decoded files")
+    there = [name for name in names if (folder / name).exists()]
+    if there and not force:
+        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        raise UsageError(f"{folder / there[0]}{more} would be overwritten; --force does, -o DIR goes elsewhere")

@@ -1,0 +1,48 @@
+"""Further evaluations of a cell of a sweep: other data, other codebooks. A process of its own, like its training."""
+
+import json
+import pathlib
+
+from tokcli.commands.cells import WANTED
+from tokcli.commands.devices import pick_device
+from tokcli.commands.models import open_model
+from tokcli.data import SOURCES
+from tokcli.errors import InputError
+from tokcli.evaluation.run import json_figures, judge
+from tokcli.metrics import build_metrics
+from tokcli.progress import SILENT, Reporter
+from tokcli.recipe.build import build_evaluation_source
+from tokcli.sweeps.grid import Judging
+from tokcli.sweeps.outcomes import Figures, add_judged
+
+
+def judge_cell(folder: str, *, device: str = "auto", reporter: Reporter = SILENT) -> int:
+    """Make every evaluation that `wanted.json` in the run folder asks for, and keep each as it is done.
+
+    Returns how many. Raises InputError where there is no such file.
+    """
+    path = pathlib.Path(folder)
+    if not (path / WANTED).is_file():
+        raise InputError(f"{path} holds no {WANTED}: it is no cell of a sweep; tok eval judges any model")
+    wanted = [Judging(**node) for node in json.loads((path / WANTED).read_text(encoding="utf-8"))]
+    where = pick_device(device)
+    for judging in wanted:
+        model = open_model(str(path), where, reporter, judging.codebook)
+        recipe, tokenizer = model.artifact.recipe, model.artifact.tokenizer
+        source = (
+            SOURCES.build(judging.data, f"evaluate.{judging.name}")
+            if judging.data is not None
+            else build_evaluation_source(recipe, tokenizer.modality)
+        )
+        judgement = judge(
+            tokenizer,
+            source,
+            build_metrics(list(judging.metrics), tokenizer.modality),
+            items=recipe.evaluation.items if judging.data is None else None,
+            batch_size=recipe.evaluation.batch_size,
+            workers=recipe.training.workers,
+            reporter=reporter,
+        )
+        codes = tokenizer.quantizer.codebook_size
+        add_judged(path, judging, Figures(json_figures(judgement.metrics), codes))
+    return len(wanted)

@@ -1,0 +1,204 @@
+"""`tok train`: a recipe becomes a run folder with a tokenizer that is ready to use.
+
+recipe -> parts -> loop -> codebook stage -> final judgement -> artifact -> curves
+"""
+
+import dataclasses
+import pathlib
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+
+from tokcli.artifacts import Artifact, save_artifact
+from tokcli.codebooks import build_codebooks, require_builder
+from tokcli.commands.devices import pick_device
+from tokcli.commands.models import RUNS
+from tokcli.commands.sharing import shared_latents
+from tokcli.contracts import CodebookReport
+from tokcli.errors import UsageError
+from tokcli.evaluation.run import json_figures
+from tokcli.progress import SILENT, Reporter
+from tokcli.recipe.recipe import Recipe, from_text
+from tokcli.recipe.shipped import recipe_text
+from tokcli.tokenizer import Tokenizer
+from tokcli.training.announcement import announce_data
+from tokcli.training.checkpoint import load_checkpoint, newest_whole_checkpoint
+from tokcli.training.curves import draw_curves
+from tokcli.training.evaluation import evaluate_training, judge_training, keep_evaluation, provisional_codebook
+from tokcli.training.finetune import finetune_decoder
+from tokcli.training.loop import train as run_loop
+from tokcli.training.parts import Training, make_accelerator, prepare
+from tokcli.training.run_folder import RunFolder
+from tokcli.training.trackers import require_trackers, tracked
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run. seconds: of this command, not of the runs it resumed. metrics: of the final judgement."""
+
+    run: pathlib.Path
+    artifact: pathlib.Path
+    steps: int
+    seconds: float
+    metrics: dict[str, float | None]
+    codebooks: Sequence[CodebookReport]
+    sheet: pathlib.Path | None
+
+
+def train(
+    recipe: str,
+    overrides: Sequence[str] = (),
+    *,
+    out: str | None = None,
+    resume: str = "auto",
+    dry_run: bool = False,
+    force: bool = False,
+    seed: int | None = None,
+    device: str = "auto",
+    reporter: Reporter = SILENT,
+) -> TrainResult:
+    """Train what `recipe` (a file or a shipped name) describes.
+
+    resume: auto goes on from an interrupted run of the same recipe; never starts anew; a path starts from that
+        checkpoint, whatever the rest of the recipe says.
+    seed: in the place of the recipe's; the override `seed=N` says the same.
+    dry_run: two steps, one evaluation and one save in a folder that is deleted afterwards.
+    Raises RecipeError, InputError, UsageError (a run is in the way, two seeds), DivergedError, InterruptedRunError.
+    """
+    started = time.perf_counter()
+    name, text = recipe_text(recipe)
+    checked = from_text(text, name, overrides)
+    if seed is not None:
+        checked = _seeded(checked, seed, named=any(each.partition("=")[0] == "seed" for each in overrides))
+    require_trackers(checked.training.trackers)
+    where = pick_device(device).type
+    if dry_run:
+        accelerator = make_accelerator(where)
+        with tempfile.TemporaryDirectory(prefix="tok-dry-run-") as folder:
+            result = _run(_shortened(checked), RunFolder(pathlib.Path(folder)), "never", accelerator, reporter)
+            reporter.note(f"dry run of {checked.name}: built, trained, judged and saved; nothing was kept")
+    else:
+        run = RunFolder(pathlib.Path(out) if out else RUNS / checked.name)
+        accelerator = make_accelerator(where, checked.training.trackers, run.tensorboard)
+        _make_way(run, checked, resume, force, accelerator)
+        result = _run(checked, run, resume, accelerator, reporter)
+        if accelerator.is_main_process:
+            draw_curves(run, reporter)
+    return dataclasses.replace(result, seconds=time.perf_counter() - started)
+
+
+def _run(recipe: Recipe, run: RunFolder, resume: str, accelerator: Accelerator, reporter: Reporter) -> TrainResult:
+    training = prepare(recipe, accelerator)
+    _check_codebook_stage(training)
+    _resume(training, run, resume, reporter)
+    if accelerator.is_main_process:
+        announce_data(training, reporter)
+        run.prepare(recipe.to_yaml())
+        run.forget_after(training.step)
+    accelerator.wait_for_everyone()
+    with tracked(training, run):
+        run_loop(training, run, lambda moving: evaluate_training(moving, run, reporter), reporter)
+        with training.export_weights() as tokenizer:
+            return _finish(training, tokenizer, run, reporter)
+
+
+def _finish(training: Training, tokenizer: Tokenizer, run: RunFolder, reporter: Reporter) -> TrainResult:
+    """Build the codebooks, judge, save: the last step of a run, done again from its last checkpoint if interrupted."""
+    # As an artifact is loaded: the layout of the weights decides which kernels run, and those decide last bits.
+    tokenizer.to(memory_format=torch.contiguous_format)
+    reports = _build_stage(training, tokenizer, reporter)
+    finetune_decoder(training, tokenizer, reporter)
+    with provisional_codebook(tokenizer):
+        judgement = judge_training(training, tokenizer, reporter)
+    figures = json_figures(judgement.metrics)
+    sheet = None
+    if training.accelerator.is_main_process:
+        sheet = keep_evaluation(training, run, judgement)
+        summary = {"steps": training.step, "metrics": figures, "protocol": judgement.protocol}
+        save_artifact(run.artifact, Artifact(tokenizer, training.recipe, training.weights, reports, summary))
+    training.accelerator.wait_for_everyone()
+    return TrainResult(run.path, run.artifact, training.step, 0.0, figures, reports, sheet)
+
+
+def _build_stage(training: Training, tokenizer: Tokenizer, reporter: Reporter) -> Sequence[CodebookReport]:
+    stage = training.recipe.codebook
+    if stage is None:
+        return []
+    latents = shared_latents(
+        training.accelerator,
+        tokenizer,
+        training.train_source,
+        stage.samples,
+        passes=stage.passes,
+        items=stage.items,
+        seed=training.recipe.seed,
+        batch_size=training.recipe.evaluation.batch_size,
+        workers=training.recipe.training.workers,
+        reporter=reporter,
+    )
+    return build_codebooks(tokenizer, latents, stage.sizes, seed=training.recipe.seed, reporter=reporter)
+
+
+def _check_codebook_stage(training: Training) -> None:
+    """Fail before training where the stage after it cannot work."""
+    if training.recipe.codebook is not None:
+        require_builder(training.tokenizer)
+
+
+def _make_way(run: RunFolder, recipe: Recipe, resume: str, force: bool, accelerator: Accelerator) -> None:
+    """Refuse to overwrite a run, or clear it away where that was asked for."""
+    if run.path.exists() and not run.path.is_dir():
+        raise UsageError(f"{run.path} is a file; choose a folder with --out")
+    if force and run.started:
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            for made in (run.recipe, run.artifact, run.metrics, run.curves, run.wandb_id):
+                made.unlink(missing_ok=True)
+            for folder in (run.samples, run.checkpoints, run.tensorboard):
+                shutil.rmtree(folder, ignore_errors=True)
+        accelerator.wait_for_everyone()
+    if not run.started:
+        return
+    choices = "--force starts it anew, --out DIR trains beside it"
+    if run.artifact.exists():
+        raise UsageError(f"{run.path} already holds a finished run; {choices}")
+    if resume == "never":
+        raise UsageError(f"{run.path} holds an interrupted run; --resume auto goes on with it, {choices}")
+    if resume == "auto" and run.recipe.read_text(encoding="utf-8") != recipe.to_yaml():
+        raise UsageError(f"{run.path} holds an interrupted run of another recipe; {choices}")
+
+
+def _resume(training: Training, run: RunFolder, resume: str, reporter: Reporter) -> None:
+    if resume == "never":
+        return
+    if resume != "auto":
+        training.step = load_checkpoint(pathlib.Path(resume), training.state, None)
+        reporter.note(f"going on from {resume}, step {training.step}")
+        return
+    newest = newest_whole_checkpoint(run.checkpoints)
+    if newest is not None:
+        training.step = load_checkpoint(newest, training.state, training.recipe.fingerprint())
+        reporter.note(f"resuming {run.path} at step {training.step} of {training.recipe.training.steps}")
+
+
+def _seeded(recipe: Recipe, seed: int, named: bool) -> Recipe:
+    """The recipe with another seed. named: whether an override has set the one that it has, which must then agree."""
+    if named and recipe.seed != seed:
+        raise UsageError(f"seed={recipe.seed} and --seed {seed} contradict each other; give one of them")
+    return dataclasses.replace(recipe, seed=seed)
+
+
+def _shortened(recipe: Recipe) -> Recipe:
+    """The same recipe with two steps, little to judge and no codebook to build."""
+    return dataclasses.replace(
+        recipe,
+        training=dataclasses.replace(recipe.training, steps=2, log_every=1, checkpoint_every=2, trackers=[]),
+        evaluation=dataclasses.replace(recipe.evaluation, every=1, items=recipe.evaluation.batch_size),
+        codebook=None,
+        adversary=recipe.adversary and dataclasses.replace(recipe.adversary, start_step=0, lead_steps=0),
+    )

@@ -1,0 +1,1 @@
+"""Sounds as files and as made-up voices."""

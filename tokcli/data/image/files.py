@@ -1,0 +1,127 @@
+"""Images from files: a folder, single files or lists, resized and cropped to squares, or at their own size.
+
+The usual preparation of a tokenizer paper is `size: 256` alone: the shorter side is resized to 256 (bicubic,
+antialiased) and the centre square is taken.
+"""
+
+from typing import ClassVar, Literal
+
+import numpy
+from PIL import Image
+
+from tokcli.contracts import Item, Modality, Source
+from tokcli.data.files import Files, find_files
+from tokcli.data.image.decoding import MAX_PIXELS, SUFFIXES, read_picture, to_signal
+from tokcli.errors import InputError
+
+
+class ListedImages(Source):
+    """Images of known files, as (3, height, width) float32 in [-1, 1].
+
+    size: side of the square crop; None keeps every image whole.
+    resize: true resizes the shorter side to `size` first; false crops the image as it is; a number resizes the
+        shorter side to that many pixels. An image smaller than the crop is always enlarged to it.
+    crop: where the square is taken. flip: mirror half of the images, picked at random.
+    """
+
+    modality: ClassVar[Modality] = "image"
+
+    def __init__(
+        self,
+        files: Files,
+        size: int | None = None,
+        resize: int | bool = True,
+        crop: Literal["center", "random"] = "center",
+        flip: bool = False,
+    ) -> None:
+        if size is not None and size < 1:
+            raise ValueError(f"size must be at least 1 pixel, got {size}")
+        if not isinstance(resize, bool) and resize < (size or 1):
+            raise ValueError(f"resize must be true, false or at least the crop's size ({size or 1}), got {resize}")
+        if crop not in ("center", "random"):
+            raise ValueError(f"crop must be 'center' or 'random', got {crop!r}")
+        self.names = files.names
+        self.files = files
+        self._size = size
+        self._resize = resize
+        self._crop = crop
+        self._flip = flip
+
+    def load(self, index: int, draw: int = 0) -> Item:
+        """Item `index`; `draw` seeds its random crop and flip. Raises InputError, naming it, if it is unreadable."""
+        try:
+            image = read_picture(self.files.path(index))
+            original_size = (image.height, image.width)
+            signal = to_signal(self._prepare(image, index, draw))
+        except InputError as error:
+            raise InputError(f"{self.names[index]}: {error}") from error
+        return Item(self.names[index], signal, original_size)
+
+    def protocol(self) -> dict[str, object]:
+        """What was done to the images, for the record."""
+        return {
+            "size": self._size,
+            "resize": self._size if self._resize is True else self._resize,
+            "resize_filter": "bicubic, antialiased",
+            "crop": None if self._size is None else self._crop,
+            "flip": self._flip,
+            "alpha": "composited on white",
+        }
+
+    def _prepare(self, image: Image.Image, index: int, draw: int) -> Image.Image:
+        width, height = self._resized(image.width, image.height)
+        if self._size is None:
+            left, top, right, bottom = 0, 0, width, height
+        else:
+            left, top = self._corner(width - self._size, height - self._size, index, draw)
+            right, bottom = left + self._size, top + self._size
+        if (width, height) == image.size:
+            image = image.crop((left, top, right, bottom))
+        else:
+            # Resizing only what the crop keeps gives the same pixels as resizing all of it.
+            across, down = image.width / width, image.height / height
+            box = (left * across, top * down, min(right * across, image.width), min(bottom * down, image.height))
+            image = image.resize((right - left, bottom - top), Image.Resampling.BICUBIC, box=box)
+        if self._flip and numpy.random.default_rng([index, draw, 1]).random() < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return image
+
+    def _resized(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height before cropping."""
+        shorter = min(width, height)
+        if not isinstance(self._resize, bool):
+            target = self._resize
+        elif self._resize and self._size:
+            target = self._size
+        else:
+            target = max(shorter, self._size or 0)
+        resized = (max(target, round(width * target / shorter)), max(target, round(height * target / shorter)))
+        if self._size is None and resized[0] * resized[1] > MAX_PIXELS:
+            raise InputError(f"resized to {resized[0]}x{resized[1]} it would exceed {MAX_PIXELS} pixels")
+        return resized
+
+    def _corner(self, spare_width: int, spare_height: int, index: int, draw: int) -> tuple[int, int]:
+        """Left and top of the crop, given by how much the image is larger than it."""
+        if self._crop == "center":
+            return spare_width // 2, spare_height // 2
+        left, top = numpy.random.default_rng([index, draw]).integers((spare_width + 1, spare_height + 1))
+        return int(left), int(top)
+
+
+class ImageFiles(ListedImages):
+    """The images that a path stands for; the other arguments are those of `ListedImages`.
+
+    path: a folder (with its subfolders), an image, a .txt list of images, or several of these.
+    Raises InputError where the path is missing or holds no images.
+    """
+
+    def __init__(
+        self,
+        path: str | list[str],
+        size: int | None = None,
+        resize: int | bool = True,
+        crop: Literal["center", "random"] = "center",
+        flip: bool = False,
+    ) -> None:
+        files = find_files([path] if isinstance(path, str) else path, SUFFIXES, "images")
+        super().__init__(files, size, resize, crop, flip)

@@ -1,0 +1,20 @@
+"""The sheet: originals, and under them what every model and codec made of them, in one picture."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+from tokcli.data.media import MEDIA
+from tokcli.evaluation.scores import Evaluation
+
+
+def save_sheet(path: pathlib.Path, evaluations: Sequence[Evaluation]) -> None:
+    """Write the examples that `evaluations` kept, all of the same items, as one PNG with a labelled row for each."""
+    first = evaluations[0]
+    rows = [[example.reference for example in first.judgement.examples]]
+    rows += [[example.reconstruction for example in each.judgement.examples] for each in evaluations]
+    picture = MEDIA[first.source.modality].sheet(*rows, labels=["original", *(each.label for each in evaluations)])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    picture.save(temporary, format="PNG")
+    os.replace(temporary, path)

@@ -1,6 +1,0 @@
-"""Exact nearest neighbours: codes for a latent, k-means centres for a sample, queue members for a VP-VAE step."""
-
-from tokcli.neighbours.codes import CodeIndex, Neighbours, nearest_code
-from tokcli.neighbours.live import LiveIndex, live_index
-
-__all__ = ["CodeIndex", "LiveIndex", "Neighbours", "live_index", "nearest_code"]
