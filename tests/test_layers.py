@@ -9,6 +9,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "tokcli"
 
 RANKS = [
     {"errors", "progress"},
+    {"files", "numerics"},
     {"contracts"},
     {"registry", "optional"},
     {"backbones", "search", "windows"},

@@ -1,7 +1,6 @@
 """Named tensors with text metadata in one safetensors file, written whole or not at all."""
 
 import contextlib
-import os
 import pathlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tokcli.errors import InputError, MismatchError
+from tokcli.files import replacing
 
 
 @dataclass(frozen=True)
@@ -23,23 +23,17 @@ class TensorFile:
 
 
 def write_tensors(path: pathlib.Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write under a temporary name in the same folder, then rename: a reader sees the old file or the new one.
+    """Replace `path` by a file of these tensors: a reader sees the old file or the new one.
 
     Raises OSError where the folder cannot be written or the disk is full; nothing is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     # Clones, because safetensors refuses tensors that share memory, and one file should not depend on that.
     detached = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    try:
-        save_file(detached, temporary, dict(metadata))
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
-    except safetensors.SafetensorError as error:
-        raise OSError(f"{path}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as unfinished:
+        try:
+            save_file(detached, unfinished, dict(metadata))
+        except safetensors.SafetensorError as error:
+            raise OSError(f"{path}: {error}") from error
 
 
 def read_tensors(path: pathlib.Path) -> TensorFile:

@@ -8,6 +8,7 @@ import typer
 from tokcli.cli.console import print_json, print_table
 from tokcli.cli.options import Force, Json, Version
 from tokcli.errors import UsageError
+from tokcli.files import write_text
 
 EXAMPLE = "tok recipes copy image-small-fsp"
 
@@ -51,7 +52,7 @@ def recipes(
     path = pathlib.Path(output or f"{name}.yaml")
     if path.exists() and not force:
         raise UsageError(f"{path} exists; --force overwrites it, -o FILE copies elsewhere")
-    path.write_text(recipe.text, encoding="utf-8")
+    write_text(path, recipe.text)
     verb = "sweep" if name in names(SWEEPS) else "train"
     print_json({"output": str(path)}) if json else print(f"{path}: edit it, then tok {verb} {path}")
     return 0

@@ -18,9 +18,10 @@ from dataclasses import asdict, dataclass, field
 from typing import IO
 
 from tokcli.errors import DivergedError, InterruptedRunError
+from tokcli.files import write_text
 from tokcli.sweeps.grid import Cell
 from tokcli.sweeps.outcomes import add_ended, own_figures, read_ended, read_judged
-from tokcli.training.run_folder import RunFolder, write_text
+from tokcli.training.run_folder import RunFolder
 
 RECIPE, WANTED, LOG, LOCK = "cell.yaml", "wanted.json", "log.txt", "lock"
 BROKEN = 1

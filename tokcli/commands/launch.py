@@ -10,6 +10,8 @@ import pathlib
 import tempfile
 from collections.abc import Sequence
 
+from tokcli.files import write_text
+
 MARK = "TOK_LAUNCHED"
 EXIT_CODE_FILE = "TOK_EXIT_CODE_FILE"
 
@@ -48,4 +50,4 @@ def tell_exit_code(code: int) -> None:
         return
     told = pathlib.Path(os.environ[EXIT_CODE_FILE])
     if told.parent.exists() and (os.environ.get("RANK") == "0" or not told.exists()):
-        told.write_text(str(code))
+        write_text(told, str(code))

@@ -18,6 +18,7 @@ from tokcli.commands.cells import Job, claim_lock, environments, interrupted, se
 from tokcli.commands.models import RUNS
 from tokcli.data import SOURCES
 from tokcli.errors import InputError, UsageError
+from tokcli.files import write_text
 from tokcli.progress import SILENT, Reporter, Task
 from tokcli.recipe.build import build_evaluation_source, build_training_source
 from tokcli.recipe.shipped import SWEEPS, recipe_text, summary_of
@@ -29,7 +30,7 @@ from tokcli.sweeps.sweep import Sweep, sweep_from_text
 from tokcli.sweeps.table import Row, tabulate
 from tokcli.training.curves import draw_panels
 from tokcli.training.interrupt import StopRequest
-from tokcli.training.run_folder import RunFolder, write_text
+from tokcli.training.run_folder import RunFolder
 
 GLANCE = 0.1
 """Seconds between looks at the processes."""

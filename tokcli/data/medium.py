@@ -1,9 +1,8 @@
 """What a modality can do with files, so that no workflow asks which modality it has: find, read, save and show."""
 
-import contextlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
@@ -84,15 +83,3 @@ class Medium(ABC):
 
         reconstructions: one for each reference, or several such rows. labels: of all rows, the references' first.
         """
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `path` when the context is left without error, and else leaves no trace."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -1,11 +1,11 @@
 """The sheet: originals, and under them what every model and codec made of them, in one picture."""
 
-import os
 import pathlib
 from collections.abc import Sequence
 
 from tokcli.data.media import MEDIA
 from tokcli.evaluation.scores import Evaluation
+from tokcli.files import replacing
 
 
 def save_sheet(path: pathlib.Path, evaluations: Sequence[Evaluation]) -> None:
@@ -14,7 +14,5 @@ def save_sheet(path: pathlib.Path, evaluations: Sequence[Evaluation]) -> None:
     rows = [[example.reference for example in first.judgement.examples]]
     rows += [[example.reconstruction for example in each.judgement.examples] for each in evaluations]
     picture = MEDIA[first.source.modality].sheet(*rows, labels=["original", *(each.label for each in evaluations)])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    picture.save(temporary, format="PNG")
-    os.replace(temporary, path)
+    with replacing(path) as unfinished:
+        picture.save(unfinished, format="PNG")

@@ -13,11 +13,12 @@ from typing import Any, Literal
 
 from tokcli.artifacts.tensors import read_metadata
 from tokcli.errors import DivergedError, TokError
+from tokcli.files import write_text
 from tokcli.recipe.recipe import from_dict
 from tokcli.sweeps.grid import Cell, Judging, fingerprint_part
 from tokcli.sweeps.sweep import IN_DOMAIN
 from tokcli.training.curves import Curve, read_curves
-from tokcli.training.run_folder import RunFolder, write_text
+from tokcli.training.run_folder import RunFolder
 
 State = Literal["finished", "failed", "diverged", "missing"]
 

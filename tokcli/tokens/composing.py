@@ -15,8 +15,9 @@ from dataclasses import asdict
 from typing import BinaryIO
 
 from tokcli.data.items import Failure
+from tokcli.files import move_into_place, sync
 from tokcli.tokens.header import FORMAT, TokenHeader, TokenRecord, file_shape, sidecar_of
-from tokcli.tokens.spool import Spool, to_disk
+from tokcli.tokens.spool import Spool
 
 NPY_PREAMBLE = 128
 """Bytes before the first token of a .npy file: a fixed width, so that tokens stream behind a header written last."""
@@ -29,15 +30,15 @@ def publish_npy(spool: Spool, header: TokenHeader, target: pathlib.Path) -> None
     assert spool.first is not None, "nothing was encoded"
     with open(spool.tokens_path, "r+b") as file:
         file.write(npy_preamble(header, (spool.written, *file_shape(spool.first, header.groups))))
-        to_disk(file)
+        sync(file)
     sidecar = spool.tokens_path.with_name("sidecar.json")
     with open(sidecar, "wb") as file:
         _write_sidecar(file, spool, header)
-        to_disk(file)
+        sync(file)
     # The tokens make the file look finished, so they come last, and never beside the sidecar of an older file.
     target.unlink(missing_ok=True)
-    os.replace(sidecar, sidecar_of(target))
-    os.replace(spool.tokens_path, target)
+    move_into_place(sidecar, sidecar_of(target))
+    move_into_place(spool.tokens_path, target)
 
 
 def npy_preamble(header: TokenHeader, shape: tuple[int, ...]) -> bytes:
@@ -63,7 +64,7 @@ def publish_safetensors(spool: Spool, header: TokenHeader, target: pathlib.Path)
     result = spool.tokens_path.with_name("result.safetensors")
     with open(spool.tokens_path, "rb") as tokens:
         write_safetensors(result, header, list(spool.records()), spool.failures(), tokens)
-    os.replace(result, target)
+    move_into_place(result, target)
 
 
 def publish_folder(spool: Spool, header: TokenHeader, target: pathlib.Path, shard_items: int) -> None:
@@ -82,10 +83,10 @@ def publish_folder(spool: Spool, header: TokenHeader, target: pathlib.Path, shar
             write_safetensors(result / name, header, shard, [], tokens)
             manifest.writelines(_encoded({"shard": name, **asdict(record)}) + b"\n" for record in shard)
         manifest.writelines(_encoded(asdict(failure)) + b"\n" for failure in spool.failures())
-        to_disk(manifest)
+        sync(manifest)
     if target.exists():
         os.rename(target, previous)
-    os.rename(result, target)
+    move_into_place(result, target)
 
 
 def write_safetensors(
@@ -118,7 +119,7 @@ def write_safetensors(
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(words)) + words)
         _copy(tokens, file, end)
-        to_disk(file)
+        sync(file)
 
 
 def _copy(source: BinaryIO, target: BinaryIO, count: int) -> None:

@@ -10,12 +10,12 @@ import pathlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import IO, Any
 
 import numpy as np
 
 from tokcli.data.items import Failure
 from tokcli.errors import MismatchError
+from tokcli.files import sync
 from tokcli.tokens.header import TokenHeader, TokenRecord, record_from_json
 
 TOKENS, JOURNAL = "tokens.bin", "journal.jsonl"
@@ -106,7 +106,7 @@ class Spool:
             rest = memoryview(content)
             while rest:
                 rest = rest[file.write(rest) :]
-            to_disk(file)
+            sync(file)
         self._committed = time.monotonic()
 
     def entries(self) -> Iterator[TokenRecord | Failure]:
@@ -127,18 +127,3 @@ class Spool:
         """Let go of the files; what was not committed is lost."""
         self._tokens.close()
         self._journal.close()
-
-
-def write_whole(path: pathlib.Path, content: Any) -> None:
-    """Write JSON so that the file is there with all of it, or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(json.dumps(content).encode())
-        to_disk(file)
-    os.replace(temporary, path)
-
-
-def to_disk(file: IO[bytes]) -> None:
-    """Wait until everything written is on the disk: a rename must not get there before the content."""
-    file.flush()
-    os.fsync(file.fileno())

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from tokcli.data.items import Failure
 from tokcli.errors import InputError, MismatchError, UsageError
+from tokcli.files import write_text
 from tokcli.tokens.composing import MANIFEST, NPY_PREAMBLE, publish_folder, publish_npy, publish_safetensors
 from tokcli.tokens.header import Form, TokenHeader, TokenRecord, form_of
-from tokcli.tokens.spool import JOURNAL, TOKENS, Spool, write_whole
+from tokcli.tokens.spool import JOURNAL, TOKENS, Spool
 
 LARGEST_SAFETENSORS_HEADER = 100_000_000
 """Bytes; readers of the format refuse more."""
@@ -185,7 +186,7 @@ def open_writer(
         _check_free(path, form, force)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        write_whole(partial / "identity.json", identity)
+        write_text(partial / "identity.json", json.dumps(identity))
     return TokenWriter(path, header, names, partial, shard_items)
 
 

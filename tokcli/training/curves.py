@@ -7,10 +7,10 @@ import importlib.util
 import io
 import json
 import math
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
+from tokcli.files import write_bytes
 from tokcli.progress import Reporter
 from tokcli.training.run_folder import RunFolder
 
@@ -81,9 +81,7 @@ def draw_panels(panels: Mapping[str, Mapping[str, Curve]], path: pathlib.Path, r
     )
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=110)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(drawn.getvalue())
-    os.replace(temporary, path)
+    write_bytes(path, drawn.getvalue())
     return True
 
 

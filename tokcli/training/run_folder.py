@@ -4,7 +4,6 @@ recipe.yaml  tokenizer.safetensors  metrics.jsonl  curves.png  samples/  checkpo
 """
 
 import json
-import os
 import pathlib
 import secrets
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from tokcli.files import UNFINISHED, replacing, write_text
 from tokcli.training.checkpoint import checkpoints_in
 
 
@@ -80,20 +80,12 @@ class RunFolder:
         """Remove all but the latest `keep` checkpoints, and what a killed save left behind."""
         for path in checkpoints_in(self.checkpoints)[:-keep]:
             path.unlink(missing_ok=True)
-        for leftover in self.checkpoints.glob(".*.tmp"):
+        for leftover in self.checkpoints.glob(UNFINISHED):
             leftover.unlink(missing_ok=True)
 
     def save_sheet(self, sheet: Image.Image, step: int) -> pathlib.Path:
         """Write the sheet of samples after `step` steps; returns its path."""
         path = self.samples / f"step-{step:08d}.png"
-        temporary = path.with_name(f".{path.name}.tmp")
-        sheet.save(temporary, format="PNG")
-        os.replace(temporary, path)
+        with replacing(path) as unfinished:
+            sheet.save(unfinished, format="PNG")
         return path
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Write under a temporary name, then rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -13,8 +13,9 @@ from tokcli.data.audio.decoding import SUFFIXES
 from tokcli.data.audio.files import ListedAudio
 from tokcli.data.audio.spectrograms import decibels, to_colours
 from tokcli.data.files import Files
-from tokcli.data.medium import Medium, whole_file
+from tokcli.data.medium import Medium
 from tokcli.data.sheets import banded
+from tokcli.files import replacing
 
 SHEET_SOUNDS, SHEET_COLUMNS = 8, 4
 SHEET_GAP = 6
@@ -45,7 +46,7 @@ class AudioMedium(Medium):
 
     def save(self, path: Path, pieces: Iterable[Tensor], sample_rate: int | None) -> None:
         """Write pieces (channels, samples) in [-1, 1], one after another, rounded to 16 bits."""
-        with whole_file(path) as unfinished:
+        with replacing(path) as unfinished:
             try:
                 _write(unfinished, path.suffix[1:].upper(), pieces, sample_rate)
             except soundfile.LibsndfileError as error:

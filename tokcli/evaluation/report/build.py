@@ -1,6 +1,5 @@
 """The report: which items are worth showing, what every contender makes of them, and the file."""
 
-import os
 import pathlib
 from collections.abc import Sequence
 
@@ -12,6 +11,7 @@ from tokcli.evaluation.report.content import Contender, Report, Returned, ShownI
 from tokcli.evaluation.report.page import render
 from tokcli.evaluation.run import Judged
 from tokcli.evaluation.scores import Evaluation, higher_is_better
+from tokcli.files import write_text
 from tokcli.metrics import METRICS
 from tokcli.progress import Reporter
 
@@ -40,13 +40,7 @@ def save_report(path: pathlib.Path, evaluations: Sequence[Evaluation], count: in
         sample_rate=first.source.sample_rate,
         version=__version__,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_text(render(report), encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_text(path, render(report))
     reporter.note(f"report {path}, {path.stat().st_size / 1e6:.1f} MB")
 
 
