@@ -1,20 +1,53 @@
-"""The nouns of the project: what a quantizer, an autoencoder, a data source, a loss and a metric promise each other.
+"""The contracts of the project: what each family of parts promises, declared in full, and what passes between them.
+
+A family's base class is abstract, and everything that the rest of the program reads of a part stands in it with its
+type: whoever follows it to the letter has a part that trains, is evaluated and is saved.
 
 Latents are channel-last outside an autoencoder, `(batch, *positions, dim)`, so one quantizer serves grids and
 sequences. Tokens are int64 `(batch, *positions, groups)`. Signals are `(batch, channels, *size)` float in [-1, 1].
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from tokcli.progress import SILENT, Reporter
 
-Modality = Literal["image", "audio"]
+ModalityName = Literal["image", "audio"]
+
+LONGEST_ARGUMENT = 60
+"""Characters of an argument that a `repr` shows before it is cut."""
+
+
+class Part:
+    """What a recipe's `kind` names: it remembers the arguments of its constructor, and its `repr` shows them."""
+
+    arguments: Mapping[str, Any]
+
+    def __new__(cls, *given: Any, **named: Any) -> Self:
+        part = super().__new__(cls)
+        try:
+            arguments = inspect.signature(cls).bind_partial(*given, **named).arguments
+        except TypeError:
+            arguments = {}  # The constructor is about to raise the same error, with a traceback that shows the call.
+        # A module takes no attributes before its own constructor has run. A copy has its state set afterwards.
+        object.__setattr__(part, "arguments", arguments)
+        return part
+
+    def extra_repr(self) -> str:
+        """The arguments that were given, as a call would write them."""
+        return ", ".join(f"{name}={_shortened(value)}" for name, value in self.arguments.items())
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_ARGUMENT else f"{text[: LONGEST_ARGUMENT - 1]}…"
 
 
 @dataclass(frozen=True)
@@ -51,7 +84,7 @@ class RoundTrip:
     sample_rate: int | None = None
 
 
-class Quantizer(nn.Module):
+class Quantizer(Part, nn.Module, ABC):
     """Latents to tokens and back. Training behaviour lives in `forward`, inference in `quantize` and `dequantize`.
 
     input_dim: channels it reads (2·dim where the encoder predicts mean and log-variance).
@@ -61,7 +94,8 @@ class Quantizer(nn.Module):
     training_only: names of persistent buffers that decide the next training step but no token. Checkpoints keep
         them, artifacts leave them out.
 
-    All three methods compute in float32 (indices in int64) whatever the autocast dtype.
+    All three methods compute in float32 (indices in int64) whatever the autocast dtype. One whose codebook is built
+    after training is a `BuildsCodebook`; every other has its codebook from the first step on.
     """
 
     input_dim: int
@@ -70,24 +104,41 @@ class Quantizer(nn.Module):
     codebook_size: int
     training_only: ClassVar[frozenset[str]] = frozenset()
 
+    @abstractmethod
     def forward(self, latents: Tensor) -> Quantized:
         """latents: (batch, *positions, input_dim) -> what training sees."""
-        raise TypeError(f"{type(self).__name__} does not define forward")
 
+    @abstractmethod
     def quantize(self, latents: Tensor) -> Tensor:
         """latents: (batch, *positions, input_dim) -> tokens: (batch, *positions, groups) int64."""
-        raise TypeError(f"{type(self).__name__} does not define quantize")
 
+    @abstractmethod
     def dequantize(self, tokens: Tensor) -> Tensor:
         """tokens: (batch, *positions, groups) int64 -> latents: (batch, *positions, dim) float32."""
-        raise TypeError(f"{type(self).__name__} does not define dequantize")
 
+    @abstractmethod
     def codebook_tensors(self) -> dict[str, Tensor]:
         """The tensors that give a token its meaning, by state_dict name, of the codebook in use.
 
         They are fingerprinted apart from the network, so that building another codebook does not disown older tokens.
         """
-        raise TypeError(f"{type(self).__name__} does not define codebook_tensors")
+
+    @property
+    def codebook_ready(self) -> bool:
+        """Whether there are tokens: `quantize` and `dequantize` can be called."""
+        return True
+
+    @property
+    def codebooks(self) -> tuple[int, ...]:
+        """The sizes of codebook that `use_codebook` can choose from, increasing; empty before one is built."""
+        return (self.codebook_size,)
+
+    def provisional_codebook(self) -> AbstractContextManager[None]:
+        """A context in which there are tokens, by what training has seen so far; it leaves no trace.
+
+        For evaluations in the middle of training, of a quantizer whose codebook is not ready.
+        """
+        return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -104,31 +155,41 @@ class CodebookReport:
     samples: int
 
 
-@runtime_checkable
-class BuildsCodebook(Protocol):
-    """A quantizer whose codebook is built from data after training, by command and never as a side effect."""
+class BuildsCodebook(Quantizer):
+    """A quantizer whose codebook is built from data after training, by command and never as a side effect.
 
-    codebook_ready: bool
-    codebooks: tuple[int, ...]
+    One that has no tokens before (`codebook_ready` is False) overrides `provisional_codebook` too.
+    """
 
+    @property
+    @abstractmethod
+    def codebook_ready(self) -> bool:
+        """Whether there are tokens: `quantize` and `dequantize` can be called."""
+
+    @property
+    @abstractmethod
+    def codebooks(self) -> tuple[int, ...]:
+        """The sizes built, increasing."""
+
+    @abstractmethod
     def build_codebook(
         self, latents: Tensor, size: int | None = None, *, seed: int = 0, reporter: Reporter = SILENT
     ) -> CodebookReport:
-        """Fit a codebook of `size` codes (None: the quantizer's own) to latents (count, input_dim) and use it."""
+        """Fit a codebook of `size` codes (None: the quantizer's own) to latents (count, input_dim) and use it.
 
+        reporter: k-means over a million latents takes minutes, so it says how far it is; a bare callback could not
+            also carry the notes that some methods have about the size that was asked for.
+        """
+
+    @abstractmethod
     def use_codebook(self, size: int) -> None:
-        """Make the built codebook of `size` codes the one that quantize and dequantize use."""
+        """Make the built codebook of `size` codes the one that quantize and dequantize use.
+
+        Raises UsageError where none of this size was built.
+        """
 
 
-@runtime_checkable
-class DefersCodebook(BuildsCodebook, Protocol):
-    """One that trains without any codebook, so that it gives no tokens before one is built."""
-
-    def provisional_codebook(self) -> AbstractContextManager[None]:
-        """A context with a codebook made from what training has seen so far; it leaves no trace."""
-
-
-class Autoencoder(nn.Module):
+class Autoencoder(Part, nn.Module, ABC):
     """Signals to latents and back.
 
     modality: what the signals are. channels: of the signal. stride: signal samples per position along each axis.
@@ -140,7 +201,7 @@ class Autoencoder(nn.Module):
         latents; only where there is a window.
     """
 
-    modality: Modality
+    modality: ModalityName
     channels: int
     stride: int
     latent_dim: int
@@ -149,46 +210,96 @@ class Autoencoder(nn.Module):
     window: int | None = None
     context: int = 0
 
+    @abstractmethod
     def encode(self, signal: Tensor) -> Tensor:
         """signal: (batch, channels, *size), sizes divisible by stride -> latents: (batch, *positions, latent_dim)."""
-        raise TypeError(f"{type(self).__name__} does not define encode")
 
+    @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
         """latents: (batch, *positions, decoder_dim) -> signal: (batch, channels, *size)."""
-        raise TypeError(f"{type(self).__name__} does not define decode")
+
+    @property
+    def last_layer(self) -> nn.Parameter | None:
+        """The decoder's last weight, where an adversary's gradient can be balanced; None: it cannot be."""
+        return None
 
 
-class Loss(nn.Module):
-    """A weighted reconstruction loss. `modality` is None where it suits every signal."""
+class Loss(Part, nn.Module, ABC):
+    """A weighted reconstruction loss.
 
-    modality: ClassVar[Modality | None] = None
-    weight: float
-
-    def forward(self, reconstruction: Tensor, reference: Tensor) -> Tensor:
-        """Both (batch, channels, *size) in [-1, 1] -> scalar, not yet weighted."""
-        raise TypeError(f"{type(self).__name__} does not define forward")
-
-
-class Metric:
-    """A mean over items with a state of tensors that add, so that merging processes is a sum.
-
-    modality: None where it judges tokens or any signal. needs_tokens: it counts tokens. higher_is_better: the
-        direction in which a best checkpoint is sought.
-    unscored: items that could not be judged; they are counted and never averaged in.
+    modality: what it compares; None where it suits every signal.
+    weight: the factor by which the training loop multiplies it.
+    sample_rate: of the audio that it is made for, in Hz; None where it suits every rate. Training at another rate is
+        refused.
     """
 
-    modality: ClassVar[Modality | None] = None
+    modality: ClassVar[ModalityName | None] = None
+    weight: float
+    sample_rate: int | None = None
+
+    @abstractmethod
+    def forward(self, reconstruction: Tensor, reference: Tensor) -> Tensor:
+        """Both (batch, channels, *size) in [-1, 1] -> scalar, not yet weighted."""
+
+
+class Discriminator(Part, nn.Module, ABC):
+    """Signals to logits, above zero where they look like originals.
+
+    modality: what it judges.
+
+    It is only ever used in training mode, so it holds no statistics that training does not need.
+    """
+
+    modality: ClassVar[ModalityName]
+
+    @abstractmethod
+    def forward(self, signals: Tensor) -> tuple[Tensor, ...]:
+        """signals: (batch, channels, *size) in [-1, 1] -> logits of any number of places, (batch, 1, *places).
+
+        One tensor for each scale at which signals are judged; scales weigh the same, whatever their places.
+        """
+
+
+class Metric(Part, ABC):
+    """A figure with a state of tensors that add, so that merging processes is a sum.
+
+    modality: None where it judges tokens or any signal.
+    needs_tokens: it counts tokens.
+    higher_is_better: the direction in which a best checkpoint is sought.
+    state: tensors by name. `unscored`, where there is one, counts the items that could not be judged; `counts`, where
+        there is one, counts codes. It is read after `finish` only.
+    """
+
+    modality: ClassVar[ModalityName | None] = None
     needs_tokens: ClassVar[bool] = False
     higher_is_better: ClassVar[bool] = True
     state: dict[str, Tensor]
 
+    @abstractmethod
     def update(self, round_trip: RoundTrip) -> None:
         """Judge one batch, item by item."""
-        raise TypeError(f"{type(self).__name__} does not define update")
 
+    def finish(self) -> None:
+        """Wait for work that `update` left to other processes. Called once after the last update."""
+
+    @abstractmethod
     def compute(self) -> float:
         """The figure over everything seen; NaN before the first item."""
-        raise TypeError(f"{type(self).__name__} does not define compute")
+
+    @property
+    def unscored(self) -> int:
+        """Items that could not be judged; they are counted and never averaged in."""
+        return int(self.state["unscored"]) if "unscored" in self.state else 0
+
+    @property
+    def counts(self) -> Tensor | None:
+        """How often each code occurred, (groups, codebook_size) int64, dense or sparse; None where none are counted."""
+        return self.state.get("counts")
+
+    @property
+    def undersampled(self) -> bool:
+        """Whether too little was seen for the figure to be trusted."""
+        return False
 
     def item_scores(self) -> Tensor | None:
         """The score of each item this process has seen, (items,) float64 on the CPU in the order of the updates.
@@ -200,6 +311,24 @@ class Metric:
     def protocol(self) -> dict[str, object]:
         """The choices that the figure depends on, for the record."""
         return {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What tokens or a file cost per unit of signal, as `0.75 bits_per_pixel` or `3 kbps`."""
+
+    value: float
+    unit: Literal["bits_per_pixel", "kbps"]
+
+
+def rate_of(bits: float, samples: int, sample_rate: int | None = None) -> Rate:
+    """`bits` that stand for a signal of `samples`: pixels, or of audio the samples at `sample_rate` Hz."""
+    if sample_rate is None:
+        return Rate(bits / samples, "bits_per_pixel")
+    return Rate(bits / (1000 * samples / sample_rate), "kbps")
 
 
 @dataclass(frozen=True)
@@ -227,30 +356,61 @@ class Stream:
     blocks: Callable[[], Iterator[Tensor]]
 
 
-class Source(torch.utils.data.Dataset):
+class SourceFiles(Protocol):
+    """Where the items of a source lie, as far as anybody asks."""
+
+    def resolved(self, count: int | None = None) -> Iterable[str]:
+        """Where the first `count` items (None: all) lie once links are followed."""
+
+
+@dataclass(frozen=True)
+class SourceDescription:
+    """What there is to say of a source's items before any is read.
+
+    size: the side of an image in pixels or the samples of a sound; None where every item has its own.
+    made: what makes them, where they are no recordings but endless; None otherwise.
+    crop: which part of the original an item is; None where it is all of it.
+    """
+
+    size: int | None = None
+    made: str | None = None
+    crop: Literal["center", "random", "start"] | None = None
+
+
+class Source(Part, torch.utils.data.Dataset[Any], ABC):
     """Items that can be read in any order, by any worker process.
 
     `load(index, draw)` is a pure function: `draw` seeds all that is random in it (crop, flip), so that a resumed
     run reads exactly what an uninterrupted one would have read.
 
-    sample_rate: of audio, in Hz; None for pictures.
+    names: of the items, each once.
+    sample_rate: of audio, in Hz; None for images.
+    files: where the items lie; None where they are no files. Training warns of files that it would be evaluated on.
     """
 
-    modality: ClassVar[Modality]
+    modality: ClassVar[ModalityName]
     names: Sequence[str]
     sample_rate: int | None = None
+    files: SourceFiles | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
+    @abstractmethod
     def load(self, index: int, draw: int = 0) -> Item:
         """Item `index`; raises InputError, naming it, where it cannot be read."""
-        raise TypeError(f"{type(self).__name__} does not define load")
 
     def load_or_stream(self, index: int, draw: int = 0) -> Item | Stream:
         """Item `index`, or a stream of the same signal where that is long; for readers that can do with pieces."""
         return self.load(index, draw)
 
+    @abstractmethod
     def protocol(self) -> Mapping[str, object]:
         """What was done to the signals (resize, crop), for the record; plain JSON values."""
-        raise TypeError(f"{type(self).__name__} does not define protocol")
+
+    def describe(self) -> SourceDescription:
+        """What a run says of its data before the first step."""
+        return SourceDescription()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"

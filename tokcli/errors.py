@@ -5,6 +5,14 @@ The message names the thing, the value received, what was expected and the next 
 """
 
 
+class ArgumentError(ValueError):
+    """A constructor's arguments that do not fit, in sentences that name them.
+
+    The only error of a constructor that is the user's recipe: with the part's path before it, it becomes a RecipeError.
+    Whatever else escapes a constructor is a bug. It is a ValueError, as a caller of the class expects.
+    """
+
+
 class TokError(Exception):
     """Something a user can fix. Base class; on its own it means a plain failure."""
 

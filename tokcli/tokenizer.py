@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tokcli.contracts import Autoencoder, Modality, Quantized, Quantizer, RoundTrip
+from tokcli.contracts import Autoencoder, ModalityName, Quantized, Quantizer, RoundTrip
 from tokcli.errors import InputError, RecipeError
 from tokcli.windows import Layout, Window
 
@@ -52,7 +52,7 @@ class Tokenizer(nn.Module):
         self.quantizer = quantizer
 
     @property
-    def modality(self) -> Modality:
+    def modality(self) -> ModalityName:
         return self.autoencoder.modality
 
     @property

@@ -26,6 +26,9 @@ class Squares(Source):
         side = 1 + index // 10
         return Item(self.names[index], torch.full((3, side, side), float(index)), (side, side))
 
+    def protocol(self) -> dict[str, object]:
+        return {}
+
 
 def outline(readings: object) -> list[object]:
     """What was read, in a form that compares."""

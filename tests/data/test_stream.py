@@ -35,6 +35,9 @@ class Numbers(Source):
         length = 1 + index if self._ragged else 1
         return Item(self.names[index], torch.full((1, length), float(index)), (length,))
 
+    def protocol(self) -> dict[str, object]:
+        return {}
+
 
 def indices_of(batch: object) -> list[int]:
     return [int(index) for index in batch.signals[:, 0, 0]]

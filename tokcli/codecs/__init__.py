@@ -6,14 +6,14 @@ To add one: a class in a file of this folder, and its name here.
 from tokcli.codecs.base import Codec
 from tokcli.codecs.pictures import Jpeg, WebP
 from tokcli.codecs.sounds import Opus
-from tokcli.contracts import Modality
+from tokcli.contracts import ModalityName
 from tokcli.errors import UsageError
 from tokcli.registry import Registry, nearest
 
 CODECS: Registry[Codec] = Registry("codec", {"jpeg": Jpeg, "webp": WebP, "opus": Opus})
 
 
-def build_codecs(names: list[str], modality: Modality) -> dict[str, Codec]:
+def build_codecs(names: list[str], modality: ModalityName) -> dict[str, Codec]:
     """The named codecs.
 
     Raises UsageError, with every problem in one message, for a name that is unknown or of another modality.

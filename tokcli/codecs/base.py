@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tokcli.contracts import Modality, RoundTrip
+from tokcli.contracts import ModalityName, RoundTrip
 
 
 class Codec:
@@ -16,7 +16,7 @@ class Codec:
     searched_samples: pixels or audio samples to look for a setting on.
     """
 
-    modality: ClassVar[Modality]
+    modality: ClassVar[ModalityName]
     settings: ClassVar[range]
     searched_samples: ClassVar[int] = 8_000_000
 

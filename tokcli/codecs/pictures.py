@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from tokcli.codecs.base import Codec
-from tokcli.contracts import Modality
+from tokcli.contracts import ModalityName
 from tokcli.data.image.decoding import to_picture, to_signal
 
 JPEG_SCAN = 0xDA
@@ -21,7 +21,7 @@ WEBP_CHUNK = 20
 class PictureCodec(Codec):
     """A format that Pillow writes; a subclass names it and its options."""
 
-    modality: ClassVar[Modality] = "image"
+    modality: ClassVar[ModalityName] = "image"
     file_format: ClassVar[str]
     options: ClassVar[dict[str, object]]
 

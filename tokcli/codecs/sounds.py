@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tokcli.codecs.base import Codec
-from tokcli.contracts import Modality
+from tokcli.contracts import ModalityName
 from tokcli.errors import UsageError
 
 RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
@@ -26,7 +26,7 @@ class Opus(Codec):
     That lower end is libsndfile's: most speech tokenizers spend less.
     """
 
-    modality: ClassVar[Modality] = "audio"
+    modality: ClassVar[ModalityName] = "audio"
     settings: ClassVar[range] = range(0, KBPS_SPAN + 1)
     searched_samples: ClassVar[int] = 1_000_000
 

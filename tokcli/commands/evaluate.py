@@ -153,7 +153,7 @@ def _evaluate(entrant: _Entrant, data: str | None, items: int | None, examples: 
         metric_names=names,
         rate_names=rates,
         judgement=judgement,
-        counts=judges[rates[0]].state.get("counts"),
+        counts=judges[rates[0]].counts,
         notes={"weights": model.artifact.weights, "torch": torch.__version__},
         remarks=[f"{failure.item} was left out: {failure.reason}" for failure in judgement.failed]
         + remarks_on(judgement, names)

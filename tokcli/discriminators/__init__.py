@@ -3,7 +3,7 @@
 To add one: a class in a file of this folder, and its name here.
 """
 
-from tokcli.discriminators.base import Discriminator
+from tokcli.contracts import Discriminator
 from tokcli.discriminators.multi_period import MultiPeriodDiscriminator
 from tokcli.discriminators.multi_scale_stft import MultiScaleStftDiscriminator
 from tokcli.discriminators.patchgan import PatchDiscriminator

@@ -11,8 +11,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from tokcli.contracts import Modality
-from tokcli.discriminators.base import Discriminator
+from tokcli.contracts import Discriminator, ModalityName
 from tokcli.errors import InputError
 
 Norm = Literal["batch", "group", "spectral"]
@@ -36,7 +35,7 @@ class PatchDiscriminator(Discriminator):
     Raises ValueError for an argument that does not fit.
     """
 
-    modality: ClassVar[Modality] = "image"
+    modality: ClassVar[ModalityName] = "image"
 
     def __init__(self, width: int = 64, layers: int = 3, norm: Norm = "batch") -> None:
         super().__init__()

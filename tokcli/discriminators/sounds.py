@@ -6,8 +6,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-from tokcli.contracts import Modality
-from tokcli.discriminators.base import Discriminator
+from tokcli.contracts import Discriminator, ModalityName
 
 Norm = Literal["weight", "spectral"]
 NORMS = {"weight": weight_norm, "spectral": spectral_norm}
@@ -20,7 +19,7 @@ class SoundDiscriminator(Discriminator):
     A sound of several channels is judged channel by channel.
     """
 
-    modality: ClassVar[Modality] = "audio"
+    modality: ClassVar[ModalityName] = "audio"
 
     def __init__(self, judges: Iterable[nn.Module]) -> None:
         super().__init__()

@@ -170,7 +170,7 @@ def judge(
         metrics={name: metric.compute() for name, metric in metrics.items()},
         items=len(places),
         failed=failed,
-        unscored={name: count for name, metric in metrics.items() if (count := getattr(metric, "unscored", 0))},
+        unscored={name: count for name, metric in metrics.items() if (count := metric.unscored)},
         protocol=protocol,
         examples=kept,
         names=[source.names[place] for place in places],

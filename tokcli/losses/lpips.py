@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from tokcli.backbones.lpips import load_lpips
-from tokcli.contracts import Modality
+from tokcli.contracts import ModalityName
 from tokcli.errors import InputError
 from tokcli.losses.base import WeightedLoss
 
@@ -22,7 +22,7 @@ class LpipsLoss(WeightedLoss):
     Raises InputError on construction where the backbone's weight file is absent or wrong.
     """
 
-    modality: ClassVar[Modality | None] = "image"
+    modality: ClassVar[ModalityName | None] = "image"
 
     def __init__(self, weight: float = 1.0, backbone: Literal["vgg", "alex", "squeeze"] = "vgg") -> None:
         super().__init__(weight)

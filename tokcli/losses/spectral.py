@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tokcli.backbones.spectra import FLOOR, MelSpectrogram, Spectrogram
-from tokcli.contracts import Modality
+from tokcli.contracts import ModalityName
 from tokcli.losses.base import WeightedLoss
 
 WINDOWS = (2048, 1024, 512, 256, 128)
@@ -27,7 +27,7 @@ class SpectralLoss(WeightedLoss):
     Raises ValueError where nothing is to be compared.
     """
 
-    modality: ClassVar[Modality | None] = "audio"
+    modality: ClassVar[ModalityName | None] = "audio"
 
     def __init__(self, weight: float, views: Sequence[nn.Module], linear: float, logarithmic: float) -> None:
         super().__init__(weight)

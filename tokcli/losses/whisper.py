@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tokcli.backbones.whisper import SAMPLE_RATE, load_whisper
-from tokcli.contracts import Modality
+from tokcli.contracts import ModalityName
 from tokcli.losses.base import WeightedLoss
 
 MEASURES = {"l1": functional.l1_loss, "mse": functional.mse_loss}
@@ -30,8 +30,8 @@ class WhisperLoss(WeightedLoss):
     model, UsageError where transformers is not installed, ValueError for a layer that the model does not have.
     """
 
-    modality: ClassVar[Modality | None] = "audio"
-    sample_rate: ClassVar[int] = SAMPLE_RATE
+    modality: ClassVar[ModalityName | None] = "audio"
+    sample_rate = SAMPLE_RATE
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ To add one: a class in a file of this folder, and its name here.
 
 from collections.abc import Sequence
 
-from tokcli.contracts import Metric, Modality
+from tokcli.contracts import Metric, ModalityName
 from tokcli.errors import TokError, UsageError
 from tokcli.metrics.base import merge_states
 from tokcli.metrics.lpips import LpipsAlex, LpipsSqueeze, LpipsVgg
@@ -43,7 +43,7 @@ METRICS: Registry[Metric] = Registry(
     },
 )
 
-RATES: dict[Modality, tuple[str, str]] = {
+RATES: dict[ModalityName, tuple[str, str]] = {
     "image": ("bits_per_pixel", "bits_per_pixel_empirical"),
     "audio": ("kbps", "kbps_empirical"),
 }
@@ -62,12 +62,12 @@ __all__ = [
 ]
 
 
-def metrics_for(modality: Modality) -> list[str]:
+def metrics_for(modality: ModalityName) -> list[str]:
     """The names of the metrics that can judge signals of this modality or their tokens."""
     return [name for name in METRICS if METRICS[name].modality in (None, modality)]
 
 
-def build_metrics(names: Sequence[str], modality: Modality) -> dict[str, Metric]:
+def build_metrics(names: Sequence[str], modality: ModalityName) -> dict[str, Metric]:
     """The named metrics, ready to be updated, in the order given.
 
     Raises UsageError, with every problem in one message, for a name that is unknown or that judges another modality;
@@ -88,7 +88,7 @@ def build_metrics(names: Sequence[str], modality: Modality) -> dict[str, Metric]
     return metrics
 
 
-def _problem(name: str, modality: Modality) -> str | None:
+def _problem(name: str, modality: ModalityName) -> str | None:
     """Why the metric `name` cannot judge this modality; None where it can."""
     if name not in METRICS:
         return f"there is no metric '{name}'; {nearest(name, metrics_for(modality))}"

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from tokcli.backbones.lpips import WEIGHT_FILES, Backbone, load_lpips
-from tokcli.contracts import Modality, RoundTrip
+from tokcli.contracts import ModalityName, RoundTrip
 from tokcli.metrics.base import ItemMean
 from tokcli.metrics.images import ROUNDING, to_levels, unjudged
 
@@ -19,7 +19,7 @@ class LpipsVgg(ItemMean):
     Raises InputError on construction where the backbone's weight file is absent or wrong.
     """
 
-    modality: ClassVar[Modality | None] = "image"
+    modality: ClassVar[ModalityName | None] = "image"
     higher_is_better: ClassVar[bool] = False
     backbone: ClassVar[Backbone] = "vgg"
 

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from tokcli.contracts import Modality, RoundTrip
+from tokcli.contracts import ModalityName, RoundTrip
 from tokcli.metrics.base import ItemMean, precise
 from tokcli.metrics.images import ROUNDING, to_levels
 
@@ -28,7 +28,7 @@ def psnr(reconstruction: Tensor, reference: Tensor) -> Tensor:
 class Psnr(ItemMean):
     """Mean over images of their PSNR in decibels; higher is better."""
 
-    modality: ClassVar[Modality | None] = "image"
+    modality: ClassVar[ModalityName | None] = "image"
 
     def scores(self, round_trip: RoundTrip) -> Tensor:
         """(batch,) decibels."""

@@ -1,11 +1,12 @@
 """What the tokens of a signal cost: bits per pixel or kilobits per second, packed or as their entropy says."""
 
 import math
+from abc import abstractmethod
 from typing import ClassVar
 
 import torch
 
-from tokcli.contracts import Modality, RoundTrip
+from tokcli.contracts import ModalityName, RoundTrip
 from tokcli.metrics.base import merge_states
 from tokcli.metrics.sounds import rate_of
 from tokcli.metrics.tokens import TokenCounts, entropy
@@ -23,9 +24,9 @@ class Rate(TokenCounts):
         super().__init__()
         self.state["extent"] = torch.zeros((), dtype=torch.float64)
 
+    @abstractmethod
     def extent(self, round_trip: RoundTrip) -> float:
         """The units of signal in a batch."""
-        raise TypeError(f"{type(self).__name__} does not define extent")
 
     def update(self, round_trip: RoundTrip) -> None:
         """Count the tokens of one batch, and what they stand for."""
@@ -57,7 +58,7 @@ class EmpiricalRate(Rate):
 class BitsPerPixel(Rate):
     """Bits per pixel of tokens packed into log2 K bits each."""
 
-    modality: ClassVar[Modality | None] = "image"
+    modality: ClassVar[ModalityName | None] = "image"
 
     def extent(self, round_trip: RoundTrip) -> float:
         """Pixels."""
@@ -72,7 +73,7 @@ class BitsPerPixelEmpirical(BitsPerPixel, EmpiricalRate):
 class Kbps(Rate):
     """Kilobits per second of tokens packed into log2 K bits each."""
 
-    modality: ClassVar[Modality | None] = "audio"
+    modality: ClassVar[ModalityName | None] = "audio"
 
     def extent(self, round_trip: RoundTrip) -> float:
         """Milliseconds: one bit in each is a kilobit per second. Raises ValueError where there is no sample rate."""

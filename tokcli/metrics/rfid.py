@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tokcli.backbones.inception import FEATURES, WEIGHT_FILE, load_inception
-from tokcli.contracts import Metric, Modality, RoundTrip
+from tokcli.contracts import Metric, ModalityName, RoundTrip
 from tokcli.metrics.base import precise
 from tokcli.metrics.images import ROUNDING, to_levels
 
@@ -41,7 +41,7 @@ class Rfid(Metric):
     Raises UsageError on construction where torch-fidelity is not installed, InputError where its weights are absent.
     """
 
-    modality: ClassVar[Modality | None] = "image"
+    modality: ClassVar[ModalityName | None] = "image"
     higher_is_better: ClassVar[bool] = False
 
     def __init__(self) -> None:

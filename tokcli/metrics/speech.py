@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from tokcli.backbones import speech
-from tokcli.contracts import Modality, RoundTrip
+from tokcli.contracts import ModalityName, RoundTrip
 from tokcli.metrics.base import ItemMean
 from tokcli.metrics.sounds import heard, rate_of
 from tokcli.optional import require
@@ -36,7 +36,7 @@ class SpeechScore(ItemMean):
     Raises UsageError on construction where the package is absent.
     """
 
-    modality: ClassVar[Modality | None] = "audio"
+    modality: ClassVar[ModalityName | None] = "audio"
     score: ClassVar[Callable[..., float]]
     package: ClassVar[str]
 

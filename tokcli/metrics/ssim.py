@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tokcli.contracts import Modality, RoundTrip
+from tokcli.contracts import ModalityName, RoundTrip
 from tokcli.metrics.base import ItemMean, precise
 from tokcli.metrics.images import ROUNDING, to_levels, unjudged
 
@@ -56,7 +56,7 @@ def _blur(planes: Tensor) -> Tensor:
 class Ssim(ItemMean):
     """Mean over images of their SSIM; 1 is identical. An image under 11 pixels a side is unscored."""
 
-    modality: ClassVar[Modality | None] = "image"
+    modality: ClassVar[ModalityName | None] = "image"
 
     def scores(self, round_trip: RoundTrip) -> Tensor:
         """(batch,) in [-1, 1]."""

@@ -5,6 +5,7 @@ a set with few tokens per code makes every figure here too low: `undersampled` s
 """
 
 import math
+from abc import abstractmethod
 from typing import ClassVar
 
 import torch
@@ -66,9 +67,9 @@ class TokenCounts(Metric):
         self.state = {"unscored": torch.zeros((), dtype=torch.int64)}
         self._tally_at = PENDING_TOKENS
 
+    @abstractmethod
     def figure(self, counts: Tensor, codebook_size: int) -> float:
         """The figure of one group: counts (codes,) of the codes that occur, all positive."""
-        raise TypeError(f"{type(self).__name__} does not define figure")
 
     @torch.no_grad()
     def update(self, round_trip: RoundTrip) -> None:

@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from tokcli.backbones.spectra import FLOOR, MelSpectrogram
-from tokcli.contracts import Modality, RoundTrip
+from tokcli.contracts import ModalityName, RoundTrip
 from tokcli.metrics.base import ItemMean, precise
 from tokcli.metrics.sounds import heard, rate_of
 
@@ -33,7 +33,7 @@ def si_sdr(reconstruction: Tensor, reference: Tensor) -> Tensor:
 class SiSdr(ItemMean):
     """Mean over clips of their SI-SDR in decibels; higher is better. A silent clip is unscored."""
 
-    modality: ClassVar[Modality | None] = "audio"
+    modality: ClassVar[ModalityName | None] = "audio"
 
     def scores(self, round_trip: RoundTrip) -> Tensor:
         """(batch,) decibels."""
@@ -47,7 +47,7 @@ class SiSdr(ItemMean):
 class MelDistance(ItemMean):
     """Mean over clips of the mean absolute difference of their log-mel magnitudes, in decibels; lower is better."""
 
-    modality: ClassVar[Modality | None] = "audio"
+    modality: ClassVar[ModalityName | None] = "audio"
     higher_is_better: ClassVar[bool] = False
 
     def __init__(self) -> None:

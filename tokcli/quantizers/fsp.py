@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from tokcli.contracts import CodebookReport, Quantized
+from tokcli.contracts import BuildsCodebook, CodebookReport, Quantized
 from tokcli.errors import UsageError
 from tokcli.progress import SILENT, Reporter
 from tokcli.quantizers.activations import ACTIVATIONS, ActivationName
@@ -23,7 +23,7 @@ from tokcli.quantizers.precision import in_float32
 from tokcli.quantizers.usage import perplexity_of, usage_stats
 
 
-class FiniteScalarPerturbation(ScalarGrid):
+class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
     """One token per position, counted over the levels of all dimensions.
 
     levels: levels per dimension; the latents have len(levels) channels and the codebook their product of codes.
@@ -37,8 +37,6 @@ class FiniteScalarPerturbation(ScalarGrid):
 
     Raises ValueError for an argument out of its range.
     """
-
-    codebook_ready = True
 
     def __init__(
         self,
@@ -65,6 +63,11 @@ class FiniteScalarPerturbation(ScalarGrid):
         self.mean_weight = mean_weight
         self.variance_weight = variance_weight
         self.decode = decode
+
+    @property
+    def codebook_ready(self) -> bool:
+        """Always: levels are equally likely until they are built from data."""
+        return True
 
     @property
     def codebooks(self) -> tuple[int, ...]:

@@ -1,5 +1,7 @@
 """What quantizers with a codebook of vectors share: the token of a latent is the index of its nearest code."""
 
+from abc import abstractmethod
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,9 +24,9 @@ class NearestCodeQuantizer(Quantizer):
         self.groups = 1
         self.codebook_size = codebook_size
 
+    @abstractmethod
     def codes(self) -> Tensor:
         """What the tokens decode to: (codebook_size, dim) float32."""
-        raise TypeError(f"{type(self).__name__} does not define codes")
 
     def points(self, latents: Tensor) -> Tensor:
         """What of the latents (..., input_dim) is compared with the codes: (..., dim)."""

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tokcli.contracts import CodebookReport, Quantized
+from tokcli.contracts import BuildsCodebook, CodebookReport, Quantized
 from tokcli.errors import UsageError
 from tokcli.progress import SILENT, Reporter
 from tokcli.quantizers.flags import Flag
@@ -37,7 +37,7 @@ FEW_CODES = 1024
 TRACKING_DECAY = 0.99
 
 
-class TokenBridge(ScalarGrid):
+class TokenBridge(ScalarGrid, BuildsCodebook):
     """A variational autoencoder in training; with a built codebook, `bins` levels in each dimension.
 
     One token per position where bins^dim ≤ 2^31, else one per dimension in the groups axis. Tokens come from the means.

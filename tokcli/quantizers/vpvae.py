@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tokcli.contracts import CodebookReport, Quantized, Quantizer
+from tokcli.contracts import BuildsCodebook, CodebookReport, Quantized
 from tokcli.errors import UsageError
 from tokcli.progress import SILENT, Reporter
 from tokcli.quantizers.built_codebooks import BuiltCodebooks
@@ -30,7 +30,7 @@ PROVISIONAL_SAMPLES_PER_CODE = 16
 PROVISIONAL_PASSES = 20
 
 
-class VectorPerturbation(Quantizer):
+class VectorPerturbation(BuildsCodebook):
     """Perturbs latents in training; with a built codebook, the token of a latent is its nearest code.
 
     The first steps: the queue begins full of draws from N(0, I), the distribution that the normaliser pulls towards,

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from tokcli.autoencoders import AUTOENCODERS
-from tokcli.contracts import Autoencoder, Loss, Metric, Modality, Source
+from tokcli.contracts import Autoencoder, Discriminator, Loss, Metric, ModalityName, Source
 from tokcli.data import SOURCES
-from tokcli.discriminators import DISCRIMINATORS, Discriminator
+from tokcli.discriminators import DISCRIMINATORS
 from tokcli.errors import InputError, RecipeError, UsageError
 from tokcli.losses import LOSSES
 from tokcli.metrics import build_metrics
@@ -36,7 +36,7 @@ def build_tokenizer(recipe: Recipe) -> Tokenizer:
     return Tokenizer(autoencoder, quantizer)
 
 
-def build_losses(recipe: Recipe, modality: Modality, sample_rate: int | None = None) -> dict[str, Loss]:
+def build_losses(recipe: Recipe, modality: ModalityName, sample_rate: int | None = None) -> dict[str, Loss]:
     """The losses by kind, for signals of the autoencoder's sample rate.
 
     Raises RecipeError for one of another modality or sample rate, or one that stands twice.
@@ -46,11 +46,10 @@ def build_losses(recipe: Recipe, modality: Modality, sample_rate: int | None = N
         loss = LOSSES.build(node, f"losses.{index}")
         if loss.modality not in (None, modality):
             raise RecipeError(f"losses.{index}: '{node['kind']}' judges {loss.modality}, the recipe trains {modality}")
-        heard = getattr(loss, "sample_rate", None)
-        if None not in (heard, sample_rate) and heard != sample_rate:
+        if None not in (loss.sample_rate, sample_rate) and loss.sample_rate != sample_rate:
             raise RecipeError(
-                f"losses.{index}: '{node['kind']}' hears {heard} Hz, the recipe trains at {sample_rate} Hz; make the "
-                "two rates equal"
+                f"losses.{index}: '{node['kind']}' hears {loss.sample_rate} Hz, the recipe trains at {sample_rate} Hz; "
+                "make the two rates equal"
             )
         if node["kind"] in losses:
             raise RecipeError(f"losses.{index}: '{node['kind']}' stands twice; give one of them the sum of the weights")
@@ -73,7 +72,7 @@ def build_discriminator(recipe: Recipe, autoencoder: Autoencoder) -> Discriminat
             f"adversary.discriminator: '{node['kind']}' judges {discriminator.modality}, the recipe trains "
             f"{autoencoder.modality}; expected one of: {', '.join(fitting)}"
         )
-    if recipe.adversary.adaptive and not hasattr(autoencoder, "last_layer"):
+    if recipe.adversary.adaptive and autoencoder.last_layer is None:
         raise RecipeError(
             "adversary.adaptive: the weight is balanced at the decoder's last layer, which "
             f"'{recipe.autoencoder['kind']}' does not name; set adversary.adaptive=false"
@@ -81,7 +80,7 @@ def build_discriminator(recipe: Recipe, autoencoder: Autoencoder) -> Discriminat
     return discriminator
 
 
-def build_evaluation(recipe: Recipe, modality: Modality) -> dict[str, Metric]:
+def build_evaluation(recipe: Recipe, modality: ModalityName) -> dict[str, Metric]:
     """The metrics that the recipe names, checked against its modality."""
     try:
         return build_metrics(recipe.evaluation.metrics, modality)
@@ -89,7 +88,7 @@ def build_evaluation(recipe: Recipe, modality: Modality) -> dict[str, Metric]:
         raise RecipeError(f"evaluation.metrics: {error}") from error
 
 
-def build_training_source(recipe: Recipe, modality: Modality, sample_rate: int | None = None) -> Source:
+def build_training_source(recipe: Recipe, modality: ModalityName, sample_rate: int | None = None) -> Source:
     """The training data.
 
     Raises InputError where it cannot be found, RecipeError where it is of another modality or sample rate (in Hz).
@@ -98,7 +97,7 @@ def build_training_source(recipe: Recipe, modality: Modality, sample_rate: int |
 
 
 def build_evaluation_source(
-    recipe: Recipe, modality: Modality, sample_rate: int | None = None, way_on: str = WAYS_ON["data.eval"]
+    recipe: Recipe, modality: ModalityName, sample_rate: int | None = None, way_on: str = WAYS_ON["data.eval"]
 ) -> Source:
     """The evaluation data. way_on: what to do where it is missing.
 
@@ -107,7 +106,7 @@ def build_evaluation_source(
     return _source(recipe.eval_data, "data.eval", modality, sample_rate, way_on)
 
 
-def _source(node: dict, path: str, modality: Modality, sample_rate: int | None, way_on: str) -> Source:
+def _source(node: dict, path: str, modality: ModalityName, sample_rate: int | None, way_on: str) -> Source:
     if SOURCES[node["kind"]].modality != modality:
         raise RecipeError(f"{path}.kind: '{node['kind']}' gives {SOURCES[node['kind']].modality}, not {modality}")
     try:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
-from tokcli.contracts import Modality
+from tokcli.contracts import ModalityName
 from tokcli.data.items import Failure
 from tokcli.errors import MismatchError, UsageError
 from tokcli.registry import argument_problems
@@ -35,7 +35,7 @@ class TokenHeader:
 
     codebook_size: int
     groups: int
-    modality: Modality
+    modality: ModalityName
     network_fingerprint: str
     codebook_fingerprint: str
     weights: Literal["ema", "raw"]

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tokcli.discriminators import Discriminator
+from tokcli.contracts import Discriminator
 from tokcli.discriminators.games import discriminator_loss, generator_loss
 from tokcli.discriminators.lecam import LogitMeans, lecam_penalty
 from tokcli.recipe.settings import AdversarySettings, TrainingSettings

@@ -27,7 +27,7 @@ def announce_data(training: Training, reporter: Reporter) -> None:
 
 def training_words(source: Source) -> str:
     """`684 pictures, crops of 64²`; a source that makes its signals has no end."""
-    endless = "made" in source.protocol()
+    endless = source.describe().made is not None
     count = "endless" if endless else str(len(source))
     return f"{count} {_things(source)}{', none of them twice' if endless else ''}"
 
@@ -46,19 +46,19 @@ def judged_items(source: Source, items: int | None) -> int:
 
 def _things(source: Source) -> str:
     """What the items are and what becomes of each: `pictures, crops of 64²`, `sounds, whole`."""
-    protocol = source.protocol()
-    made = f" ({protocol['made']})" if "made" in protocol else ""
+    described = source.describe()
+    made = f" ({described.made})" if described.made else ""
     noun = NOUNS[source.modality][len(source) != 1 or bool(made)] + made
-    size = protocol["size"]
+    size = described.size
     if size is None:
         return f"{noun}, whole"
     if source.sample_rate is not None:
         return f"{noun}, clips of {size / source.sample_rate:.3g} s"
-    return f"{noun}, crops of {size}²" if protocol.get("crop") == "random" else f"{noun} of {size}²"
+    return f"{noun}, crops of {size}²" if described.crop == "random" else f"{noun} of {size}²"
 
 
 def shared_files(trained: Source, judged: Source, items: int | None = None) -> int:
     """How many of the files among the first `items` of `judged` are files of `trained` too, links followed."""
-    if not (hasattr(trained, "files") and hasattr(judged, "files")):
+    if trained.files is None or judged.files is None:
         return 0
     return len(set(judged.files.resolved(items)).intersection(trained.files.resolved()))

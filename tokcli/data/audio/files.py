@@ -11,7 +11,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from tokcli.contracts import Item, Modality, Source, Stream
+from tokcli.contracts import Item, ModalityName, Source, SourceDescription, Stream
 from tokcli.data.audio.decoding import SUFFIXES, SoundReader
 from tokcli.data.audio.resampling import QUALITY, Samples, resampled, resampled_length, span_of
 from tokcli.data.files import Files, find_files
@@ -34,7 +34,7 @@ class ListedAudio(Source):
     that the whole file has at `sample_rate`.
     """
 
-    modality: ClassVar[Modality] = "audio"
+    modality: ClassVar[ModalityName] = "audio"
 
     def __init__(self, files: Files, size: int | None = None, sample_rate: int = 16000, crop: Crop = "center") -> None:
         if size is not None and size < 1:
@@ -73,6 +73,10 @@ class ListedAudio(Source):
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
         return Stream(name, partial(_stream, path, name, self.sample_rate)) if is_long else self.load(index, draw)
+
+    def describe(self) -> SourceDescription:
+        """Size and crop, as they were asked for."""
+        return SourceDescription(self._size, crop=None if self._size is None else self._crop)
 
     def protocol(self) -> dict[str, object]:
         """What was done to the sounds, for the record."""

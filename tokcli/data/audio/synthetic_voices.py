@@ -11,7 +11,7 @@ import numpy
 import torch
 from numpy.typing import NDArray
 
-from tokcli.contracts import Item, Modality, Source
+from tokcli.contracts import Item, ModalityName, Source, SourceDescription
 
 Doubles = NDArray[numpy.float64]
 
@@ -40,7 +40,7 @@ class SyntheticVoices(Source):
     never hears a sound twice.
     """
 
-    modality: ClassVar[Modality] = "audio"
+    modality: ClassVar[ModalityName] = "audio"
 
     def __init__(self, items: int = 1000, size: int = 9600, sample_rate: int = 16000, seed: int = 0) -> None:
         for name, value, least in (("items", items, 1), ("size", size, 1), ("sample_rate", sample_rate, 1000)):
@@ -58,6 +58,10 @@ class SyntheticVoices(Source):
         generator = numpy.random.default_rng([self._seed, index, draw])
         samples = speak(generator, self._size, self.sample_rate)
         return Item(self.names[index], torch.from_numpy(samples)[None], (self._size,))
+
+    def describe(self) -> SourceDescription:
+        """What they are, and their size."""
+        return SourceDescription(self._size, made="synthetic voices")
 
     def protocol(self) -> dict[str, object]:
         """How the sounds are made, for the record."""

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from tokcli.contracts import Item, Modality, Source
+from tokcli.contracts import Item, ModalityName, Source, SourceDescription
 
 Floats = NDArray[numpy.float32]
 
@@ -41,7 +41,7 @@ class DeadLeaves(Source):
     never sees a picture twice.
     """
 
-    modality: ClassVar[Modality] = "image"
+    modality: ClassVar[ModalityName] = "image"
 
     def __init__(self, items: int = 1000, size: int = 64, seed: int = 0) -> None:
         for name, value, least in (("items", items, 1), ("size", size, 8), ("seed", seed, 0)):
@@ -55,6 +55,10 @@ class DeadLeaves(Source):
         """Picture `index`; each draw is another picture."""
         generator = numpy.random.default_rng([self._seed, index, draw])
         return Item(self.names[index], torch.from_numpy(paint(generator, self._size)), (self._size, self._size))
+
+    def describe(self) -> SourceDescription:
+        """What they are, and their size."""
+        return SourceDescription(self._size, made="dead leaves")
 
     def protocol(self) -> dict[str, object]:
         """How the pictures are made, for the record."""

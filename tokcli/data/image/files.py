@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import numpy
 from PIL import Image
 
-from tokcli.contracts import Item, Modality, Source
+from tokcli.contracts import Item, ModalityName, Source, SourceDescription
 from tokcli.data.files import Files, find_files
 from tokcli.data.image.decoding import MAX_PIXELS, SUFFIXES, read_picture, to_signal
 from tokcli.errors import InputError
@@ -24,7 +24,7 @@ class ListedImages(Source):
     crop: where the square is taken. flip: mirror half of the images, picked at random.
     """
 
-    modality: ClassVar[Modality] = "image"
+    modality: ClassVar[ModalityName] = "image"
 
     def __init__(
         self,
@@ -56,6 +56,10 @@ class ListedImages(Source):
         except InputError as error:
             raise InputError(f"{self.names[index]}: {error}") from error
         return Item(self.names[index], signal, original_size)
+
+    def describe(self) -> SourceDescription:
+        """Size and crop, as they were asked for."""
+        return SourceDescription(self._size, crop=None if self._size is None else self._crop)
 
     def protocol(self) -> dict[str, object]:
         """What was done to the images, for the record."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tokcli.contracts import Modality
+from tokcli.contracts import ModalityName
 from tokcli.evaluation.run import Difference
 
 
@@ -66,7 +66,7 @@ class Report:
     higher_is_better: by metric; absent where neither is better by itself. version: of the program.
     """
 
-    modality: Modality
+    modality: ModalityName
     data: str
     split: str
     items: int

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tokcli.contracts import Modality
+from tokcli.contracts import ModalityName
 from tokcli.data.audio.spectrograms import decibels, to_colours
 from tokcli.data.image.decoding import to_picture
 
@@ -93,7 +93,7 @@ class SoundView(View):
         return signal.detach().cpu().float().clamp(-1, 1)[:, : SECONDS * sample_rate]
 
 
-VIEWS: dict[Modality, View] = {"image": PictureView(), "audio": SoundView()}
+VIEWS: dict[ModalityName, View] = {"image": PictureView(), "audio": SoundView()}
 
 
 def data_address(media_type: str, content: bytes) -> str:
