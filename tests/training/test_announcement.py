@@ -2,51 +2,68 @@
 
 import os
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from tokcli.commands.train import train
 from tokcli.contracts import Source
-from tokcli.data.audio.files import ListedAudio
+from tokcli.data.audio.files import AudioFiles
 from tokcli.data.audio.synthetic_voices import SyntheticVoices
-from tokcli.data.files import Files
 from tokcli.data.image.dead_leaves import DeadLeaves
-from tokcli.data.image.files import ImageFiles, ListedImages
+from tokcli.data.image.files import ImageFiles
 from tokcli.training.announcement import evaluation_words, shared_files, training_words
 
+MakeSource = Callable[[pathlib.Path], Source]
 
-def listed(count: int, suffix: str) -> Files:
-    """Names of files that need not exist: nothing is read."""
-    return Files("/nowhere", [f"{index}.{suffix}" for index in range(count)])
+
+def images(count: int, *arguments: Any, **named: Any) -> MakeSource:
+    """A source of so many images, listed in a given folder; they need not exist, as nothing is read."""
+    return lambda folder: ImageFiles(listed(folder, count), *arguments, **named)
+
+
+def recordings(count: int, *arguments: Any, **named: Any) -> MakeSource:
+    """The same of audio."""
+    return lambda folder: AudioFiles(listed(folder, count), *arguments, **named)
+
+
+def listed(folder: pathlib.Path, count: int) -> str:
+    """A list of so many files."""
+    path = folder / "list.txt"
+    path.write_text("".join(f"{index}.png\n" for index in range(count)))
+    return str(path)
 
 
 @pytest.mark.parametrize(
-    ("source", "words"),
+    ("make", "words"),
     [
-        (ListedImages(listed(684, "png"), 64, crop="random"), "684 pictures, crops of 64²"),
-        (ListedImages(listed(1, "png"), 256), "1 picture of 256²"),
-        (ListedAudio(listed(215, "wav"), 9600, crop="random"), "215 sounds, clips of 0.6 s"),
-        (DeadLeaves(items=1), "endless pictures (dead leaves) of 64², none of them twice"),
-        (SyntheticVoices(), "endless sounds (synthetic voices), clips of 0.6 s, none of them twice"),
+        (images(684, 64, crop="random"), "684 pictures, crops of 64²"),
+        (images(1, 256), "1 picture of 256²"),
+        (recordings(215, 9600, crop="random"), "215 sounds, clips of 0.6 s"),
+        (lambda _: DeadLeaves(items=1), "endless pictures (dead leaves) of 64², none of them twice"),
+        (lambda _: SyntheticVoices(), "endless sounds (synthetic voices), clips of 0.6 s, none of them twice"),
     ],
 )
-def test_training_data_is_told_in_words(source: Source, words: str) -> None:
-    assert training_words(source) == words
+def test_training_data_is_told_in_words(make: MakeSource, words: str, tmp_path: pathlib.Path) -> None:
+    assert training_words(make(tmp_path)) == words
 
 
 @pytest.mark.parametrize(
-    ("source", "items", "words"),
+    ("make", "items", "words"),
     [
-        (ListedImages(listed(100, "png"), 256), None, "100 pictures of 256²"),
-        (ListedImages(listed(100, "png"), 256), 400, "100 pictures of 256²"),
-        (ListedImages(listed(100, "png")), 8, "the first 8 of 100 pictures, whole"),
-        (ListedAudio(listed(36, "wav")), None, "36 sounds, whole"),
-        (DeadLeaves(items=200, size=32), None, "200 pictures (dead leaves) of 32²"),
+        (images(100, 256), None, "100 pictures of 256²"),
+        (images(100, 256), 400, "100 pictures of 256²"),
+        (images(100), 8, "the first 8 of 100 pictures, whole"),
+        (recordings(36), None, "36 sounds, whole"),
+        (lambda _: DeadLeaves(items=200, size=32), None, "200 pictures (dead leaves) of 32²"),
     ],
 )
-def test_evaluation_data_is_told_in_words(source: Source, items: int | None, words: str) -> None:
-    assert evaluation_words(source, items) == words
+def test_evaluation_data_is_told_in_words(
+    make: MakeSource, items: int | None, words: str, tmp_path: pathlib.Path
+) -> None:
+    assert evaluation_words(make(tmp_path), items) == words
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tokcli.codecs.base import Codec
 from tokcli.contracts import ModalityName
-from tokcli.data.image.decoding import to_picture, to_signal
+from tokcli.data.image.decoding import to_image, to_signal
 
 JPEG_SCAN = 0xDA
 """The marker behind which a JPEG's coded pixels begin."""
@@ -28,7 +28,7 @@ class PictureCodec(Codec):
     def compress(self, signal: Tensor, setting: int, sample_rate: int | None = None) -> bytes:
         """The file of (3, height, width), at quality `setting`."""
         file = io.BytesIO()
-        to_picture(signal).save(file, format=self.file_format, quality=setting, **self.options)
+        to_image(signal).save(file, format=self.file_format, quality=setting, **self.options)
         return file.getvalue()
 
     def decompress(self, data: bytes) -> Tensor:

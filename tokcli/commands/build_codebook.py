@@ -14,7 +14,7 @@ from tokcli.commands.models import judged_size, open_model
 from tokcli.commands.sharing import shared_latents
 from tokcli.contracts import CodebookReport
 from tokcli.data.items import default_workers
-from tokcli.data.media import MEDIA
+from tokcli.data.modality import MODALITIES
 from tokcli.errors import UsageError
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.build import build_training_source
@@ -62,10 +62,9 @@ def build_codebook(
     if data is None:
         source = build_training_source(artifact.recipe, tokenizer.modality)
     else:
-        medium = MEDIA[tokenizer.modality]
-        sample_rate = tokenizer.autoencoder.sample_rate
-        size = medium.usual_size(judged_size(artifact.recipe))
-        source = medium.source(medium.find([data]), size, sample_rate)
+        modality = MODALITIES[tokenizer.modality]
+        size = modality.default_size(judged_size(artifact.recipe))
+        source = modality.open_source([data], size, tokenizer.autoencoder.sample_rate)
     reporter.note(f"encoding {data or 'the training data of the recipe'}, {len(source)} items")
     latents = shared_latents(
         processes,

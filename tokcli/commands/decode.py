@@ -13,7 +13,7 @@ from tokcli.artifacts.fingerprint import fingerprints_of
 from tokcli.commands.devices import batch_size_for, pick_device
 from tokcli.commands.models import Model, open_model
 from tokcli.data.items import Failure
-from tokcli.data.media import MEDIA
+from tokcli.data.modality import MODALITIES
 from tokcli.errors import MismatchError, UsageError
 from tokcli.progress import SILENT, Reporter
 from tokcli.tokens import TokenItem, TokenReader, open_tokens
@@ -49,20 +49,20 @@ def decode(
     tokenizer made the tokens.
     """
     reader = open_tokens(pathlib.Path(tokens))
-    medium = MEDIA[reader.header.modality]
-    suffix = medium.saved_suffix(file_format)
+    modality = MODALITIES[reader.header.modality]
+    suffix = modality.choose_suffix(file_format)
     for _ in reader:
         pass  # reading checks each item, so that a damaged file is refused before anything is written
     opened = _open_matching(reader, model, pick_device(device), reporter)
     folder = pathlib.Path(output)
     names = [record.item for record in reader.records]
-    places = {name: stem + suffix for name, stem in zip(names, medium.stems(names), strict=True)}
+    places = {name: stem + suffix for name, stem in zip(names, modality.strip_suffixes(names), strict=True)}
     _check_free(folder, list(places.values()), force)
     sample_rate = reader.header.sample_rate
     with reporter.task("decoding", len(reader), "items") as task:
         for group in _alike(reader, batch_size or batch_size_for(opened.device)):
             for item, pieces in zip(group, _decoded(opened, group), strict=True):
-                medium.save(folder / places[item.name], pieces, sample_rate)
+                modality.save(folder / places[item.name], pieces, sample_rate)
             task.advance(len(group))
     return Decoded(folder, len(reader), reader.failed)
 

@@ -17,7 +17,7 @@ from tokcli.commands.devices import batch_size_for, pick_device
 from tokcli.commands.models import Model, judged_size, open_model
 from tokcli.contracts import Item, Source, Stream
 from tokcli.data.items import Failure, failure_of, grouped, read_items
-from tokcli.data.media import MEDIA
+from tokcli.data.modality import MODALITIES
 from tokcli.errors import InputError, InterruptedRunError
 from tokcli.metrics import entropy, packed_bits
 from tokcli.metrics.tokens import count_tokens
@@ -90,12 +90,11 @@ def encode(
     Items that cannot be read are listed in the result and in the file. Raises TokError where nothing can be done.
     """
     opened = open_model(model, pick_device(device), reporter, codebook)
-    medium = MEDIA[opened.artifact.tokenizer.modality]
-    files = medium.find(inputs)
-    prepared = None if size == "native" else size or medium.usual_size(judged_size(opened.artifact.recipe))
+    modality = MODALITIES[opened.artifact.tokenizer.modality]
+    prepared = None if size == "native" else size or modality.default_size(judged_size(opened.artifact.recipe))
+    source = modality.open_source(inputs, prepared, opened.artifact.tokenizer.autoencoder.sample_rate)
     if size is None and prepared is not None:
         reporter.note(f"items are resized and cropped to {prepared}; --size native keeps them whole, --size N sets it")
-    source = medium.source(files, prepared, opened.artifact.tokenizer.autoencoder.sample_rate)
     header = header_of(opened, source)
     path = pathlib.Path(output)
     started = time.perf_counter()
@@ -192,7 +191,7 @@ def _summary(reader: TokenReader, path: pathlib.Path, items_per_second: float) -
         samples += math.prod(item.signal_size)
     counts = counts.coalesce().to_dense() if counts.is_sparse else counts
     bits = sum(entropy(row[row > 0]) for row in counts) / math.log(2)
-    medium = MEDIA[header.modality]
+    modality = MODALITIES[header.modality]
     packed = packed_bits(header.codebook_size, header.groups) * positions
     return Encoded(
         output=path,
@@ -203,7 +202,7 @@ def _summary(reader: TokenReader, path: pathlib.Path, items_per_second: float) -
         grid=reader.grid,
         dtype=str(header.dtype),
         entropy_bits_per_token=bits / header.groups,
-        packed=medium.rate(packed, samples, header.sample_rate),
-        empirical=medium.rate(bits * positions, samples, header.sample_rate),
+        packed=modality.rate(packed, samples, header.sample_rate),
+        empirical=modality.rate(bits * positions, samples, header.sample_rate),
         items_per_second=items_per_second,
     )

@@ -13,14 +13,14 @@ from tokcli.codecs import build_codecs
 from tokcli.commands.devices import pick_device
 from tokcli.commands.models import Model, find_models, judged_size, open_model, short_labels
 from tokcli.contracts import Source
-from tokcli.data.media import MEDIA
+from tokcli.data.modality import MODALITIES
 from tokcli.errors import UsageError
 from tokcli.evaluation.codecs import evaluate_codecs
 from tokcli.evaluation.report.build import save_report
 from tokcli.evaluation.run import judge
 from tokcli.evaluation.scores import Evaluation, remarks_on, remarks_on_use, with_differences
 from tokcli.evaluation.sheet import save_sheet
-from tokcli.metrics import RATES, build_metrics
+from tokcli.metrics import build_metrics
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.build import build_evaluation_source
 
@@ -101,10 +101,9 @@ def _source(model: Model, data: str | None, size: int | None) -> Source:
     recipe, tokenizer = model.artifact.recipe, model.artifact.tokenizer
     if data is None:
         return build_evaluation_source(recipe, tokenizer.modality, way_on="judge on other data with --data FOLDER")
-    medium = MEDIA[tokenizer.modality]
-    return medium.source(
-        medium.find([data]), size or medium.usual_size(judged_size(recipe)), tokenizer.autoencoder.sample_rate
-    )
+    modality = MODALITIES[tokenizer.modality]
+    prepared = size or modality.default_size(judged_size(recipe))
+    return modality.open_source([data], prepared, tokenizer.autoencoder.sample_rate)
 
 
 def _same_data(first: Source, second: Source) -> bool:
@@ -126,7 +125,7 @@ def _metrics_of(paths: Sequence[pathlib.Path], metrics: Sequence[str] | None) ->
 def _evaluate(entrant: _Entrant, data: str | None, items: int | None, examples: int, reporter: Reporter) -> Evaluation:
     model, source, names = entrant.model, entrant.source, entrant.metrics
     recipe, tokenizer = model.artifact.recipe, model.artifact.tokenizer
-    rates = RATES[tokenizer.modality]
+    rates = MODALITIES[tokenizer.modality].rate_metrics
     judges = build_metrics(list(dict.fromkeys([*names, *rates])), tokenizer.modality)
     described = data or str(recipe.eval_data.get("path", recipe.eval_data["kind"]))
     split = "given" if data else "evaluation data of the recipe"

@@ -11,7 +11,7 @@ from tokcli.codecs.base import CodedTrip
 from tokcli.codecs.matching import matching_setting
 from tokcli.contracts import Item, Source
 from tokcli.data.items import read_items
-from tokcli.data.media import MEDIA
+from tokcli.data.modality import MODALITIES
 from tokcli.evaluation.run import judge
 from tokcli.evaluation.scores import Evaluation, remarks_on
 from tokcli.metrics import METRICS, build_metrics
@@ -43,7 +43,7 @@ def evaluate_codecs(
     rows = []
     for name, codec in codecs.items():
         sample = _sample(source, limit, codec.searched_samples)
-        rate = MEDIA[source.modality].rate
+        rate = MODALITIES[source.modality].rate
         found: dict[int, list[str]] = {}
         targets: dict[int, float] = {}
         for target, matched in _targets(models).items():
@@ -99,7 +99,7 @@ def _evaluate_codec(
     trip = CodedTrip(codec, setting, first.source.sample_rate)
     metrics = build_metrics(names, first.source.modality)
     judgement = judge(trip, first.source, metrics, items=first.limit, examples=examples)
-    rate_of = MEDIA[first.source.modality].rate
+    rate_of = MODALITIES[first.source.modality].rate
     ((unit, reached),) = rate_of(trip.bits, trip.samples, trip.sample_rate).items()
     ((_, bare),) = rate_of(trip.bits - trip.header_bits, trip.samples, trip.sample_rate).items()
     record = {

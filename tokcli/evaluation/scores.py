@@ -7,18 +7,16 @@ from typing import Any
 
 from torch import Tensor
 
-from tokcli.contracts import Source
+from tokcli.contracts import ModalityName, Source
 from tokcli.data.items import Failure
+from tokcli.data.modality import MODALITIES
 from tokcli.evaluation.run import CONFIDENCE, COVERS, Difference, Judged, Judgement, json_figures, paired_difference
-from tokcli.metrics import METRICS, RATES
-
-LOW_CVU = {"image": 0.3, "audio": 0.02}
-"""Below these a codebook is worth a look. Speech repeats itself: good speech tokenizers stay under .15."""
+from tokcli.metrics import METRICS
 
 EARLY = 200
 """A run of fewer steps is a trial, whose codebook says little."""
 
-NEITHER = {"entropy_bits_per_token", *(name for names in RATES.values() for name in names)}
+NEITHER = {"entropy_bits_per_token", *(name for modality in MODALITIES.values() for name in modality.rate_metrics)}
 """Metrics of which neither more nor less is better by itself."""
 
 NAMED = 5
@@ -160,14 +158,21 @@ def remarks_on(judgement: Judgement, names: Sequence[str]) -> list[str]:
     return remarks
 
 
-def remarks_on_use(judgement: Judgement, modality: str, quantizer: Mapping[str, Any], steps: int | None) -> list[str]:
+def remarks_on_use(
+    judgement: Judgement, modality: ModalityName, quantizer: Mapping[str, Any], steps: int | None
+) -> list[str]:
     """What to know and to do where few of a codebook's codes do the work.
 
     quantizer: its node of the recipe. steps: that were trained; None where unknown.
     """
     cvu = judgement.metrics.get("cvu")
     protocol = judgement.protocol["metrics"].get("cvu", {})
-    if cvu is None or not cvu < LOW_CVU[modality] or protocol["undersampled"] or (steps is not None and steps < EARLY):
+    if (
+        cvu is None
+        or not cvu < MODALITIES[modality].low_cvu
+        or protocol["undersampled"]
+        or (steps is not None and steps < EARLY)
+    ):
         return []
     codes = protocol["codebook_size"]
     return [

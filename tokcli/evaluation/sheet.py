@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Sequence
 
-from tokcli.data.media import MEDIA
+from tokcli.data.modality import MODALITIES
 from tokcli.evaluation.scores import Evaluation
 from tokcli.files import replacing
 
@@ -13,6 +13,7 @@ def save_sheet(path: pathlib.Path, evaluations: Sequence[Evaluation]) -> None:
     first = evaluations[0]
     rows = [[example.reference for example in first.judgement.examples]]
     rows += [[example.reconstruction for example in each.judgement.examples] for each in evaluations]
-    picture = MEDIA[first.source.modality].sheet(*rows, labels=["original", *(each.label for each in evaluations)])
+    view = MODALITIES[first.source.modality].view
+    picture = view.sheet(*rows, labels=["original", *(each.label for each in evaluations)])
     with replacing(path) as unfinished:
         picture.save(unfinished, format="PNG")

@@ -43,15 +43,8 @@ METRICS: Registry[Metric] = Registry(
     },
 )
 
-RATES: dict[ModalityName, tuple[str, str]] = {
-    "image": ("bits_per_pixel", "bits_per_pixel_empirical"),
-    "audio": ("kbps", "kbps_empirical"),
-}
-"""How the rate of a modality is called, packed and empirical."""
-
 __all__ = [
     "METRICS",
-    "RATES",
     "Rate",
     "TokenCounts",
     "build_metrics",

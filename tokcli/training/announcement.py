@@ -4,10 +4,9 @@ Only what the sources know already is told; no signal is read for it.
 """
 
 from tokcli.contracts import Source
+from tokcli.data.modality import MODALITIES
 from tokcli.progress import Reporter
 from tokcli.training.parts import Training
-
-NOUNS = {"image": ("picture", "pictures"), "audio": ("sound", "sounds")}
 
 
 def announce_data(training: Training, reporter: Reporter) -> None:
@@ -48,7 +47,7 @@ def _things(source: Source) -> str:
     """What the items are and what becomes of each: `pictures, crops of 64²`, `sounds, whole`."""
     described = source.describe()
     made = f" ({described.made})" if described.made else ""
-    noun = NOUNS[source.modality][len(source) != 1 or bool(made)] + made
+    noun = MODALITIES[source.modality].nouns[len(source) != 1 or bool(made)] + made
     size = described.size
     if size is None:
         return f"{noun}, whole"

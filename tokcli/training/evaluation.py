@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tokcli.artifacts.artifact import Artifact, codebook_ready, save_artifact
 from tokcli.artifacts.tensors import read_metadata
-from tokcli.data.media import MEDIA
+from tokcli.data.modality import MODALITIES
 from tokcli.evaluation.run import Judgement, json_figures, judge
 from tokcli.metrics import METRICS
 from tokcli.progress import Reporter
@@ -53,7 +53,9 @@ def keep_evaluation(training: Training, run: RunFolder, judgement: Judgement) ->
         return None
     references = [example.reference for example in judgement.examples]
     reconstructions = [example.reconstruction for example in judgement.examples]
-    return run.save_sheet(MEDIA[training.tokenizer.modality].sheet(references, reconstructions), training.step)
+    return run.save_sheet(
+        MODALITIES[training.tokenizer.modality].view.sheet(references, reconstructions), training.step
+    )
 
 
 def provisional_codebook(tokenizer: Tokenizer) -> contextlib.AbstractContextManager[None]:

@@ -8,7 +8,7 @@ import soundfile
 from PIL import Image
 
 from tokcli.data.audio import decoding as sounds
-from tokcli.data.audio.decoding import SoundReader
+from tokcli.data.audio.decoding import AudioReader
 from tokcli.errors import InputError
 
 FORMATS = {
@@ -34,7 +34,7 @@ def save(path: Path, sound: numpy.ndarray, sample_rate: int = 16000) -> Path:
 
 
 def read(path: Path, start: int = 0, frames: int | None = None) -> numpy.ndarray:
-    with SoundReader(str(path)) as reader:
+    with AudioReader(str(path)) as reader:
         return numpy.concatenate(list(reader.blocks(start, frames)))
 
 
@@ -50,7 +50,7 @@ def test_every_format_is_read_whole_and_in_part(tmp_path: Path, suffix: str) -> 
 
 def test_channels_are_averaged_whatever_their_number_and_rate(tmp_path: Path) -> None:
     sound = numpy.random.default_rng(0).integers(-(2**15), 2**15, (3000, 8), dtype=numpy.int16)
-    with SoundReader(str(save(tmp_path / "a.wav", sound, 192_000))) as reader:
+    with AudioReader(str(save(tmp_path / "a.wav", sound, 192_000))) as reader:
         assert (reader.channels, reader.sample_rate, reader.frames) == (8, 192_000, 3000)
         samples = numpy.concatenate(list(reader.blocks()))
     assert numpy.allclose(samples, sound.astype(float).mean(axis=1) / 2**15, atol=1e-7)
@@ -74,7 +74,7 @@ def test_blocks_are_short_and_make_up_the_whole(tmp_path: Path, monkeypatch: pyt
     path = save(tmp_path / "a.wav", noise(1000, 2))
     whole = read(path)
     monkeypatch.setattr(sounds, "VALUES_AT_ONCE", 150)
-    with SoundReader(str(path)) as reader:
+    with AudioReader(str(path)) as reader:
         blocks = list(reader.blocks())
     assert {len(block) for block in blocks} == {75, 1000 % 75}
     assert numpy.array_equal(numpy.concatenate(blocks), whole)

@@ -1,1 +1,1 @@
-"""Sounds as files and as made-up voices."""
+"""Audio as files and as made-up voices."""

@@ -33,7 +33,7 @@ _ENDLESS = 2**48
 """Frames; libsndfile gives the largest number it has where a file does not tell."""
 
 
-class SoundReader:
+class AudioReader:
     """An open sound file, as a context manager.
 
     frames: in the file, of all channels together. sample_rate: of the file, in Hz. channels: in the file.
@@ -71,7 +71,7 @@ class SoundReader:
         except soundfile.LibsndfileError as error:
             raise InputError(f"the sound is damaged or cut short: {error.error_string.strip()}") from error
 
-    def __enter__(self) -> "SoundReader":
+    def __enter__(self) -> "AudioReader":
         return self
 
     def __exit__(

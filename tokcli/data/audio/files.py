@@ -1,21 +1,24 @@
-"""Sounds from files: a folder, single files or lists, at one sample rate, cut to equal lengths or whole.
+"""Audio from files: a folder, single files or lists, at one sample rate, cut to equal lengths or whole.
 
 Training of a speech tokenizer reads `size: 9600, crop: random`, 0.6 seconds at 16 kHz; it is judged on whole files.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy
+import soundfile
 import torch
 from torch import Tensor
 
 from tokcli.contracts import Item, ModalityName, Source, SourceDescription, Stream
-from tokcli.data.audio.decoding import SUFFIXES, SoundReader
+from tokcli.data.audio.decoding import SUFFIXES, AudioReader
 from tokcli.data.audio.resampling import QUALITY, Samples, resampled, resampled_length, span_of
-from tokcli.data.files import Files, find_files
+from tokcli.data.files import find_files
 from tokcli.errors import InputError
+from tokcli.files import replacing
 
 LONG_SECONDS = 60
 """Whole files longer than this are offered as streams."""
@@ -23,36 +26,42 @@ LONG_SECONDS = 60
 Crop = Literal["center", "random", "start"]
 
 
-class ListedAudio(Source):
-    """Sounds of known files, as (1, samples) float32 in [-1, 1].
-
-    size: samples to take, at `sample_rate`; None keeps every file whole. A shorter file is followed by silence.
-    sample_rate: in Hz; files of another rate are resampled.
-    crop: where the samples are taken. Only what they depend on is read, however long the file is.
+class AudioFiles(Source):
+    """The recordings that a path stands for, as (1, samples) float32 in [-1, 1].
 
     Channels are averaged; values beyond full scale are clamped. The original size of an item is the number of samples
     that the whole file has at `sample_rate`.
+
+    Args:
+        path: A folder (with its subfolders), an audio file, a .txt list of them, or several of these.
+        size: Samples to take, at `sample_rate`; None keeps every file whole. A shorter file is followed by silence.
+        sample_rate: In Hz; files of another rate are resampled.
+        crop: Where the samples are taken. Only what they depend on is read, however long the file is.
+
+    Raises:
+        InputError: The path is missing or holds no audio files.
     """
 
     modality: ClassVar[ModalityName] = "audio"
+    sample_rate: int
 
-    def __init__(self, files: Files, size: int | None = None, sample_rate: int = 16000, crop: Crop = "center") -> None:
+    def __init__(
+        self, path: str | list[str], size: int | None = None, sample_rate: int = 16000, crop: Crop = "center"
+    ) -> None:
         if size is not None and size < 1:
             raise ValueError(f"size must be at least 1 sample, got {size}")
         if sample_rate < 1:
             raise ValueError(f"sample_rate must be at least 1 Hz, got {sample_rate}")
-        if crop not in ("center", "random", "start"):
-            raise ValueError(f"crop must be 'center', 'random' or 'start', got {crop!r}")
-        self.names = files.names
+        self.files = find_files([path] if isinstance(path, str) else path, SUFFIXES, "audio files")
+        self.names = self.files.names
         self.sample_rate = sample_rate
-        self.files = files
         self._size = size
         self._crop = crop
 
     def load(self, index: int, draw: int = 0) -> Item:
         """Item `index`; `draw` seeds its random crop. Raises InputError, naming it, if it is unreadable."""
         try:
-            with SoundReader(self.files.path(index)) as reader:
+            with AudioReader(self.files.path(index)) as reader:
                 length = _whole_length(reader, self.sample_rate)
                 if self._size is None:
                     signal = torch.cat(list(_pieces(reader, self.sample_rate)), dim=1)
@@ -68,7 +77,7 @@ class ListedAudio(Source):
             return self.load(index, draw)
         path, name = self.files.path(index), self.names[index]
         try:
-            with SoundReader(path) as reader:
+            with AudioReader(path) as reader:
                 is_long = reader.frames > LONG_SECONDS * reader.sample_rate
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
@@ -97,21 +106,7 @@ class ListedAudio(Source):
         return spare // 2 if self._crop == "center" else 0
 
 
-class AudioFiles(ListedAudio):
-    """The sounds that a path stands for; the other arguments are those of `ListedAudio`.
-
-    path: a folder (with its subfolders), a sound file, a .txt list of them, or several of these.
-    Raises InputError where the path is missing or holds no audio files.
-    """
-
-    def __init__(
-        self, path: str | list[str], size: int | None = None, sample_rate: int = 16000, crop: Crop = "center"
-    ) -> None:
-        files = find_files([path] if isinstance(path, str) else path, SUFFIXES, "audio files")
-        super().__init__(files, size, sample_rate, crop)
-
-
-def _whole_length(reader: SoundReader, sample_rate: int) -> int:
+def _whole_length(reader: AudioReader, sample_rate: int) -> int:
     length = resampled_length(reader.frames, reader.sample_rate, sample_rate)
     if not length:
         raise InputError(
@@ -121,7 +116,7 @@ def _whole_length(reader: SoundReader, sample_rate: int) -> int:
     return length
 
 
-def _part(reader: SoundReader, sample_rate: int, start: int, size: int, length: int) -> Tensor:
+def _part(reader: AudioReader, sample_rate: int, start: int, size: int, length: int) -> Tensor:
     """`size` samples of the file from `start` on, followed by silence where it ends before: (1, size)."""
     span = span_of(start, size, reader.frames, reader.sample_rate, sample_rate)
     blocks = resampled(reader.blocks(span.start, span.samples), reader.sample_rate, sample_rate)
@@ -129,7 +124,7 @@ def _part(reader: SoundReader, sample_rate: int, start: int, size: int, length: 
     return torch.nn.functional.pad(_signal(samples), (0, size - len(samples)))
 
 
-def _pieces(reader: SoundReader, sample_rate: int) -> Iterator[Tensor]:
+def _pieces(reader: AudioReader, sample_rate: int) -> Iterator[Tensor]:
     """The whole file as pieces (1, samples) in [-1, 1]."""
     return map(_signal, resampled(reader.blocks(), reader.sample_rate, sample_rate))
 
@@ -137,7 +132,7 @@ def _pieces(reader: SoundReader, sample_rate: int) -> Iterator[Tensor]:
 def _stream(path: str, name: str, sample_rate: int) -> Iterator[Tensor]:
     """The pieces of a file that is opened when the first is asked for. Raises InputError, naming the item."""
     try:
-        with SoundReader(path) as reader:
+        with AudioReader(path) as reader:
             yield from _pieces(reader, sample_rate)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
@@ -145,3 +140,31 @@ def _stream(path: str, name: str, sample_rate: int) -> Iterator[Tensor]:
 
 def _signal(samples: Samples) -> Tensor:
     return torch.from_numpy(samples).clamp(-1, 1)[None]
+
+
+def save_audio(path: Path, pieces: Iterable[Tensor], sample_rate: int | None) -> None:
+    """Write pieces (channels, samples) in [-1, 1], one after another, rounded to 16 bits, as `path`'s suffix says."""
+    assert sample_rate is not None, "audio has a sample rate"
+    with replacing(path) as unfinished:
+        try:
+            _write(unfinished, path.suffix[1:].upper(), pieces, sample_rate)
+        except soundfile.LibsndfileError as error:
+            raise OSError(f"{path} cannot be written: {error.error_string}") from error
+
+
+def _write(path: Path, file_format: str, pieces: Iterable[Tensor], sample_rate: int) -> None:
+    file = None
+    try:
+        for piece in pieces:
+            if file is None:
+                file = soundfile.SoundFile(path, "w", sample_rate, len(piece), "PCM_16", format=file_format)
+            file.write(_to_sixteen_bits(piece))
+    finally:
+        if file is not None:
+            file.close()
+
+
+def _to_sixteen_bits(signal: Tensor) -> numpy.ndarray:
+    """(channels, samples) in [-1, 1] -> (samples, channels) int16; what 16-bit files hold comes back unchanged."""
+    levels = signal.detach().cpu().float().mul(32768).round_().clamp_(-32768, 32767)
+    return levels.to(torch.int16).T.contiguous().numpy()

@@ -1,1 +1,1 @@
-"""Pictures as files and as made-up scenes."""
+"""Images as files and as made-up scenes."""

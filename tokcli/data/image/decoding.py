@@ -35,7 +35,7 @@ _BROKEN = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, A
 """What decoders raise on damaged files; Pillow promises no single exception."""
 
 
-def read_picture(path: str) -> Image.Image:
+def read_image(path: str) -> Image.Image:
     """The picture in a file, upright, mode RGB.
 
     Raises InputError, with the reason but without the path, where it cannot be read.
@@ -117,6 +117,6 @@ def to_pixels(signal: Tensor) -> Tensor:
     return signal.detach().float().add(1).mul(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def to_picture(signal: Tensor) -> Image.Image:
+def to_image(signal: Tensor) -> Image.Image:
     """(3, height, width) in [-1, 1] -> an 8-bit RGB picture."""
     return Image.fromarray(to_pixels(signal).permute(1, 2, 0).contiguous().cpu().numpy())

@@ -4,31 +4,41 @@ The usual preparation of a tokenizer paper is `size: 256` alone: the shorter sid
 antialiased) and the centre square is taken.
 """
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy
 from PIL import Image
+from torch import Tensor
 
 from tokcli.contracts import Item, ModalityName, Source, SourceDescription
-from tokcli.data.files import Files, find_files
-from tokcli.data.image.decoding import MAX_PIXELS, SUFFIXES, read_picture, to_signal
+from tokcli.data.files import find_files
+from tokcli.data.image.decoding import MAX_PIXELS, SUFFIXES, read_image, to_image, to_signal
 from tokcli.errors import InputError
+from tokcli.files import replacing
 
 
-class ListedImages(Source):
-    """Images of known files, as (3, height, width) float32 in [-1, 1].
+class ImageFiles(Source):
+    """The images that a path stands for, as (3, height, width) float32 in [-1, 1].
 
-    size: side of the square crop; None keeps every image whole.
-    resize: true resizes the shorter side to `size` first; false crops the image as it is; a number resizes the
-        shorter side to that many pixels. An image smaller than the crop is always enlarged to it.
-    crop: where the square is taken. flip: mirror half of the images, picked at random.
+    Args:
+        path: A folder (with its subfolders), an image, a .txt list of images, or several of these.
+        size: Side of the square crop; None keeps every image whole.
+        resize: True resizes the shorter side to `size` first; false crops the image as it is; a number resizes the
+            shorter side to that many pixels. An image smaller than the crop is always enlarged to it.
+        crop: Where the square is taken.
+        flip: Mirror half of the images, picked at random.
+
+    Raises:
+        InputError: The path is missing or holds no images.
     """
 
     modality: ClassVar[ModalityName] = "image"
 
     def __init__(
         self,
-        files: Files,
+        path: str | list[str],
         size: int | None = None,
         resize: int | bool = True,
         crop: Literal["center", "random"] = "center",
@@ -38,10 +48,8 @@ class ListedImages(Source):
             raise ValueError(f"size must be at least 1 pixel, got {size}")
         if not isinstance(resize, bool) and resize < (size or 1):
             raise ValueError(f"resize must be true, false or at least the crop's size ({size or 1}), got {resize}")
-        if crop not in ("center", "random"):
-            raise ValueError(f"crop must be 'center' or 'random', got {crop!r}")
-        self.names = files.names
-        self.files = files
+        self.files = find_files([path] if isinstance(path, str) else path, SUFFIXES, "images")
+        self.names = self.files.names
         self._size = size
         self._resize = resize
         self._crop = crop
@@ -50,7 +58,7 @@ class ListedImages(Source):
     def load(self, index: int, draw: int = 0) -> Item:
         """Item `index`; `draw` seeds its random crop and flip. Raises InputError, naming it, if it is unreadable."""
         try:
-            image = read_picture(self.files.path(index))
+            image = read_image(self.files.path(index))
             original_size = (image.height, image.width)
             signal = to_signal(self._prepare(image, index, draw))
         except InputError as error:
@@ -112,20 +120,9 @@ class ListedImages(Source):
         return int(left), int(top)
 
 
-class ImageFiles(ListedImages):
-    """The images that a path stands for; the other arguments are those of `ListedImages`.
-
-    path: a folder (with its subfolders), an image, a .txt list of images, or several of these.
-    Raises InputError where the path is missing or holds no images.
-    """
-
-    def __init__(
-        self,
-        path: str | list[str],
-        size: int | None = None,
-        resize: int | bool = True,
-        crop: Literal["center", "random"] = "center",
-        flip: bool = False,
-    ) -> None:
-        files = find_files([path] if isinstance(path, str) else path, SUFFIXES, "images")
-        super().__init__(files, size, resize, crop, flip)
+def save_image(path: Path, pieces: Iterable[Tensor], sample_rate: int | None = None) -> None:
+    """Write an image, the one piece (3, height, width) in [-1, 1], as PNG, rounded to 8 bits."""
+    (signal,) = pieces
+    with replacing(path) as unfinished:
+        # Level 3 takes 7 ms for 256x256 where the default takes 17, for files 3 % larger.
+        to_image(signal).save(unfinished, format="PNG", compress_level=3)

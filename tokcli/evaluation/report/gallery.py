@@ -7,9 +7,10 @@ stage borrows the strip's pictures, so that each is in the file once.
 from collections.abc import Sequence
 from html import escape
 
+from tokcli.data.modality import MODALITIES
 from tokcli.evaluation.report.charts import swatch
 from tokcli.evaluation.report.content import Report, ShownItem
-from tokcli.evaluation.report.views import VIEWS, packed_tokens, token_maps
+from tokcli.evaluation.report.views import data_address, packed_tokens, picture_address, token_maps
 
 MODES = (
     ("slide", "Slide", "Drag across the picture, or use the slider: the original is on the left."),
@@ -30,7 +31,7 @@ def cards(report: Report) -> str:
     shown = "".join(_card(report, place, item, maps) for place, item in enumerate(report.shown))
     return (
         f'<section id="items"><h2>Items</h2><p class="note">{len(report.shown)} of {report.items} items. '
-        f"{_ranked(report)}{escape(VIEWS[report.modality].limits)}</p>{_toolbar(report)}{shown}</section>"
+        f"{_ranked(report)}{escape(MODALITIES[report.modality].view.limits)}</p>{_toolbar(report)}{shown}</section>"
     )
 
 
@@ -56,10 +57,11 @@ def _toolbar(report: Report) -> str:
 
 
 def _card(report: Report, place: int, item: ShownItem, maps: Maps) -> str:
-    view = VIEWS[report.modality]
+    view = MODALITIES[report.modality].view
     reconstructions = [returned.reconstruction for returned in item.returned]
-    pictures = view.pictures(item.reference, reconstructions, report.sample_rate)
-    sounds = view.sounds([item.reference, *reconstructions], report.sample_rate)
+    pictures = [picture_address(image) for image in view.draw(item.reference, reconstructions, report.sample_rate)]
+    played = view.play([item.reference, *reconstructions], report.sample_rate)
+    sounds = [data_address("audio/flac", content) for content in played]
     name = escape(item.name)
     figures = [
         f'<figure class="original"><img class="picture" src="{pictures[0]}" alt="Original of {name}">'
@@ -103,7 +105,7 @@ def _map(maps: Maps, place: int, index: int, label: str) -> str:
 
 def _maps(report: Report) -> Maps:
     """Token maps of every item, coloured alike over all items of a contender."""
-    view, maps = VIEWS[report.modality], {}
+    view, maps = MODALITIES[report.modality].view, {}
     for index in range(len(report.contenders)):
         with_tokens = [
             (place, item) for place, item in enumerate(report.shown) if item.returned[index].tokens is not None
@@ -112,7 +114,7 @@ def _maps(report: Report) -> Maps:
             continue
         parts = [
             [
-                view.shown_part(grid, item.reference.shape[-1], report.sample_rate)
+                view.visible_part(grid, item.reference.shape[-1], report.sample_rate)
                 for grid in (item.returned[index].codes, item.returned[index].tokens)
             ]
             for _, item in with_tokens

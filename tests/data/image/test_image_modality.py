@@ -1,4 +1,4 @@
-"""What an image medium does with files: find, read, save and show."""
+"""What can be done with files of images: read, save and show."""
 
 from pathlib import Path
 
@@ -7,13 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from tokcli.data.image.decoding import read_picture, to_signal
-from tokcli.data.image.medium import SHEET_GAP
-from tokcli.data.media import MEDIA
-from tokcli.data.sheets import LABEL
+from tokcli.data.image.decoding import read_image, to_signal
+from tokcli.data.image.view import SHEET_GAP
+from tokcli.data.modality import IMAGE
+from tokcli.data.view import LABEL
 from tokcli.errors import InputError, MismatchError
-
-IMAGES = MEDIA["image"]
 
 
 def plain(red: int, height: int = 4, width: int = 6) -> torch.Tensor:
@@ -23,28 +21,28 @@ def plain(red: int, height: int = 4, width: int = 6) -> torch.Tensor:
 
 def test_found_files_are_read_square_or_whole(tmp_path: Path) -> None:
     Image.new("RGB", (40, 20), "red").save(tmp_path / "a.jpg")
-    files = IMAGES.find([str(tmp_path)])
-    assert IMAGES.source(files, 8, None).load(0).signal.shape == (3, 8, 8)
-    assert IMAGES.source(files, None, None).load(0).signal.shape == (3, 20, 40)
+    paths = [str(tmp_path)]
+    assert IMAGE.open_source(paths, 8, None).load(0).signal.shape == (3, 8, 8)
+    assert IMAGE.open_source(paths, None, None).load(0).signal.shape == (3, 20, 40)
 
 
 def test_finding_nothing_is_explained(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no images: .*\.jpg, \.jpeg, \.png, \.webp, \.bmp, \.tif, \.tiff"):
-        IMAGES.find([str(tmp_path)])
+        IMAGE.open_source([str(tmp_path)], None, None)
 
 
 def test_a_saved_signal_reads_back_rounded(tmp_path: Path) -> None:
     signal = torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(0)) * 2.2 - 1.1
     path = tmp_path / "class" / "photo.v2.png"
-    IMAGES.save(path, [signal], None)
+    IMAGE.save(path, [signal], None)
     expected = numpy.rint((signal.clamp(-1, 1).double().numpy() + 1) * 127.5)
-    assert (numpy.array(read_picture(str(path))).transpose(2, 0, 1) == expected).all()
-    assert torch.allclose(to_signal(read_picture(str(path))), signal.clamp(-1, 1), atol=0.5 / 127.5 + 1e-6)
+    assert (numpy.array(read_image(str(path))).transpose(2, 0, 1) == expected).all()
+    assert torch.allclose(to_signal(read_image(str(path))), signal.clamp(-1, 1), atol=0.5 / 127.5 + 1e-6)
 
 
 def test_saving_replaces_whole_files_and_leaves_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    IMAGES.save(tmp_path / "a.png", [plain(10)], None)
-    IMAGES.save(tmp_path / "a.png", [plain(20)], None)
+    IMAGE.save(tmp_path / "a.png", [plain(10)], None)
+    IMAGE.save(tmp_path / "a.png", [plain(20)], None)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
     def full(self: Image.Image, file: Path, **options: object) -> None:
@@ -53,29 +51,34 @@ def test_saving_replaces_whole_files_and_leaves_nothing_else(tmp_path: Path, mon
 
     monkeypatch.setattr(Image.Image, "save", full)
     with pytest.raises(OSError, match="No space left"):
-        IMAGES.save(tmp_path / "a.png", [plain(30)], None)
+        IMAGE.save(tmp_path / "a.png", [plain(30)], None)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
-    assert read_picture(str(tmp_path / "a.png")).getpixel((0, 0)) == (20, 0, 255)
+    assert read_image(str(tmp_path / "a.png")).getpixel((0, 0)) == (20, 0, 255)
 
 
 def test_results_are_named_after_their_items() -> None:
-    assert IMAGES.stems(["n01/a.JPEG", "n02/a.JPEG", "v1.2", "b.tar.png"]) == ["n01/a", "n02/a", "v1.2", "b.tar"]
+    assert IMAGE.strip_suffixes(["n01/a.JPEG", "n02/a.JPEG", "v1.2", "b.tar.png"]) == [
+        "n01/a",
+        "n02/a",
+        "v1.2",
+        "b.tar",
+    ]
 
 
 def test_results_that_would_clash_keep_their_suffixes() -> None:
-    assert IMAGES.stems(["a.jpg", "a.png", "b.png"]) == ["a.jpg", "a.png", "b.png"]
+    assert IMAGE.strip_suffixes(["a.jpg", "a.png", "b.png"]) == ["a.jpg", "a.png", "b.png"]
 
 
 @pytest.mark.parametrize("name", ["../a.jpg", "/etc/a.jpg", "a/../../b.jpg", ""])
 def test_names_cannot_leave_their_folder(name: str) -> None:
     with pytest.raises(MismatchError, match="does not stay within a folder; expected a relative path"):
-        IMAGES.stems(["fine.jpg", name])
+        IMAGE.strip_suffixes(["fine.jpg", name])
 
 
 def test_a_sheet_shows_originals_over_reconstructions() -> None:
     references = [plain(index) for index in range(10)]
     reconstructions = [plain(100 + index) for index in range(10)]
-    sheet = IMAGES.sheet(references, reconstructions)
+    sheet = IMAGE.view.sheet(references, reconstructions)
     across, down = 6 + SHEET_GAP, 4 + SHEET_GAP
     band = 2 * down + SHEET_GAP
     assert sheet.size == (8 * across - SHEET_GAP, 2 * band - 2 * SHEET_GAP)
@@ -87,13 +90,13 @@ def test_a_sheet_shows_originals_over_reconstructions() -> None:
 
 
 def test_a_sheet_holds_pictures_of_any_size() -> None:
-    sheet = IMAGES.sheet([plain(1, 2, 9), plain(2, 5, 3)], [plain(3, 2, 9), plain(4, 5, 3)])
+    sheet = IMAGE.view.sheet([plain(1, 2, 9), plain(2, 5, 3)], [plain(3, 2, 9), plain(4, 5, 3)])
     assert sheet.size == (2 * 9 + SHEET_GAP, 2 * 5 + SHEET_GAP)
 
 
 def test_a_sheet_of_several_reconstructions_labels_every_row_in_every_band() -> None:
     references, first, second = ([plain(start + index, 30, 40) for index in range(9)] for start in (0, 100, 200))
-    sheet = numpy.asarray(IMAGES.sheet(references, first, second, labels=["original", "a", "jpeg q7"]))
+    sheet = numpy.asarray(IMAGE.view.sheet(references, first, second, labels=["original", "a", "jpeg q7"]))
     down = LABEL + 30 + SHEET_GAP
     band = 3 * down + SHEET_GAP
     assert sheet.shape == (2 * band - 2 * SHEET_GAP, 8 * (40 + SHEET_GAP) - SHEET_GAP, 3)
@@ -107,5 +110,5 @@ def test_a_sheet_of_several_reconstructions_labels_every_row_in_every_band() -> 
 
 
 def test_a_sheet_is_as_wide_as_its_longest_label() -> None:
-    sheet = IMAGES.sheet([plain(1)], [plain(2)], labels=["original", "a-name-that-is-wider-than-its-pictures"])
+    sheet = IMAGE.view.sheet([plain(1)], [plain(2)], labels=["original", "a-name-that-is-wider-than-its-pictures"])
     assert sheet.width > 200
