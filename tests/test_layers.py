@@ -11,7 +11,7 @@ RANKS = [
     {"errors", "progress"},
     {"files", "numerics"},
     {"contracts"},
-    {"registry", "optional"},
+    {"registry", "optional", "distributed"},
     {"backbones", "search", "windows"},
     {"quantizers", "autoencoders", "losses", "discriminators", "metrics", "data"},
     {"tokenizer"},

@@ -3,7 +3,7 @@
 source --encode--> latents --uniform sample--> build_codebook(256), build_codebook(1024), ...
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tokcli.contracts import BuildsCodebook, CodebookReport, Source
 from tokcli.data.items import Failure, grouped, read_items
+from tokcli.distributed import gather_objects, rank, world_size
 from tokcli.errors import InputError, UsageError
 from tokcli.progress import SILENT, Reporter
 from tokcli.tokenizer import Tokenizer
@@ -76,18 +77,17 @@ def sample_latents(
     seed: int = 0,
     batch_size: int = 8,
     workers: int | None = None,
-    shard: tuple[int, int] = (0, 1),
-    gather: Callable[[Tensor], Sequence[Tensor]] | None = None,
     reporter: Reporter = SILENT,
 ) -> Tensor:
     """Latents (count, input_dim) of `source`, a uniform sample of at most `samples`.
 
+    Where several processes share a run, each encodes its part of the items, and all get the sample that one process
+    would take.
+
     passes: over the source, each under another draw of its random crops. items: read so many, evenly spaced.
-    shard: this process and how many there are. gather: collects a tensor from every process.
     """
-    rank, world = shard
     spacing = max(1, len(source) // items) if items is not None else 1
-    indices = range(0, len(source), spacing)[:items][rank::world]
+    indices = range(0, len(source), spacing)[:items][rank() :: world_size()]
     sample = LatentSample(samples, seed)
     with reporter.task("encoding", passes * len(indices), "items") as task:
         for turn in range(passes):
@@ -102,11 +102,11 @@ def sample_latents(
                 for rows in latents.flatten(1, -2):
                     sample.offer(rows, next(numbers), turn)
                 task.advance(len(group))
-    if gather is None:
+    if world_size() == 1:
         return sample.latents
     whole = LatentSample(samples, seed)
-    for part in gather(sample.keyed()):
-        whole.take(part)
+    for part in gather_objects(sample.keyed().cpu()):
+        whole.take(part.to(tokenizer.device))
     return whole.latents
 
 

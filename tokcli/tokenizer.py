@@ -11,7 +11,6 @@ positions depend on. The windows are the same whichever way the signal comes: wh
 `encode_stream` and `decode_stream`, which hold one window at a time.
 """
 
-import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from torch.nn import functional
 
 from tokcli.contracts import Autoencoder, ModalityName, Quantized, Quantizer, RoundTrip
 from tokcli.errors import InputError, RecipeError
+from tokcli.numerics import exact_float32
 from tokcli.windows import Layout, Window
 
 
@@ -87,7 +87,7 @@ class Tokenizer(nn.Module):
         On a CPU signals are encoded one by one: convolution kernels are picked by the size of the batch and differ in
         the last bits, so that a batch would now and then give another token than its items alone.
         """
-        with exact_arithmetic(signals.device):
+        with exact_float32(signals.device):
             padded = self._pad(signals.float()).contiguous()
             groups = padded.split(1) if padded.device.type == "cpu" else [padded]
             return torch.cat([self._encoded(group) for group in groups])
@@ -95,7 +95,7 @@ class Tokenizer(nn.Module):
     @torch.no_grad()
     def encode(self, signals: Tensor) -> Tensor:
         """signals: (batch, channels, *size) -> tokens (batch, *grid, groups) int64."""
-        with exact_arithmetic(signals.device):
+        with exact_float32(signals.device):
             latents = self.latents(signals)
             pieces = latents.split(self.layout.length or latents.shape[1], dim=1)
             return torch.cat([self.quantizer.quantize(piece) for piece in pieces], dim=1)
@@ -107,7 +107,7 @@ class Tokenizer(nn.Module):
         Raises InputError where there is no sample at all.
         """
         tokens = []
-        with exact_arithmetic(self.device):
+        with exact_float32(self.device):
             for signal, window in self.layout.gather(blocks, self.autoencoder.stride):
                 padded = self._pad(signal[None].to(self.device, torch.float32))
                 tokens.append(self.quantizer.quantize(self._kept_latents(padded, window))[0])
@@ -153,7 +153,7 @@ class Tokenizer(nn.Module):
 
     def _decoded(self, tokens: Tensor, window: Window) -> Tensor:
         """tokens: (batch, *grid, groups) -> the window's signals (batch, channels, *size), of whole positions."""
-        with exact_arithmetic(tokens.device):
+        with exact_float32(tokens.device):
             latents = self.quantizer.dequantize(tokens[:, window.first : window.last])
             signals = self.autoencoder.decode(latents).float()
         return signals[:, :, window.kept_samples(self.autoencoder.stride)]
@@ -185,26 +185,3 @@ def width_problems(autoencoder: Autoencoder, quantizer: Quantizer) -> list[str]:
             f"but the quantizer gives {quantizer.dim}; set autoencoder.decoder_dim={quantizer.dim}"
         )
     return problems
-
-
-@contextlib.contextmanager
-def exact_arithmetic(device: torch.device) -> Iterator[None]:
-    """Plain float32 for what decides a token: no autocast, no TF32, no algorithm picked by a timing race."""
-    kept = (
-        torch.backends.cuda.matmul.allow_tf32,
-        torch.backends.cudnn.allow_tf32,
-        torch.backends.cudnn.benchmark,
-        torch.backends.cudnn.deterministic,
-    )
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        (
-            torch.backends.cuda.matmul.allow_tf32,
-            torch.backends.cudnn.allow_tf32,
-            torch.backends.cudnn.benchmark,
-            torch.backends.cudnn.deterministic,
-        ) = kept

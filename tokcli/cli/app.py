@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import typer
 
 from tokcli.cli import bench, codebooks, evaluate, info, recipes, sweep, tokens, train
-from tokcli.cli.console import first_process, print_json
+from tokcli.cli.console import print_json
 from tokcli.cli.help import Command
 from tokcli.cli.options import Version
+from tokcli.distributed import first_process
 from tokcli.errors import InterruptedRunError, TokError, UsageError
 
 app = typer.Typer(

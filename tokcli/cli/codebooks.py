@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from tokcli.cli.console import first_process, make_reporter, print_json, print_table
+from tokcli.cli.console import make_reporter, print_json, print_table
 from tokcli.cli.options import Device, Force, Json, Processes, Quiet, Seed, Version, shared_by
+from tokcli.distributed import first_process
 from tokcli.errors import UsageError
 
 EXAMPLE = "tok build-codebook runs/image-small-vpvae --size 256,1024,4096"

@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from tokcli.distributed import first_process
 from tokcli.progress import SILENT, Reporter, Task
 
 FIRST_LINE_AFTER, LINES_APART = 2.0, 10.0
@@ -25,11 +26,6 @@ def make_reporter(quiet: bool) -> Reporter:
     if quiet or not first_process():
         return SILENT
     return BarReporter() if sys.stderr.isatty() else LineReporter()
-
-
-def first_process() -> bool:
-    """Whether this process speaks for its run: the first of those that share it, or the only one."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def print_json(value: Any) -> None:

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from tokcli.cli.console import first_process, make_reporter, print_json, print_table
+from tokcli.cli.console import make_reporter, print_json, print_table
 from tokcli.cli.options import Device, Force, Json, Processes, Quiet, Version, shared_by
+from tokcli.distributed import first_process
 from tokcli.errors import UsageError
 
 EXAMPLE = "tok train image-small-fsp data.train.path=photos/train data.eval.path=photos/val training.steps=2000"

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from accelerate import PartialState
 
 from tokcli.artifacts import save_artifact
-from tokcli.codebooks import build_codebooks, require_builder
+from tokcli.codebooks import build_codebooks, require_builder, sample_latents
 from tokcli.commands.devices import pick_device
 from tokcli.commands.models import judged_size, open_model
-from tokcli.commands.sharing import shared_latents
 from tokcli.contracts import CodebookReport
 from tokcli.data.items import default_workers
 from tokcli.data.modality import MODALITIES
@@ -66,8 +65,7 @@ def build_codebook(
         size = modality.default_size(judged_size(artifact.recipe))
         source = modality.open_source([data], size, tokenizer.autoencoder.sample_rate)
     reporter.note(f"encoding {data or 'the training data of the recipe'}, {len(source)} items")
-    latents = shared_latents(
-        processes,
+    latents = sample_latents(
         tokenizer,
         source,
         samples,

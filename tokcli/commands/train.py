@@ -15,10 +15,9 @@ import torch
 from accelerate import Accelerator
 
 from tokcli.artifacts import Artifact, save_artifact
-from tokcli.codebooks import build_codebooks, require_builder
+from tokcli.codebooks import build_codebooks, require_builder, sample_latents
 from tokcli.commands.devices import pick_device
 from tokcli.commands.models import RUNS
-from tokcli.commands.sharing import shared_latents
 from tokcli.contracts import CodebookReport
 from tokcli.errors import UsageError
 from tokcli.evaluation.run import json_figures
@@ -129,8 +128,7 @@ def _build_stage(training: Training, tokenizer: Tokenizer, reporter: Reporter) -
     stage = training.recipe.codebook
     if stage is None:
         return []
-    latents = shared_latents(
-        training.accelerator,
+    latents = sample_latents(
         tokenizer,
         training.train_source,
         stage.samples,

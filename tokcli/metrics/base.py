@@ -10,11 +10,7 @@ import torch
 from torch import Tensor
 
 from tokcli.contracts import Metric, RoundTrip
-
-
-def precise(values: Tensor) -> Tensor:
-    """`values` in float64, on the CPU where their own device has no float64 (Apple's)."""
-    return (values.cpu() if values.device.type == "mps" else values).double()
+from tokcli.numerics import to_float64
 
 
 def merge_states(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -63,7 +59,7 @@ class ItemMean(Metric):
 
     def _added(self, state: dict[str, Tensor], scores: Tensor) -> dict[str, Tensor]:
         """Keep these scores (batch,); returns `state` with them in it, on their device."""
-        scores = precise(scores)
+        scores = to_float64(scores)
         self._scores.append(scores)
         judged = torch.isfinite(scores)
         seen = {"total": torch.where(judged, scores, 0.0).sum(), "items": judged.sum(), "unscored": (~judged).sum()}

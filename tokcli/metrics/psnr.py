@@ -5,8 +5,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from tokcli.contracts import ModalityName, RoundTrip
-from tokcli.metrics.base import ItemMean, precise
+from tokcli.metrics.base import ItemMean
 from tokcli.metrics.images import ROUNDING, to_levels
+from tokcli.numerics import to_float64
 
 CEILING = 100.0
 """Decibels that an identical image scores. Infinity would swallow the mean of a whole set; 100 dB is a squared error
@@ -20,7 +21,7 @@ def psnr(reconstruction: Tensor, reference: Tensor) -> Tensor:
     and channels. Returns (batch,) float64, at most `CEILING`.
     """
     # Squares of whole levels are exact in float32; their sum is not.
-    squares = precise((to_levels(reconstruction) - to_levels(reference)).square())
+    squares = to_float64((to_levels(reconstruction) - to_levels(reference)).square())
     error = squares.flatten(1).mean(1) / 255**2
     return (-10 * error.log10()).clamp(max=CEILING)
 

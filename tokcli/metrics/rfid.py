@@ -13,8 +13,8 @@ from torch import Tensor
 
 from tokcli.backbones.inception import FEATURES, WEIGHT_FILE, load_inception
 from tokcli.contracts import Metric, ModalityName, RoundTrip
-from tokcli.metrics.base import precise
 from tokcli.metrics.images import ROUNDING, to_levels
+from tokcli.numerics import to_float64
 
 SIDES = ("reference", "reconstruction")
 
@@ -25,7 +25,7 @@ def frechet_distance(mean: Tensor, covariance: Tensor, other_mean: Tensor, other
     Means (dim,), covariances (dim, dim). The trace of the root is the sum of the roots of the eigenvalues of the
     symmetric Σ^½ Σ' Σ^½, which are those of Σ Σ'; unlike a matrix root it needs neither full rank nor luck.
     """
-    mean, covariance, other_mean, other_covariance = map(precise, (mean, covariance, other_mean, other_covariance))
+    mean, covariance, other_mean, other_covariance = map(to_float64, (mean, covariance, other_mean, other_covariance))
     values, vectors = torch.linalg.eigh(covariance)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     overlap = torch.linalg.eigvalsh(root @ other_covariance @ root).clamp(min=0).sqrt().sum()
@@ -55,7 +55,7 @@ class Rfid(Metric):
         finite = torch.stack([torch.isfinite(signal).flatten(1).all(1) for signal in signals.values()]).all(0)
         self.network.to(finite.device)
         for side, signal in signals.items():
-            features = precise(self.network(to_levels(signal.nan_to_num())))
+            features = to_float64(self.network(to_levels(signal.nan_to_num())))
             features = torch.where(finite.to(features.device)[:, None], features, 0.0)
             self._add(f"{side}_sum", features.sum(0))
             self._add(f"{side}_outer", features.T @ features)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from tokcli.contracts import ModalityName, RoundTrip
-from tokcli.metrics.base import ItemMean, precise
+from tokcli.metrics.base import ItemMean
 from tokcli.metrics.images import ROUNDING, to_levels, unjudged
+from tokcli.numerics import to_float64
 
 WINDOW = 11
 SIGMA = 1.5
@@ -26,7 +27,7 @@ def ssim(reconstruction: Tensor, reference: Tensor) -> Tensor:
     authors' own program; the image is not downsampled first. Returns (batch,) float64.
     """
     # E[x²] − E[x]² cancels where an image is flat, so float64 it is.
-    x, y = precise(to_levels(reconstruction)) / 255, precise(to_levels(reference)) / 255
+    x, y = to_float64(to_levels(reconstruction)) / 255, to_float64(to_levels(reference)) / 255
     batch, _, height, width = x.shape
     moments = _blur(torch.stack([x, y, x * x, y * y, x * y]).reshape(-1, height, width))
     mean_x, mean_y, square_x, square_y, product = moments.reshape(5, batch, -1)

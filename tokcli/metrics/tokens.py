@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from tokcli.contracts import Metric, RoundTrip
-from tokcli.metrics.base import merge_states, precise
+from tokcli.metrics.base import merge_states
+from tokcli.numerics import to_float64
 
 DENSE_CODES = 2**20
 """Codebooks up to this size are counted in a table (8 MB per group); larger ones in a sparse tensor, whose memory
@@ -43,7 +44,7 @@ def count_tokens(tokens: Tensor, codebook_size: int) -> Tensor:
 
 def entropy(counts: Tensor) -> float:
     """H = −Σ p log p in nats, from how often each code of one group occurs: counts (codes,), not all of them zero."""
-    counts = precise(counts[counts > 0])
+    counts = to_float64(counts[counts > 0])
     frequencies = counts / counts.sum()
     # max: zero, and not minus zero, where one code has it all.
     return max(0.0, -float((frequencies * frequencies.log()).sum()))

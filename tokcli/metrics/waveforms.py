@@ -6,8 +6,9 @@ from torch import Tensor
 
 from tokcli.backbones.spectra import FLOOR, MelSpectrogram
 from tokcli.contracts import ModalityName, RoundTrip
-from tokcli.metrics.base import ItemMean, precise
+from tokcli.metrics.base import ItemMean
 from tokcli.metrics.sounds import heard, rate_of
+from tokcli.numerics import to_float64
 
 LIMIT = 100.0
 """Decibels beyond which SI-SDR is not told apart: a perfect clip would make the mean of a set infinite."""
@@ -23,7 +24,7 @@ def si_sdr(reconstruction: Tensor, reference: Tensor) -> Tensor:
     reference and the rest; the ratio is that of their energies. Returns (batch,) float64 within ±`LIMIT`, NaN where
     either is silent.
     """
-    found, wanted = (precise(clip) for clip in (reconstruction, reference))
+    found, wanted = (to_float64(clip) for clip in (reconstruction, reference))
     found, wanted = (clip - clip.mean(1, keepdim=True) for clip in (found, wanted))
     target = (found * wanted).sum(1, keepdim=True) / wanted.square().sum(1, keepdim=True) * wanted
     ratio = target.square().sum(1) / (found - target).square().sum(1)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tokcli.distributed import copy_from_first_rank, gather_rows, smallest_over_ranks, world_size
 from tokcli.errors import UsageError
 from tokcli.quantizers.kmeans import kmeans
-from tokcli.quantizers.ranks import copy_from_first_rank, gather_rows, smallest_over_ranks, world_size
 
 START_ITERATIONS = 10
 """Passes of a start. The codes go on moving while training, so a rough fit is enough."""

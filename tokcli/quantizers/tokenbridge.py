@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from tokcli.contracts import BuildsCodebook, CodebookReport, Quantized
+from tokcli.distributed import sum_over_ranks, world_size
 from tokcli.errors import UsageError
 from tokcli.progress import SILENT, Reporter
 from tokcli.quantizers.flags import Flag
 from tokcli.quantizers.gaussian import gaussian_of
 from tokcli.quantizers.grid import ScalarGrid
 from tokcli.quantizers.precision import in_float32
-from tokcli.quantizers.ranks import sum_over_ranks, world_size
 from tokcli.quantizers.usage import perplexity_of
 
 REACH = 3.0

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tokcli.contracts import BuildsCodebook, CodebookReport, Quantized
+from tokcli.distributed import gather_rows
 from tokcli.errors import UsageError
 from tokcli.progress import SILENT, Reporter
 from tokcli.quantizers.built_codebooks import BuiltCodebooks
@@ -23,7 +24,6 @@ from tokcli.quantizers.latent_queue import LatentQueue
 from tokcli.quantizers.metropolis import Perturbed, Surroundings, perturb
 from tokcli.quantizers.moments import moment_penalty
 from tokcli.quantizers.precision import in_float32
-from tokcli.quantizers.ranks import gather_rows
 from tokcli.quantizers.usage import perplexity
 
 PROVISIONAL_SAMPLES_PER_CODE = 16

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tokcli.contracts import Quantized
+from tokcli.distributed import sum_over_ranks
 from tokcli.quantizers.flags import Flag
 from tokcli.quantizers.gradients import rotate, straight_through
 from tokcli.quantizers.nearest import NearestCodeQuantizer, nearest_tokens, vq_loss
 from tokcli.quantizers.precision import in_float32
-from tokcli.quantizers.ranks import sum_over_ranks
 from tokcli.quantizers.renewal import kmeans_codes, replace_codes
 from tokcli.quantizers.usage import count_tokens, perplexity
 

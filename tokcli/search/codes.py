@@ -12,7 +12,8 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from tokcli.search.shortlist import finite, full_float32, rows_at_once, smallest, version
+from tokcli.numerics import exact_float32, to_float64
+from tokcli.search.shortlist import finite, rows_at_once, smallest, version
 
 TREE_DIM = 8
 """Above it the matrix products win: at 16384 codes the tree takes 2 µs a latent for dim 5, 11 for 8, 30 for 10 and
@@ -65,8 +66,8 @@ class CodeIndex:
         rows = rows_at_once(len(self._codes), latents.device)
         scores = latents.new_empty(min(rows, len(latents)), len(self._codes))
         tokens = latents.new_empty(len(latents), neighbours, dtype=torch.int64)
-        distances = latents.new_empty(len(latents), neighbours, dtype=finest_float(latents.device))
-        with full_float32(latents.device):
+        distances = to_float64(latents.new_empty(len(latents), neighbours))
+        with exact_float32(latents.device):
             for start in range(0, len(latents), rows):
                 block = latents[start : start + rows]
                 found = self._query_block(block, neighbours, scores[: len(block)])
@@ -78,10 +79,9 @@ class CodeIndex:
         torch.addmm(self._squares, latents - self._centre, self._centred.T, alpha=-2.0, out=scores)
         few = min(SHORTLIST, scores.shape[1])
         columns = smallest(scores, few).sort(-1).values
-        fine = finest_float(latents.device)
-        differences = self._codes[columns].to(fine) - latents.to(fine).unsqueeze(1)
+        differences = to_float64(self._codes[columns]) - to_float64(latents).unsqueeze(1)
         nearest = differences.square().sum(-1).sort(dim=-1, stable=True)
-        tokens = columns.gather(1, nearest.indices[:, :neighbours])
+        tokens = columns.gather(1, nearest.indices[:, :neighbours].to(columns.device))
         return Neighbours(tokens, nearest.values[:, :neighbours])
 
 
@@ -89,7 +89,7 @@ class CodeIndex:
 class Neighbours:
     """Codes by increasing distance.
 
-    tokens: (count, neighbours) int64. squared_distances: (count, neighbours), float64 where the device has it.
+    tokens: (count, neighbours) int64. squared_distances: the same shape, float64, on the CPU where the device has none.
     """
 
     tokens: Tensor
@@ -102,8 +102,3 @@ def nearest_code(latents: Tensor, codebook: Tensor) -> Tensor:
     Exact up to exact ties, in bounded memory; see `CodeIndex` where the codebook does not change between calls.
     """
     return CodeIndex(codebook).nearest(latents)
-
-
-def finest_float(device: torch.device) -> torch.dtype:
-    """float64, or float32 on MPS, which has nothing finer."""
-    return torch.float32 if device.type == "mps" else torch.float64

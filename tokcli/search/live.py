@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from tokcli.search.shortlist import finite, full_float32, rows_at_once, smallest
+from tokcli.numerics import exact_float32
+from tokcli.search.shortlist import finite, rows_at_once, smallest
 
 TREE_DIM = 8
 """For 16·dim neighbours in a queue of 16·dim·1024 the tree takes a tenth of the products' time in dim 4, as long in
@@ -122,7 +123,7 @@ class ProductIndex:
         rows = rows_at_once(len(members), members.device)
         scores = queries.new_empty(min(rows, len(queries)), len(members))
         found = queries.new_empty(len(queries), len(ranks))
-        with full_float32(members.device):
+        with exact_float32(members.device):
             for start in range(0, len(queries), rows):
                 block = queries[start : start + rows]
                 torch.addmm(squares, block - centre, centred.T, alpha=-2.0, out=scores[: len(block)])

@@ -5,8 +5,6 @@ and far from the origin. So the expansion only picks candidates, whose distances
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -52,15 +50,3 @@ def version(tensor: Tensor) -> int | None:
 def finite(values: Tensor) -> Tensor:
     """Zero for what is not a number: scipy refuses it, and a diverged training must reach the loop, which explains."""
     return values.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-
-
-@contextmanager
-def full_float32(device: torch.device) -> Iterator[None]:
-    """Matrix products of float32 in float32, even under autocast or where TF32 or bfloat16 passes are allowed."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)

@@ -4,12 +4,12 @@ import contextlib
 import json
 import pathlib
 
-import torch
 from torch import Tensor
 
 from tokcli.artifacts.artifact import Artifact, codebook_ready, save_artifact
 from tokcli.artifacts.tensors import read_metadata
 from tokcli.data.modality import MODALITIES
+from tokcli.distributed import gather_objects
 from tokcli.evaluation.run import Judgement, json_figures, judge
 from tokcli.metrics import METRICS
 from tokcli.progress import Reporter
@@ -82,6 +82,4 @@ def _keep_best(training: Training, run: RunFolder, judgement: Judgement) -> None
 
 def _gather_state(state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
     """The states of all processes, in every process. Objects, because a process that met no item has fewer tensors."""
-    gathered: list[dict[str, Tensor] | None] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(gathered, {name: value.cpu() for name, value in state.items()})
-    return gathered
+    return gather_objects({name: value.cpu() for name, value in state.items()})

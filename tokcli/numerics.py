@@ -1,0 +1,28 @@
+"""How exactly to compute: full float32 for what decides a token, float64 for what is summed over a whole data set."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+
+@contextlib.contextmanager
+def exact_float32(device: torch.device) -> Iterator[None]:
+    """Plain float32 within this context: no autocast, no TF32, no algorithm picked by a timing race."""
+    cudnn = torch.backends.cudnn
+    kept = cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = False, False, True
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = kept
+        torch.set_float32_matmul_precision(precision)
+
+
+def to_float64(values: Tensor) -> Tensor:
+    """`values` in float64, on the CPU where their own device has no float64 (Apple's)."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
