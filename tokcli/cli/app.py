@@ -1,6 +1,6 @@
 """The command `tok`: its verbs, and how every error leaves.
 
-Nothing here imports torch; a command imports its workflow when it is called, so that help is instant.
+Nothing here imports torch; a verb imports its command when it is called, so that help is instant.
 """
 
 import errno
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import typer
 
-from tokcli.cli import bench, codebooks, evaluate, info, recipes, sweep, tokens, train
+from tokcli.cli import bench, build_codebook, decode, encode, evaluate, info, recipes, sweep, train
 from tokcli.cli.console import print_json
-from tokcli.cli.help import Command
-from tokcli.cli.options import Version
+from tokcli.cli.launch import tell_exit_code
+from tokcli.cli.verb import VERSION, Command
 from tokcli.distributed import first_process
 from tokcli.errors import InterruptedRunError, TokError, UsageError
 
@@ -27,26 +27,25 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = {
-    "train": (train.train, train.EXAMPLE),
-    "encode": (tokens.encode, tokens.ENCODE_EXAMPLE),
-    "decode": (tokens.decode, tokens.DECODE_EXAMPLE),
-    "build-codebook": (codebooks.build_codebook, codebooks.EXAMPLE),
-    "evaluate": (evaluate.evaluate, evaluate.EXAMPLE),
-    "sweep": (sweep.sweep, sweep.EXAMPLE),
-    "bench": (bench.bench, bench.EXAMPLE),
-    "recipes": (recipes.recipes, recipes.EXAMPLE),
-    "info": (info.info, info.EXAMPLE),
+VERBS = {
+    "train": train.train,
+    "encode": encode.encode,
+    "decode": decode.decode,
+    "build-codebook": build_codebook.build_codebook,
+    "evaluate": evaluate.evaluate,
+    "sweep": sweep.sweep,
+    "bench": bench.bench,
+    "recipes": recipes.recipes,
+    "info": info.info,
 }
+HIDDEN = {"eval": evaluate.evaluate, "judge-cell": sweep.judge_cell}
 
-for _name, (_function, _example) in COMMANDS.items():
-    app.command(_name, cls=Command, epilog=f"Example: {_example}")(_function)
-app.command("judge-cell", cls=Command, hidden=True)(sweep.judge_cell)
-app.command("eval", cls=Command, hidden=True, epilog=f"Example: {evaluate.EXAMPLE}")(evaluate.evaluate)
+for _name, _verb in (VERBS | HIDDEN).items():
+    app.command(_name, cls=Command, hidden=_name in HIDDEN, epilog=f"Example: {_verb.example}")(_verb.call)
 
 
 @app.callback(invoke_without_command=True)
-def _flags_before_the_verb(context: typer.Context, version: Version = False) -> None:
+def _flags_before_the_verb(context: typer.Context, version: VERSION = False) -> None:
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -55,8 +54,6 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; every error that a user can fix leaves as one sentence."""
     code = _run(arguments, as_json="--json" in arguments)
     if code:
-        from tokcli.commands.launch import tell_exit_code
-
         tell_exit_code(code)
     return code
 
@@ -69,7 +66,7 @@ def _run(arguments: Sequence[str], as_json: bool) -> int:
     except TokError as error:
         return _leave(error, as_json)
     except typer.TyperException as error:
-        return _leave(UsageError(f"{error.format_message()} (tok {_verb(arguments)} --help says more)"), as_json)
+        return _leave(UsageError(f"{error.format_message()} (tok {_verb_of(arguments)} --help says more)"), as_json)
     except (KeyboardInterrupt, typer.Abort):
         return _leave(InterruptedRunError("stopped; the same command starts again or goes on"), as_json)
     except BrokenPipeError:
@@ -82,8 +79,8 @@ def _run(arguments: Sequence[str], as_json: bool) -> int:
         return _leave(_disk_error(error), as_json)
 
 
-def _verb(arguments: Sequence[str]) -> str:
-    return next((word for word in arguments if word in COMMANDS or word == "eval"), "")
+def _verb_of(arguments: Sequence[str]) -> str:
+    return next((word for word in arguments if word in VERBS | HIDDEN), "")
 
 
 def _disk_error(error: OSError) -> TokError:

@@ -9,10 +9,13 @@ import sys
 import textwrap
 import time
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokcli.distributed import first_process
 from tokcli.progress import SILENT, Reporter, Task
+
+if TYPE_CHECKING:
+    from tokcli.data.items import Failure
 
 FIRST_LINE_AFTER, LINES_APART = 2.0, 10.0
 """Seconds until the first plain progress line, and between later ones."""
@@ -65,6 +68,12 @@ def print_table(
         for row in cells:
             table.add_row(*(row[column] for column in part))
         console.print(table)
+
+
+def print_failed(failed: Sequence["Failure"]) -> None:
+    """What could not be done, item by item; nothing where all went well."""
+    if failed:
+        print_table(f"{len(failed)} failed", ["item", "reason"], [(failure.item, failure.reason) for failure in failed])
 
 
 def _parts(

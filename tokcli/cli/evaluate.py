@@ -5,18 +5,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tokcli.cli.console import make_reporter, print_json, print_table
-from tokcli.cli.options import Device, Json, Model, Quiet, Version
-from tokcli.errors import PARTIAL_FAILURE, UsageError
+from tokcli.cli.console import print_json, print_table
+from tokcli.cli.options import Device, Model, names, numbers
+from tokcli.cli.verb import Run, verb
+from tokcli.errors import PARTIAL_FAILURE
 
 if TYPE_CHECKING:
-    from tokcli.commands.evaluate import Codebooks
     from tokcli.evaluation.run import Difference
     from tokcli.evaluation.scores import Evaluation
 
-EXAMPLE = "tok eval runs/a runs/b --data photos/val --against jpeg,webp --report report.html"
+CODEBOOKS = numbers("sizes separated by commas, such as 256,1024, or all", word="all")
 
 
+@verb("tok eval runs/a runs/b --data photos/val --against jpeg,webp --report report.html")
 def evaluate(
     models: Annotated[
         list[str] | None, typer.Argument(metavar="MODEL", help="Artifacts or run folders. [default: the last run]")
@@ -26,15 +27,22 @@ def evaluate(
         str | None, typer.Option(metavar="FOLDER", help="What to judge on. [default: the recipe's evaluation data]")
     ] = None,
     metrics: Annotated[
-        str | None, typer.Option(metavar="A,B,C", help="Names of metrics. [default: the recipe's]")
+        str | None, typer.Option(metavar="A,B,C", callback=names, help="Names of metrics. [default: the recipe's]")
     ] = None,
-    codebook: Annotated[
-        str | None, typer.Option(metavar="K[,K...]|all", help="Judge with these of the built codebooks, by their size.")
+    codebooks: Annotated[
+        str | None,
+        typer.Option(
+            "--codebook",
+            metavar="K[,K...]|all",
+            callback=CODEBOOKS,
+            help="Judge with these of the built codebooks, by their size.",
+        ),
     ] = None,
     size: Annotated[int | None, typer.Option(help="Resize and crop --data to N samples.", min=1)] = None,
     items: Annotated[int | None, typer.Option(help="Only the first so many.", min=1)] = None,
     against: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Codecs at the models' rates beside them: jpeg, webp; opus.")
+        str | None,
+        typer.Option(metavar="A,B", callback=names, help="Codecs at the models' rates beside them: jpeg, webp; opus."),
     ] = None,
     report: Annotated[
         str | None, typer.Option(metavar="FILE.html", help="Save a page with tables, charts and items, side by side.")
@@ -44,28 +52,13 @@ def evaluate(
         str | None, typer.Option(metavar="FILE.png", help="Save originals over all reconstructions.")
     ] = None,
     device: Device = "auto",
-    json: Json = False,
-    quiet: Quiet = False,
-    version: Version = False,
-) -> int:
+) -> Run:
     """Judge one tokenizer or several by the same measures."""
-    from tokcli.commands.evaluate import evaluate as run
-
     named = [*(models or []), *([model] if model else [])]
-    results = run(
-        named,
-        data=data,
-        metrics=_words(metrics) or None,
-        codebooks=_sizes(codebook),
-        size=size,
-        items=items,
-        against=_words(against),
-        sheet=sheet,
-        report=report,
-        report_items=report_items,
-        device=device,
-        reporter=make_reporter(quiet),
-    )
+    return Run("tokcli.commands.evaluate:evaluate", _show, {"models": named})
+
+
+def _show(results: list["Evaluation"], json: bool) -> int:
     if json:
         reports = [result.to_json() for result in results]
         print_json(reports if len(reports) > 1 else reports[0])
@@ -148,15 +141,3 @@ def _heading(metric: str) -> str:
 def _mark() -> str:
     """How a table marks a cell, as its caption says it."""
     return "bold:" if sys.stdout.isatty() else "*"
-
-
-def _words(text: str | None) -> list[str]:
-    return [word.strip() for word in text.split(",")] if text else []
-
-
-def _sizes(text: str | None) -> "Codebooks | None":
-    if text is None or text == "all":
-        return text
-    if not all(word.isdecimal() and int(word) > 0 for word in _words(text)):
-        raise UsageError(f"--codebook: expected sizes separated by commas, such as 256,1024, or all; got '{text}'")
-    return [int(word) for word in _words(text)]

@@ -1,40 +1,49 @@
-"""The flags that several commands share, said once."""
+"""Flags that several verbs share, and how one flag holds several values."""
 
-import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from tokcli import __version__
+from tokcli.errors import UsageError
 
 
-def shared_by(processes: int) -> int | None:
-    """Run this command in several processes and return its exit code; None where it is to run in this one."""
-    if processes == 1:
-        return None
-    from tokcli.commands.launch import launch, launched
-
-    return None if launched() else launch(sys.argv[1:], processes)
+def names(text: str | None) -> list[str] | None:
+    """The words between commas: `psnr, ssim` -> ["psnr", "ssim"]. For `typer.Option(callback=names)`."""
+    return [word.strip() for word in text.split(",")] if text else None
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
-        print(f"tok {__version__}")
-        raise typer.Exit
+def numbers(expected: str, least: int = 1, word: str | None = None) -> Callable[..., list[int] | str | None]:
+    """Whole numbers between commas: `8, 16` -> [8, 16]. For `typer.Option(callback=numbers(...))`.
+
+    Args:
+        expected: What a user should have typed, for the message that refuses something else.
+        least: The smallest number that makes sense.
+        word: May stand in place of the numbers, and is handed on as it is.
+    """
+
+    def parse(parameter: typer.CallbackParam, text: str | None) -> list[int] | str | None:
+        if text is None or text == word:
+            return text
+        parts = names(text) or [text]
+        if not all(part.isdecimal() and int(part) >= least for part in parts):
+            raise UsageError(f"--{parameter.opts[0].lstrip('-')}: expected {expected}; got '{text}'")
+        return [int(part) for part in parts]
+
+    return parse
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print nothing but one line of JSON on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there.")]
-Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed of everything random.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Items at a time. [default: by device]", min=1)]
+Codebook = Annotated[int | None, typer.Option("--codebook", metavar="K", help="Which built codebook, by its size.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-Version = Annotated[
-    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
-]
-Processes = Annotated[int, typer.Option("--processes", help="Processes on this machine that share the work.", min=1)]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there.")]
 Model = Annotated[
     str | None,
     typer.Option(
         "--model", "-m", metavar="MODEL", help="An artifact or run folder. [default: $TOK_MODEL, else the last run]"
     ),
 ]
+OneModel = Annotated[
+    str | None, typer.Argument(metavar="MODEL", help="An artifact or run folder. [default: the last run]")
+]
+Processes = Annotated[int, typer.Option("--processes", help="Processes on this machine that share the work.", min=1)]

@@ -1,18 +1,22 @@
-"""`tok sweep`."""
+"""`tok sweep`, and `tok judge-cell`, which it calls."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tokcli.cli.console import make_reporter, print_json, print_table
-from tokcli.cli.options import Device, Json, Quiet, Version
+from tokcli.cli.console import print_json
+from tokcli.cli.options import Device
+from tokcli.cli.recipes import show_listing
+from tokcli.cli.verb import Run, verb
 from tokcli.errors import PARTIAL_FAILURE, UsageError
 
-EXAMPLE = "tok sweep vpvae-tables1-2-image-small data.train.path=photos/train data.eval.path=photos/val"
+if TYPE_CHECKING:
+    from tokcli.commands.sweep import SweepResult
 
 
+@verb("tok sweep vpvae-tables1-2-image-small data.train.path=photos/train data.eval.path=photos/val")
 def sweep(
-    table: Annotated[str | None, typer.Argument(metavar="TABLE", help="A file or a name (--list).")] = None,
+    reference: Annotated[str | None, typer.Argument(metavar="SWEEP", help="A file or a name (--list).")] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -32,26 +36,16 @@ def sweep(
     render_only: Annotated[bool, typer.Option("--render-only", help="Run nothing; render what is there.")] = False,
     list_them: Annotated[bool, typer.Option("--list", help="List the shipped sweeps.")] = False,
     device: Device = "auto",
-    json: Json = False,
-    quiet: Quiet = False,
-    version: Version = False,
-) -> int:
+) -> Run:
     """Train and judge a table of tokenizers. Its rows: method × codebook size × seed."""
     if list_them:
-        return list_sweeps(json)
-    if table is None:
+        return Run("tokcli.commands.recipes:list_sweeps", show_listing)
+    if reference is None:
         raise UsageError("which sweep? tok sweep --list names the shipped ones")
-    from tokcli.commands.sweep import sweep as run
+    return Run("tokcli.commands.sweep:sweep", _show)
 
-    result = run(
-        table,
-        overrides or [],
-        out=out,
-        jobs=jobs,
-        render_only=render_only,
-        device=device,
-        reporter=make_reporter(quiet),
-    )
+
+def _show(result: "SweepResult", json: bool) -> int:
     if json:
         print_json({"folder": str(result.folder), **result.report})
     else:
@@ -60,28 +54,15 @@ def sweep(
     return PARTIAL_FAILURE if result.unwell else 0
 
 
-def list_sweeps(json: bool) -> int:
-    """Print the shipped sweeps."""
-    from tokcli.recipe.shipped import SWEEPS, names, shipped
-
-    found = [shipped(name, SWEEPS) for name in names(SWEEPS)]
-    if json:
-        print_json({"sweeps": [{"name": each.name, "summary": each.summary} for each in found]})
-    else:
-        print_table("sweeps", ["name", "what it is"], [(each.name, each.summary) for each in found])
-        print("run one with: tok sweep NAME     edit one with: tok recipes copy NAME")
-    return 0
-
-
+@verb("tok judge-cell runs/a-sweep/a-cell")
 def judge_cell(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A cell of a sweep.")],
     device: Device = "auto",
-    json: Json = False,
-    quiet: Quiet = False,
-) -> int:
+) -> Run:
     """Make the further evaluations of a cell; `tok sweep` calls this."""
-    from tokcli.commands.judge_cell import judge_cell as run
+    return Run("tokcli.commands.judge_cell:judge_cell", _show_judged)
 
-    done = run(folder, device=device, reporter=make_reporter(quiet))
-    print_json({"judged": done}) if json else print(f"{done} evaluations in {folder}")
+
+def _show_judged(judged: int, json: bool) -> int:
+    print_json({"judged": judged}) if json else print(f"{judged} further evaluations")
     return 0

@@ -1,18 +1,19 @@
 """`tok train`."""
 
-import dataclasses
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tokcli.cli.console import make_reporter, print_json, print_table
-from tokcli.cli.options import Device, Force, Json, Processes, Quiet, Version, shared_by
-from tokcli.distributed import first_process
+from tokcli.cli.console import print_json, print_table
+from tokcli.cli.options import Device, Force, Processes
+from tokcli.cli.verb import Run, verb
 from tokcli.errors import UsageError
 
-EXAMPLE = "tok train image-small-fsp data.train.path=photos/train data.eval.path=photos/val training.steps=2000"
+if TYPE_CHECKING:
+    from tokcli.commands.train import TrainResult
 
 
+@verb("tok train image-small-fsp data.train.path=photos/train data.eval.path=photos/val training.steps=2000")
 def train(
     recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help="A file or a name (tok recipes).")] = None,
     overrides: Annotated[
@@ -33,48 +34,27 @@ def train(
     force: Force = False,
     seed: Annotated[
         int | None,
-        typer.Option(
-            "--seed", metavar="N", help="Seed of everything random; the same as seed=N. [default: the recipe's]"
-        ),
+        typer.Option(metavar="N", help="Seed of everything random; the same as seed=N. [default: the recipe's]"),
     ] = None,
     device: Device = "auto",
-    json: Json = False,
-    quiet: Quiet = False,
-    version: Version = False,
-) -> int:
+) -> Run:
     """Train a tokenizer from a recipe."""
     if recipe is None:
         raise UsageError("which recipe? tok train quickstart is a start, tok recipes lists them all")
-    if (code := shared_by(processes)) is not None:
-        return code
-    from tokcli.commands.train import train as run
+    return Run("tokcli.commands.train:train", _show)
 
-    reporter = make_reporter(quiet)
-    result = run(
-        recipe,
-        overrides or [],
-        out=out,
-        resume=resume,
-        dry_run=dry_run,
-        force=force,
-        seed=seed,
-        device=device,
-        reporter=reporter,
-    )
-    if not first_process():
-        return 0
-    if json:
-        report = dataclasses.asdict(result) | {"run": str(result.run), "artifact": str(result.artifact)}
-        print_json(report | {"sheet": str(result.sheet) if result.sheet else None})
-        return 0
+
+def _show(result: "TrainResult", json: bool) -> int:
     rows = list(result.metrics.items())
-    if dry_run:
+    if json:
+        print_json(result.to_json())
+    elif result.dry_run:
         print_table(f"dry run: {result.steps} steps, deleted", ["metric", "value"], rows)
         print("these figures mean nothing after so few steps; they show that the recipe trains, is judged and is saved")
-        return 0
-    print_table(f"{result.run.name}: {result.steps} steps", ["metric", "value"], rows)
-    print(f"tokenizer: {result.artifact}")
-    if result.sheet:
-        print(f"look at:   {result.sheet} (originals over reconstructions)")
-    print(f"next:      tok encode FOLDER -o tokens.npy -m {result.run}")
+    else:
+        print_table(f"{result.run.name}: {result.steps} steps", ["metric", "value"], rows)
+        print(f"tokenizer: {result.artifact}")
+        if result.sheet:
+            print(f"look at:   {result.sheet} (originals over reconstructions)")
+        print(f"next:      tok encode FOLDER -o tokens.npy -m {result.run}")
     return 0

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from accelerate import PartialState
 
@@ -25,6 +26,11 @@ class BuiltCodebooks:
 
     artifact: pathlib.Path
     reports: Sequence[CodebookReport]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        codebooks = {str(report.size): dataclasses.asdict(report) for report in self.reports}
+        return {"artifact": str(self.artifact), "codebooks": codebooks}
 
 
 def build_codebook(

@@ -5,7 +5,8 @@ token file -> tokens -> signals -> files under mirrored names
 
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
@@ -29,6 +30,10 @@ class Decoded:
     output: pathlib.Path
     items: int
     failed: Sequence[Failure]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        return asdict(self) | {"output": str(self.output)}
 
 
 def decode(

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -38,7 +39,18 @@ from tokcli.training.trackers import require_trackers, tracked
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A finished run. seconds: of this command, not of the runs it resumed. metrics: of the final judgement."""
+    """A finished run.
+
+    Attributes:
+        run: Its folder.
+        artifact: The tokenizer in it.
+        steps: Of training.
+        seconds: Of this command, not of the runs it resumed.
+        metrics: Of the final evaluation.
+        codebooks: Built after training, and how well each fits.
+        sheet: Originals over reconstructions, where the recipe asks for a sheet.
+        dry_run: Whether this was two steps in a folder that is gone now.
+    """
 
     run: pathlib.Path
     artifact: pathlib.Path
@@ -47,6 +59,12 @@ class TrainResult:
     metrics: dict[str, float | None]
     codebooks: Sequence[CodebookReport]
     sheet: pathlib.Path | None
+    dry_run: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        paths = {"run": str(self.run), "artifact": str(self.artifact), "sheet": str(self.sheet) if self.sheet else None}
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "dry_run"} | paths
 
 
 def train(
@@ -88,7 +106,7 @@ def train(
         result = _run(checked, run, resume, accelerator, reporter)
         if accelerator.is_main_process:
             draw_curves(run, reporter)
-    return dataclasses.replace(result, seconds=time.perf_counter() - started)
+    return dataclasses.replace(result, seconds=time.perf_counter() - started, dry_run=dry_run)
 
 
 def _run(recipe: Recipe, run: RunFolder, resume: str, accelerator: Accelerator, reporter: Reporter) -> TrainResult:

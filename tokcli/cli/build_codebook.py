@@ -1,0 +1,49 @@
+"""`tok build-codebook`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tokcli.cli.console import print_json, print_table
+from tokcli.cli.options import Device, Force, OneModel, Processes, numbers
+from tokcli.cli.verb import Run, verb
+
+if TYPE_CHECKING:
+    from tokcli.commands.build_codebook import BuiltCodebooks
+
+SIZES = numbers("numbers of codes separated by commas, such as 256,1024", least=2)
+
+
+@verb("tok build-codebook runs/image-small-vpvae --size 256,1024,4096")
+def build_codebook(
+    model: OneModel = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            "--size",
+            metavar="K[,K...]",
+            callback=SIZES,
+            help="Codes; several sizes in one pass. [default: the recipe's]",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="What to encode. [default: the training data]")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Latents to build from.", min=1)] = 200_000,
+    passes: Annotated[int, typer.Option(help="Over the data, each with other random crops.", min=1)] = 1,
+    processes: Processes = 1,
+    force: Force = False,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of everything random.")] = 0,
+    device: Device = "auto",
+) -> Run:
+    """Build codebooks of any size for a trained tokenizer."""
+    return Run("tokcli.commands.build_codebook:build_codebook", _show)
+
+
+def _show(result: "BuiltCodebooks", json: bool) -> int:
+    if json:
+        print_json(result.to_json())
+    else:
+        rows = [(report.size, report.mse, report.perplexity, report.samples) for report in result.reports]
+        print_table(str(result.artifact), ["codebook", "mse", "perplexity", "latents"], rows)
+    return 0

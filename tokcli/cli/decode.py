@@ -1,0 +1,38 @@
+"""`tok decode`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tokcli.cli.console import print_failed, print_json
+from tokcli.cli.options import BatchSize, Device, Force, Model
+from tokcli.cli.verb import Run, verb
+from tokcli.errors import PARTIAL_FAILURE
+
+if TYPE_CHECKING:
+    from tokcli.commands.decode import Decoded
+
+
+@verb("tok decode tokens.npy -o out/")
+def decode(
+    tokens: Annotated[str, typer.Argument(metavar="TOKENS", help="What `tok encode` wrote.")],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="OUT", help="A folder for the files.")],
+    model: Model = None,
+    file_format: Annotated[
+        str | None, typer.Option("--format", metavar="NAME", help="Of the files: wav or flac, png. [default: wav, png]")
+    ] = None,
+    batch_size: BatchSize = None,
+    force: Force = False,
+    device: Device = "auto",
+) -> Run:
+    """Turn tokens back into files."""
+    return Run("tokcli.commands.decode:decode", _show)
+
+
+def _show(result: "Decoded", json: bool) -> int:
+    if json:
+        print_json(result.to_json())
+    else:
+        print(f"{result.items} files in {result.output}")
+        print_failed(result.failed)
+    return PARTIAL_FAILURE if result.failed else 0

@@ -1,0 +1,56 @@
+"""`tok encode`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tokcli.cli.console import print_failed, print_json, print_table
+from tokcli.cli.options import BatchSize, Codebook, Device, Force, Model
+from tokcli.cli.verb import Run, verb
+from tokcli.errors import PARTIAL_FAILURE, UsageError
+
+if TYPE_CHECKING:
+    from tokcli.commands.encode import Encoded
+
+
+def _size(text: str | None) -> int | str | None:
+    if text is None or text == "native":
+        return text
+    if not (text.isdecimal() and int(text) > 0):
+        raise UsageError(f"--size: expected a number of samples or 'native', got '{text}'")
+    return int(text)
+
+
+@verb("tok encode photos/ -o tokens.npy")
+def encode(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Folders, files, or .txt lists of files.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="OUT", help="tokens.npy, tokens.safetensors, or a folder.")
+    ],
+    model: Model = None,
+    codebook: Codebook = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|native",
+            callback=_size,
+            help="Resize and crop to N samples, or 'native' for each item's own. [default: the recipe's]",
+        ),
+    ] = None,
+    batch_size: BatchSize = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted encode.")] = False,
+    force: Force = False,
+    device: Device = "auto",
+) -> Run:
+    """Turn files into tokens."""
+    return Run("tokcli.commands.encode:encode", _show)
+
+
+def _show(result: "Encoded", json: bool) -> int:
+    if json:
+        print_json(result.to_json())
+    else:
+        print_table(str(result.output), ["", "value"], result.rows())
+        print_failed(result.failed)
+        print(f"next: tok decode {result.output} -o out/")
+    return PARTIAL_FAILURE if result.failed else 0
