@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tokcli.contracts import BuildsCodebook, CodebookReport, Source
-from tokcli.data.items import Failure, grouped, read_items
+from tokcli.data.items import Failure, group_items, read_items
 from tokcli.distributed import gather_objects, rank, world_size
 from tokcli.errors import InputError, UsageError
 from tokcli.progress import SILENT, Reporter
@@ -92,7 +92,7 @@ def sample_latents(
     with reporter.task("encoding", passes * len(indices), "items") as task:
         for turn in range(passes):
             numbers = iter(indices)
-            for group in grouped(read_items(source, workers, indices=indices, draw=turn), batch_size):
+            for group in group_items(read_items(source, workers, indices=indices, draw=turn), batch_size):
                 if isinstance(group, Failure):
                     reporter.note(f"cannot read {group.item}, left out: {group.reason}")
                     next(numbers)

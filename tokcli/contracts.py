@@ -337,11 +337,13 @@ class Item:
 
     name: unique within the source, relative, with `/`. signal: (channels, *size) float32 in [-1, 1].
     original_size: the sizes before cropping; of a picture before resizing too, of a sound at its new sample rate.
+    about: what else the source knows of it, as its label or caption; plain JSON values.
     """
 
     name: str
     signal: Tensor
     original_size: tuple[int, ...]
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -91,3 +91,8 @@ def gather_objects(value: T) -> list[T]:
     gathered: list[T] = [value] * world_size()
     distributed.all_gather_object(gathered, value)
     return gathered
+
+
+def usable_cores() -> int:
+    """The cores of this machine that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,7 +7,7 @@ import torch
 
 from tokcli.contracts import Item, Source
 from tokcli.data.image.dead_leaves import DeadLeaves
-from tokcli.data.items import FEW_ITEMS, Failure, default_workers, grouped, read_items
+from tokcli.data.items import FEW_ITEMS, Failure, default_workers, group_items, read_items
 from tokcli.errors import InputError
 
 
@@ -85,11 +85,11 @@ def test_a_bug_in_a_source_stays_loud() -> None:
         list(read_items(Faulty(1), workers=0))
 
 
-def test_neighbours_of_equal_shape_are_grouped() -> None:
+def test_neighbours_of_equal_shape_are_group_items() -> None:
     readings = read_items(Squares(25, broken=(3, 12)), workers=0)
     outlined = [
         group.item if isinstance(group, Failure) else [int(item.name.split("-")[1]) for item in group]
-        for group in grouped(readings, 4)
+        for group in group_items(readings, 4)
     ]
     assert outlined == [
         [0, 1, 2],
@@ -103,7 +103,7 @@ def test_neighbours_of_equal_shape_are_grouped() -> None:
         [20, 21, 22, 23],
         [24],
     ]
-    assert list(grouped([], 4)) == []
+    assert list(group_items([], 4)) == []
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import IO
 
+from tokcli.distributed import usable_cores
 from tokcli.errors import DivergedError, InterruptedRunError
 from tokcli.files import write_text
 from tokcli.sweeps.grid import Cell
@@ -154,7 +155,7 @@ def environments(jobs: int | None, devices: int) -> list[dict[str, str]]:
 
     jobs: slots; None: one for each GPU, else one for every four cores: small networks have no use for more threads.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     jobs = jobs or devices or max(1, cores // 4)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(devices)))).split(",")
     made = []

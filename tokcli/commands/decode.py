@@ -13,7 +13,7 @@ import torch
 from tokcli.artifacts.fingerprint import fingerprints_of
 from tokcli.commands.devices import batch_size_for, pick_device
 from tokcli.commands.models import Model, open_model
-from tokcli.data.items import Failure
+from tokcli.data.items import Failure, group_alike
 from tokcli.data.modality import MODALITIES
 from tokcli.errors import MismatchError, UsageError
 from tokcli.progress import SILENT, Reporter
@@ -65,7 +65,10 @@ def decode(
     _check_free(folder, list(places.values()), force)
     sample_rate = reader.header.sample_rate
     with reporter.task("decoding", len(reader), "items") as task:
-        for group in _alike(reader, batch_size or batch_size_for(opened.device)):
+        batches = group_alike(
+            reader, batch_size or batch_size_for(opened.device), lambda item: (item.tokens.shape, item.signal_size)
+        )
+        for group in batches:
             for item, pieces in zip(group, _decoded(opened, group), strict=True):
                 modality.save(folder / places[item.name], pieces, sample_rate)
             task.advance(len(group))
@@ -100,19 +103,6 @@ def _decoded(model: Model, group: list[TokenItem]) -> Iterator[Iterable[torch.Te
     else:
         for signal in tokenizer.decode(stacked, size).cpu():
             yield [signal]
-
-
-def _alike(items: Iterable[TokenItem], batch_size: int) -> Iterator[list[TokenItem]]:
-    """Neighbours of equal grid and size, at most `batch_size` at a time."""
-    group: list[TokenItem] = []
-    for item in items:
-        fits = not group or (item.tokens.shape, item.signal_size) == (group[0].tokens.shape, group[0].signal_size)
-        if group and (not fits or len(group) == batch_size):
-            yield group
-            group = []
-        group.append(item)
-    if group:
-        yield group
 
 
 def _check_free(folder: pathlib.Path, names: Sequence[str], force: bool) -> None:

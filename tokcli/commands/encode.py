@@ -16,7 +16,7 @@ from tokcli.artifacts.fingerprint import fingerprints_of
 from tokcli.commands.devices import batch_size_for, pick_device
 from tokcli.commands.models import Model, judged_size, open_model
 from tokcli.contracts import Item, Source, Stream
-from tokcli.data.items import Failure, failure_of, grouped, read_items
+from tokcli.data.items import Failure, group_items, make_failure, read_items
 from tokcli.data.modality import MODALITIES
 from tokcli.errors import InputError, InterruptedRunError
 from tokcli.metrics import entropy, packed_bits
@@ -116,7 +116,7 @@ def _encode_rest(model: Model, source: Source, writer: TokenWriter, batch_size: 
     first = len(writer.done)
     readings = read_items(source, start=first, streams=model.artifact.tokenizer.streams)
     with reporter.task("encoding", len(source), "items", done=first) as task:
-        for group in grouped(readings, batch_size):
+        for group in group_items(readings, batch_size):
             encoded = _encoded(model, group)
             if isinstance(encoded, Failure):
                 writer.fail(encoded.item, encoded.reason)
@@ -159,7 +159,7 @@ def encode_stream(model: Model, stream: Stream) -> list[TokenItem] | Failure:
     try:
         tokens = model.artifact.tokenizer.encode_stream(counted()).cpu()
     except InputError as error:
-        return failure_of(stream.name, error)
+        return make_failure(stream.name, error)
     return [TokenItem(stream.name, tokens, (size,), (size,))]
 
 

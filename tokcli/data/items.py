@@ -4,39 +4,69 @@ Worker processes decode while the consumer computes. Items arrive in order, and 
 `Failure` in its place instead of ending the work.
 """
 
-import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, overload
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tokcli.contracts import Item, Source, Stream
+from tokcli.distributed import usable_cores
 from tokcli.errors import InputError
 
-NEIGHBOURS = 8
+T = TypeVar("T")
+
+ITEMS_AT_ONCE = 8
 """Items handed over at a time, as one tensor: each tensor that crosses processes costs as much as decoding a third of a
 small photograph."""
 
-PREFETCHED = 1
-"""Handfuls of neighbours that each worker reads ahead; few, because images at native size are large."""
+GROUPS_AHEAD = 1
+"""So many times ITEMS_AT_ONCE does each worker read ahead; few, because images at native size are large."""
 
 FEW_ITEMS = 16
 """Starting a process takes longer than reading this many items."""
 
+MOST_WORKERS = 8
+"""More than these read faster than one consumer takes."""
+
 
 @dataclass(frozen=True)
 class Failure:
-    """An item that could not be read, and why, without its name."""
+    """An item that could not be read.
+
+    Attributes:
+        item: Its name.
+        reason: Why, without its name.
+    """
 
     item: str
     reason: str
 
 
+@overload
+def read_items(
+    source: Source,
+    workers: int | None = None,
+    start: int = 0,
+    indices: Sequence[int] | None = None,
+    draw: int = 0,
+    streams: Literal[False] = False,
+) -> Iterator[Item | Failure]: ...
+@overload
+def read_items(
+    source: Source,
+    workers: int | None = None,
+    start: int = 0,
+    indices: Sequence[int] | None = None,
+    draw: int = 0,
+    *,
+    streams: bool,
+) -> Iterator[Item | Stream | Failure]: ...
 def read_items(
     source: Source,
     workers: int | None = None,
@@ -47,67 +77,90 @@ def read_items(
 ) -> Iterator[Item | Stream | Failure]:
     """The items of `source` in order, each under `draw`, with decoding overlapped with the consumer's work.
 
-    workers: processes that read; 0 reads in this one, None chooses. start: items to skip. indices: which items, and
-    in which order, instead of all; `start` then skips among these. draw: seeds what is random in all of them.
-    streams: whether the consumer takes a long item as a stream, which is then read by the consumer itself.
+    Args:
+        source: What to read.
+        workers: Processes that read; 0 reads in this one, None chooses.
+        start: Items to skip.
+        indices: Which items, and in which order, instead of all; `start` then skips among these.
+        draw: Seeds what is random in all of them.
+        streams: Whether the consumer takes a long item as a stream, which is then read by the consumer itself.
     """
     indices = range(len(source))[start:] if indices is None else indices[start:]
     workers = default_workers(len(indices)) if workers is None else workers
     if not workers:
-        yield from (read(source, index, draw, streams) for index in indices)
+        yield from (read_item(source, index, draw, streams) for index in indices)
         return
     loader = DataLoader(
-        _Handfuls(source, draw, streams),
+        _GroupsOfItems(source, draw, streams),
         batch_size=None,
-        sampler=[indices[first : first + NEIGHBOURS] for first in range(0, len(indices), NEIGHBOURS)],
+        sampler=[indices[first : first + ITEMS_AT_ONCE] for first in range(0, len(indices), ITEMS_AT_ONCE)],
         num_workers=workers,
-        prefetch_factor=PREFETCHED,
+        prefetch_factor=GROUPS_AHEAD,
         worker_init_fn=quiet_worker,
         generator=torch.Generator(),  # leaves the global generator, which training depends on, alone
     )
-    for handful in loader:
-        for parcel in handful:
-            yield from parcel.items() if isinstance(parcel, _Parcel) else [parcel]
+    for groups in loader:
+        for group in groups:
+            yield from group.items() if isinstance(group, _StackedItems) else [group]
 
 
-def grouped(readings: Iterable[Item | Stream | Failure], batch_size: int) -> Iterator[list[Item] | Stream | Failure]:
-    """Neighbours of equal signal shape as lists of at most `batch_size`; the rest in its place, order kept."""
-    group: list[Item] = []
-    for reading in readings:
-        fits = isinstance(reading, Item) and (not group or reading.signal.shape == group[0].signal.shape)
-        if group and not (fits and len(group) < batch_size):
-            yield group
-            group = []
-        if isinstance(reading, Item):
-            group.append(reading)
-        else:
-            yield reading
-    if group:
-        yield group
-
-
-def read(source: Source, index: int, draw: int = 0, streams: bool = False) -> Item | Stream | Failure:
+def read_item(source: Source, index: int, draw: int = 0, streams: bool = False) -> Item | Stream | Failure:
     """Item `index`, or why it cannot be read; a stream of it where it is long and `streams` allows."""
     try:
         return source.load_or_stream(index, draw) if streams else source.load(index, draw)
     except InputError as error:
-        return failure_of(source.names[index], error)
+        return make_failure(source.names[index], error)
 
 
-def failure_of(name: str, error: InputError) -> Failure:
+def make_failure(name: str, error: InputError) -> Failure:
     """What became of item `name`, by an error that may begin with that name."""
     return Failure(name, str(error).removeprefix(f"{name}: "))
 
 
-def default_workers(items: int | None = None, processes: int = 1) -> int:
-    """Worker processes to read `items` with: a core each, one left for the consumer, at most 8; 0 for few items.
+def group_alike(things: Iterable[T], size: int, key: Callable[[T], Hashable]) -> Iterator[list[T]]:
+    """Neighbours with equal keys as lists of at most `size`, in order."""
+    group: list[T] = []
+    shared: Hashable = None
+    for thing in things:
+        own = key(thing)
+        if group and (own != shared or len(group) == size):
+            yield group
+            group = []
+        group.append(thing)
+        shared = own
+    if group:
+        yield group
 
-    processes: how many consumers share this machine.
+
+@overload
+def group_items(readings: Iterable[Item | Failure], size: int) -> Iterator[list[Item] | Failure]: ...
+@overload
+def group_items(readings: Iterable[Item | Stream | Failure], size: int) -> Iterator[list[Item] | Stream | Failure]: ...
+def group_items(readings: Iterable[Item | Stream | Failure], size: int) -> Iterator[list[Item] | Stream | Failure]:
+    """Neighbours of equal signal shape as lists of at most `size`; whatever is no item in its place, order kept."""
+    for group in group_alike(readings, size, _shape_of):
+        items = [reading for reading in group if isinstance(reading, Item)]
+        if items:
+            yield items
+        else:
+            yield from (reading for reading in group if not isinstance(reading, Item))
+
+
+def _shape_of(reading: Item | Stream | Failure) -> Hashable:
+    """An item's shape; None for what is no item."""
+    return reading.signal.shape if isinstance(reading, Item) else None
+
+
+def default_workers(items: int | None = None, processes: int = 1) -> int:
+    """Worker processes to read with: a core each, one left for the consumer; 0 for few items.
+
+    Args:
+        items: How many there are; None: many.
+        processes: How many consumers share this machine.
     """
     if items is not None and items <= FEW_ITEMS:
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(0, min(8, cores // processes - 1))
+    return max(0, min(MOST_WORKERS, usable_cores() // processes - 1))
 
 
 def quiet_worker(worker: int) -> None:
@@ -123,23 +176,25 @@ def _report_unless_consumer_left(kind: type[BaseException], error: BaseException
 
 
 @dataclass(frozen=True)
-class _Parcel:
+class _StackedItems:
     """Items of equal shape on their way between processes, with their signals in one tensor."""
 
     names: list[str]
     signals: Tensor
     original_sizes: list[tuple[int, ...]]
+    abouts: list[Mapping[str, Any]]
 
     @classmethod
-    def of(cls, items: list[Item]) -> "_Parcel":
+    def stack(cls, items: list[Item]) -> Self:
         signals = torch.stack([item.signal for item in items])
-        return cls([item.name for item in items], signals, [item.original_size for item in items])
+        names, sizes = [item.name for item in items], [item.original_size for item in items]
+        return cls(names, signals, sizes, [item.about for item in items])
 
     def items(self) -> Iterator[Item]:
-        return map(Item, self.names, self.signals, self.original_sizes)
+        return map(Item, self.names, self.signals, self.original_sizes, self.abouts)
 
 
-class _Handfuls(Dataset):
+class _GroupsOfItems(Dataset[Any]):
     """Several items of a source at a time, read or failed, ready to cross processes."""
 
     def __init__(self, source: Source, draw: int, streams: bool) -> None:
@@ -147,7 +202,7 @@ class _Handfuls(Dataset):
         self._draw = draw
         self._streams = streams
 
-    def __getitem__(self, indices: Sequence[int]) -> list[_Parcel | Stream | Failure]:
-        readings = (read(self._source, index, self._draw, self._streams) for index in indices)
-        groups = grouped(readings, len(indices))
-        return [_Parcel.of(group) if isinstance(group, list) else group for group in groups]
+    def __getitem__(self, index: Sequence[int]) -> list[_StackedItems | Stream | Failure]:
+        readings = (read_item(self._source, number, self._draw, self._streams) for number in index)
+        groups = group_items(readings, len(index))
+        return [_StackedItems.stack(group) if isinstance(group, list) else group for group in groups]

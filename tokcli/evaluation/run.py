@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from tokcli.contracts import Item, Metric, RoundTrip, Source
-from tokcli.data.items import Failure, grouped, read_items
+from tokcli.data.items import Failure, group_items, read_items
 from tokcli.errors import InputError
 from tokcli.metrics import merge_states
 from tokcli.progress import SILENT, Reporter
@@ -138,7 +138,7 @@ def judge(
     judged: list[int] = []
     digest = hashlib.sha256()
     with reporter.task("evaluating", len(indices), "items") as task:
-        for places, group in _placed(grouped(read_items(source, workers, indices=indices), batch_size), indices):
+        for places, group in _placed(group_items(read_items(source, workers, indices=indices), batch_size), indices):
             if isinstance(group, Failure):
                 failed.append(group)
                 task.advance()

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from tokcli.backbones import speech
 from tokcli.contracts import ModalityName, RoundTrip
+from tokcli.distributed import usable_cores
 from tokcli.metrics.base import ItemMean
 from tokcli.metrics.sounds import heard, rate_of
 from tokcli.optional import require
@@ -107,8 +108,7 @@ class Stoi(SpeechScore):
 
 def worker_count() -> int:
     """Processes that score: the cores this process may use, shared with its siblings of a distributed run."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _executor(workers: int) -> concurrent.futures.ProcessPoolExecutor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tokcli.contracts import Quantized
-from tokcli.data.stream import training_loader
+from tokcli.data.batches import training_loader
 from tokcli.errors import DivergedError
 from tokcli.progress import Reporter
 from tokcli.tokenizer import Reconstructed, Tokenizer

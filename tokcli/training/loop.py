@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from tokcli.contracts import Loss
+from tokcli.data.batches import Batch, training_loader
 from tokcli.data.items import default_workers
-from tokcli.data.stream import Batch, training_loader
 from tokcli.errors import DivergedError, InterruptedRunError
 from tokcli.progress import SILENT, Reporter
 from tokcli.tokenizer import Reconstructed

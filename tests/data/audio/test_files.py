@@ -14,7 +14,7 @@ from tokcli.contracts import Item, Stream
 from tokcli.data import SOURCES
 from tokcli.data.audio import files as audio_files
 from tokcli.data.audio.files import AudioFiles
-from tokcli.data.items import Failure, grouped, read_items
+from tokcli.data.items import Failure, group_items, read_items
 from tokcli.errors import InputError, RecipeError
 
 
@@ -174,10 +174,10 @@ def test_streams_are_read_in_their_place(tmp_path: Path, workers: int) -> None:
         save(tmp_path / f"{index}.wav", frames)
     (tmp_path / "4.wav").touch()
     source = AudioFiles(str(tmp_path))
-    groups = list(grouped(read_items(source, workers, streams=True), 8))
+    groups = list(group_items(read_items(source, workers, streams=True), 8))
     assert [type(group) for group in groups] == [list, Stream, list, Failure]
     assert sum(block.shape[1] for block in groups[1].blocks()) == 20_000
-    assert [type(group) for group in grouped(read_items(source, workers), 8)] == [list, list, list, Failure]
+    assert [type(group) for group in group_items(read_items(source, workers), 8)] == [list, list, list, Failure]
 
 
 def test_memory_does_not_grow_with_the_length_of_a_stream(tmp_path: Path) -> None:

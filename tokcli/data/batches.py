@@ -7,6 +7,7 @@ read one batch, so that the number of processes does not change what is learnt f
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy
 import torch
@@ -14,10 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tokcli.contracts import Item, Source
-from tokcli.data.items import Failure, quiet_worker, read
+from tokcli.data.items import Failure, make_failure, quiet_worker
 from tokcli.errors import InputError, UsageError
 
-PREFETCHED = 4
+BATCHES_AHEAD = 4
 """Batches that each worker reads ahead."""
 
 ATTEMPTS = 16
@@ -28,7 +29,9 @@ ATTEMPTS = 16
 class Batch:
     """What one step of one rank reads.
 
-    signals: (batch, channels, *size) float32 in [-1, 1]. failures: unreadable items, replaced by those after them.
+    Attributes:
+        signals: (batch, channels, *size) float32 in [-1, 1].
+        failures: Unreadable items, replaced by those after them.
     """
 
     signals: Tensor
@@ -42,9 +45,15 @@ class Batch:
 class TrainingOrder:
     """Which (item, draw) each step reads.
 
-    items: in the source. batch_size: of a step, over all ranks. rank, world: this process and how many there are;
-        each reads its own contiguous share of the batch.
-    Raises UsageError where the batch cannot be shared out evenly.
+    Args:
+        items: In the source.
+        batch_size: Of a step, over all ranks.
+        seed: Another seed is another order with other draws.
+        rank: This process, which reads its own contiguous share of each batch.
+        world: How many processes there are.
+
+    Raises:
+        UsageError: The batch cannot be shared out evenly.
     """
 
     def __init__(self, items: int, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
@@ -72,11 +81,11 @@ class TrainingOrder:
 
     def _read_at(self, position: int) -> tuple[int, int]:
         """The pair at a position of the endless sequence of epochs."""
-        epoch, place = divmod(position, self._items)
+        epoch, number = divmod(position, self._items)
         if epoch != self._epoch:
             self._epoch = epoch
             self._permutation = numpy.random.default_rng([self._seed, epoch]).permutation(self._items)
-        return int(self._permutation[place]), self._first_draw + epoch
+        return int(self._permutation[number]), self._first_draw + epoch
 
 
 def training_loader(
@@ -89,11 +98,21 @@ def training_loader(
     world: int = 1,
     workers: int = 0,
 ) -> Iterator[Batch]:
-    """The batches of steps `start_step` to `steps` - 1, read ahead by `workers` processes (0: read in this one).
+    """The batches of steps `start_step` to `steps` - 1. Signals come in pinned memory where there is a CUDA device.
 
-    batch_size: over all ranks. Signals come in pinned memory where there is a CUDA device.
-    Raises UsageError at once where the batch cannot be shared out evenly, and while it is read InputError where
-    ATTEMPTS items in a row cannot be read or signals differ in shape.
+    Args:
+        source: What to read.
+        batch_size: Of a step, over all ranks.
+        seed: Of the order and the draws.
+        start_step: The first step that is read, counted from 0.
+        steps: Of the whole training.
+        rank: This process.
+        world: How many processes there are.
+        workers: Processes that read ahead; 0 reads in this one.
+
+    Raises:
+        UsageError: At once, where the batch cannot be shared out evenly.
+        InputError: While reading, where ATTEMPTS items in a row cannot be read or signals differ in shape.
     """
     order = TrainingOrder(len(source), batch_size, seed, rank, world)
     loader = DataLoader(
@@ -101,51 +120,54 @@ def training_loader(
         batch_size=None,
         sampler=range(start_step, steps),
         num_workers=workers,
-        prefetch_factor=PREFETCHED if workers else None,
+        prefetch_factor=BATCHES_AHEAD if workers else None,
         worker_init_fn=quiet_worker,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # leaves the global generator, which training depends on, alone
     )
-    return _unless_stopped(loader)
+    return _raise_problems(loader)
 
 
-def _unless_stopped(loader: Iterable[Batch | str]) -> Iterator[Batch]:
+def _raise_problems(loader: Iterable[Batch | str]) -> Iterator[Batch]:
+    """The batches of a loader; a reason to stop is raised as the InputError that it was in the worker."""
     for batch in loader:
         if isinstance(batch, str):
             raise InputError(batch)
         yield batch
 
 
-class _Batches(Dataset):
-    """Steps to batches; a reason to stop is returned as its message, because it must cross processes unchanged."""
+class _Batches(Dataset[Any]):
+    """A batch for each step; a reason to stop is returned as its message, because it must cross processes unchanged."""
 
     def __init__(self, source: Source, order: TrainingOrder) -> None:
         self._source = source
         self._order = order
 
-    def __getitem__(self, step: int) -> Batch | str:
-        items, failures = [], []
+    def __getitem__(self, index: int) -> Batch | str:
+        failures: list[Failure] = []
         try:
-            for index, draw in self._order.batch(step):
-                items.append(_readable(self._source, index, draw, failures))
-            return Batch(_stacked(items), failures)
+            pairs = self._order.batch(index)
+            items = [_read_next(self._source, first, draw, failures) for first, draw in pairs]
+            return Batch(_stack(items), failures)
         except InputError as error:
             return str(error)
 
 
-def _readable(source: Source, index: int, draw: int, failures: list[Failure]) -> Item:
+def _read_next(source: Source, index: int, draw: int, failures: list[Failure]) -> Item:
     """Item `index`, or the next one that can be read; those that cannot are added to `failures`."""
     attempts = min(ATTEMPTS, len(source))
     for attempt in range(attempts):
-        reading = read(source, (index + attempt) % len(source), draw)
-        if isinstance(reading, Item):
-            return reading
-        failures.append(reading)
+        number = (index + attempt) % len(source)
+        try:
+            return source.load(number, draw)
+        except InputError as error:
+            failures.append(make_failure(source.names[number], error))
     last = failures[-1]
     raise InputError(f"{attempts} items in a row cannot be read, the last is {last.item}: {last.reason}")
 
 
-def _stacked(items: list[Item]) -> Tensor:
+def _stack(items: list[Item]) -> Tensor:
+    """Signals of one shape as (batch, channels, *size)."""
     first = items[0]
     for item in items:
         if item.signal.shape != first.signal.shape:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokcli.contracts import Item, Source
+from tokcli.data.batches import ATTEMPTS, TrainingOrder, training_loader
 from tokcli.data.image.dead_leaves import DeadLeaves
-from tokcli.data.stream import ATTEMPTS, TrainingOrder, training_loader
 from tokcli.errors import InputError, UsageError
 
 SIZES = {"items": st.integers(1, 40), "batch_size": st.integers(1, 50), "seed": st.integers(0, 2**32)}
@@ -151,7 +151,7 @@ def test_workers_can_be_started_afresh_where_processes_do_not_fork() -> None:
 INTERRUPTED = """
 import signal
 from tokcli.data.image.dead_leaves import DeadLeaves
-from tokcli.data.stream import training_loader
+from tokcli.data.batches import training_loader
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin deaf to it
