@@ -110,6 +110,6 @@ def test_every_whole_file_is_written_through_this_module() -> None:
     }
     assert others == {
         'commands/bench.py: pathlib.Path("/proc/self/clear_refs").write_text("5")',  # no file, but a question
-        "tokens/composing.py: os.rename(target, previous)",  # out of the way of what takes its place
+        "tokens/shards.py: os.rename(path, previous)",  # out of the way of what takes its place
         "tokens/spool.py: self.tokens_path.write_bytes(bytes(self._preamble))",  # grows, and is checked when resumed
     }

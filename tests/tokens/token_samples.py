@@ -1,5 +1,6 @@
 """Headers, items and the encode loop that the tests of token files share."""
 
+import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Sequence
@@ -7,11 +8,19 @@ from typing import Any
 
 import torch
 
-from tokcli.tokens import TokenHeader, TokenItem, TokenWriter, open_writer
+from tokcli.tokens import TokenFormat, TokenHeader, TokenItem, TokenWriter, open_writer
 
-FORMS = ["tokens.npy", "tokens.safetensors", "tokens"]
 NAMES = ["a.png", "sub/b.png", "ü c.png", "d.png", "e.png"]
 BROKEN = {"d.png": "not an image"}
+
+
+class Killed(BaseException):
+    """Stands for a signal."""
+
+
+def name_of(kept: TokenFormat) -> str:
+    """A path of this format."""
+    return f"tokens{kept.suffix}"
 
 
 def header(**changes: Any) -> TokenHeader:
@@ -57,6 +66,17 @@ def feed(writer: TokenWriter, item: TokenItem, broken: dict[str, str]) -> None:
         writer.fail(item.name, broken[item.name])
     else:
         writer.append(item.name, item.tokens, item.original_size, item.signal_size)
+
+
+def interrupted(
+    path: pathlib.Path, items: Sequence[TokenItem], after: int, kept: TokenFormat | None = None
+) -> pathlib.Path:
+    """Encode up to `after` items, then be killed; returns the folder of the unfinished file."""
+    with contextlib.suppress(Killed), open_writer(path, header(), NAMES, token_format=kept) as writer:
+        for item in items[:after]:
+            feed(writer, item, BROKEN)
+        raise Killed
+    return path.with_name(f".{path.name}.partial")
 
 
 def assert_same(found: TokenItem, expected: TokenItem) -> None:

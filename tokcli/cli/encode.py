@@ -8,9 +8,13 @@ from tokcli.cli.console import print_failed, print_json, print_table
 from tokcli.cli.options import BatchSize, Codebook, Device, Force, Model
 from tokcli.cli.verb import Run, verb
 from tokcli.errors import PARTIAL_FAILURE, UsageError
+from tokcli.tokens import FORMATS
 
 if TYPE_CHECKING:
     from tokcli.commands.encode import Encoded
+
+
+*_files, _folder = FORMATS
 
 
 def _size(text: str | None) -> int | str | None:
@@ -24,9 +28,7 @@ def _size(text: str | None) -> int | str | None:
 @verb("tok encode photos/ -o tokens.npy")
 def encode(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Folders, files, or .txt lists of files.")],
-    output: Annotated[
-        str, typer.Option("--output", "-o", metavar="OUT", help="tokens.npy, tokens.safetensors, or a folder.")
-    ],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="OUT", help=f"{', '.join(_files)}, or {_folder}.")],
     model: Model = None,
     codebook: Codebook = None,
     size: Annotated[

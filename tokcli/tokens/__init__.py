@@ -1,11 +1,44 @@
-"""Token files: what `tok encode` writes and `tok decode` reads, in three forms, never pickled.
+"""Token files: what `tok encode` writes and `tok decode` reads, never pickled.
 
-`X.npy` (one grid for all items) with `X.npy.json` beside it; `X.safetensors` (one tensor per item, ragged); a folder
-of safetensors shards with `manifest.jsonl`.
+To add a format: a subclass of `TokenFormat` in a file of this folder, and a line in `FORMATS`. It writes from a
+finished spool (`publish`), reads lazily (`open`), and says which paths are its own (`suffix`, `accepts`); names,
+resuming, refusals, messages and the help of the command line are then there. `tests/tokens/test_contract.py` runs on
+every line of the table. A path belongs to the first format that accepts it, so a format that keeps folders of its own
+stands before the one that takes every folder.
 """
 
-from tokcli.tokens.header import TokenHeader, TokenItem
-from tokcli.tokens.reading import TokenReader, open_tokens
-from tokcli.tokens.writing import TokenWriter, open_writer
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["TokenHeader", "TokenItem", "TokenReader", "TokenWriter", "open_tokens", "open_writer"]
+if TYPE_CHECKING:
+    from tokcli.tokens.format import TokenFormat, open_tokens
+    from tokcli.tokens.header import TokenHeader, TokenItem, TokenRecord
+    from tokcli.tokens.reading import TokenReader
+    from tokcli.tokens.writing import TokenWriter, open_writer
+
+__all__ = [
+    "FORMATS",
+    "TokenFormat",
+    "TokenHeader",
+    "TokenItem",
+    "TokenReader",
+    "TokenRecord",
+    "TokenWriter",
+    "open_tokens",
+    "open_writer",
+]
+
+FORMATS = {
+    "tokens.npy": "tokcli.tokens.npy:Npy",
+    "tokens.safetensors": "tokcli.tokens.safetensors:Safetensors",
+    "a folder": "tokcli.tokens.shards:Shards",
+}
+"""Where each format is, by what help says of its paths. Words, so that help needs neither numpy nor torch."""
+
+
+def __getattr__(name: str) -> Any:
+    """What `__all__` lists, imported when it is first asked for."""
+    for module in ("format", "header", "reading", "writing"):
+        if name in __all__ and hasattr(found := importlib.import_module(f"tokcli.tokens.{module}"), name):
+            return getattr(found, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,8 +4,9 @@ A reader needs nothing else to refuse the wrong tokenizer and to give every item
 """
 
 import dataclasses
+import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,23 +15,30 @@ from torch import Tensor
 
 from tokcli.contracts import ModalityName
 from tokcli.data.items import Failure
-from tokcli.errors import MismatchError, UsageError
+from tokcli.errors import MismatchError
 from tokcli.registry import argument_problems
 
 FORMAT = "tok-tokens/1"
 LARGEST_CODEBOOK = 2**31
-
-Form = Literal["npy", "safetensors", "folder"]
 
 
 @dataclass(frozen=True)
 class TokenHeader:
     """What holds for every item of a token file.
 
-    codebook_size: values per token. groups: tokens per position. modality, sample_rate (Hz): of the signals.
-    network_fingerprint, codebook_fingerprint: sha256 sums of the tokenizer. weights: which of its weights were used.
-    preprocessing: what was done to the signals before encoding, plain JSON values. split: of the data, where known.
-    Raises ValueError for numbers that make no sense.
+    Attributes:
+        codebook_size: values per token.
+        groups: tokens per position.
+        modality: of the signals.
+        network_fingerprint: sha256 sum of the tokenizer's network.
+        codebook_fingerprint: sha256 sum of its codebook.
+        weights: which of its weights were used.
+        preprocessing: what was done to the signals before encoding, plain JSON values.
+        sample_rate: of the signals, in Hz, where they are audio.
+        split: of the data, where known.
+
+    Raises:
+        ValueError: for numbers that make no sense.
     """
 
     codebook_size: int
@@ -87,7 +95,11 @@ class TokenHeader:
 class TokenRecord:
     """One encoded item, but for its tokens. All sizes are of the axes behind the channels.
 
-    grid: positions. original_size: of the file. signal_size: of what was encoded; decoding crops to it.
+    Attributes:
+        item: its name.
+        grid: positions.
+        original_size: of the file.
+        signal_size: of what was encoded; decoding crops to it.
     """
 
     item: str
@@ -98,7 +110,14 @@ class TokenRecord:
 
 @dataclass(frozen=True)
 class TokenItem:
-    """One item of a token file. tokens: (*grid, groups) int64."""
+    """One item of a token file.
+
+    Attributes:
+        name: the item's, as its source gave it.
+        tokens: (*grid, groups) int64.
+        original_size: of the file.
+        signal_size: of what was encoded; decoding crops to it.
+    """
 
     name: str
     tokens: Tensor
@@ -120,26 +139,35 @@ def record_from_json(values: Any, path: pathlib.Path) -> TokenRecord | Failure:
     raise MismatchError(f"{path} has a damaged list of items: {values!r} does not describe one")
 
 
-def form_of(path: pathlib.Path) -> Form:
-    """Which of the three forms a path stands for.
-
-    Raises UsageError for any other ending.
-    """
-    if path.suffix in (".npy", ".safetensors") and not path.is_dir():
-        return "npy" if path.suffix == ".npy" else "safetensors"
-    if path.name not in ("", "..") and (path.is_dir() or not path.suffix):
-        return "folder"
-    raise UsageError(
-        f"{path}: tokens are kept as NAME.npy (all items of one size), NAME.safetensors (any sizes) "
-        "or a folder of shards (a name without an ending)"
-    )
-
-
-def sidecar_of(path: pathlib.Path) -> pathlib.Path:
-    """Where the header of a .npy file lies."""
-    return path.with_name(path.name + ".json")
-
-
 def file_shape(record: TokenRecord, groups: int) -> tuple[int, ...]:
     """The shape of an item's tokens in a file: the last axis is dropped where there is one token per position."""
     return record.grid if groups == 1 else (*record.grid, groups)
+
+
+def dump_json(values: object) -> bytes:
+    """One line of JSON, in UTF-8."""
+    return json.dumps(values, ensure_ascii=False).encode()
+
+
+def parse_json(text: bytes, path: pathlib.Path) -> Any:
+    """The values of a piece of JSON read from `path`. Raises MismatchError where it is damaged."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise MismatchError(f"{path} is damaged: {text[:40]!r} is not JSON") from error
+
+
+def read_entries(lists: Iterable[Any], path: pathlib.Path) -> tuple[list[TokenRecord], list[Failure]]:
+    """The encoded items and the failed ones of the lists of items that `path` holds, in their order.
+
+    Raises MismatchError where one of them is no list of items, or names one twice.
+    """
+    entries: list[TokenRecord | Failure] = []
+    for values in lists:
+        if not isinstance(values, list):
+            raise MismatchError(f"{path} has a damaged list of items: {values!r}")
+        entries += [record_from_json(value, path) for value in values]
+    records = [entry for entry in entries if isinstance(entry, TokenRecord)]
+    if len({record.item for record in records}) != len(records):
+        raise MismatchError(f"{path} lists an item twice")
+    return records, [entry for entry in entries if isinstance(entry, Failure)]

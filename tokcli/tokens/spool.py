@@ -27,11 +27,22 @@ BYTES_BETWEEN_COMMITS = 2**22
 class Spool:
     """The folder of an unfinished token file, and its two files.
 
-    preamble: bytes kept free before the first token, for a header that is known last.
-    done: items in the journal, failures included.
+    Args:
+        folder: which exists.
+        header: of the tokens.
+        names: of all items that will be added, in order.
+        preamble: bytes kept free before the first token, for a header that is known last.
+
+    Attributes:
+        folder: of the two files; a format can use it for what it prepares.
+        tokens_path: the file of the tokens: the preamble, then item after item, (*grid, groups) in the header's dtype.
+        done: items in the journal, failures included.
+        written: items with tokens.
+        first: the first of these.
     """
 
     def __init__(self, folder: pathlib.Path, header: TokenHeader, names: Sequence[str], preamble: int) -> None:
+        self.folder = folder
         self.tokens_path = folder / TOKENS
         self.journal_path = folder / JOURNAL
         self._header = header
@@ -122,6 +133,22 @@ class Spool:
     def failures(self) -> list[Failure]:
         """The items that failed, in order."""
         return [entry for entry in self.entries() if isinstance(entry, Failure)]
+
+    @property
+    def first_record(self) -> TokenRecord:
+        """The first encoded item, of which a spool that is published has one."""
+        assert self.first is not None, "nothing was encoded"
+        return self.first
+
+    def tokens(self) -> Iterator[np.ndarray]:
+        """The tokens (*grid, groups) of the encoded items, in order, read one by one."""
+        with open(self.tokens_path, "rb") as file:
+            file.seek(self._preamble)
+            for record in self.records():
+                content = file.read(self.size_of(record))
+                if len(content) < self.size_of(record):
+                    raise OSError(f"{self.tokens_path} is shorter than its journal says")
+                yield np.frombuffer(content, self._header.dtype).reshape(*record.grid, self._header.groups)
 
     def close(self) -> None:
         """Let go of the files; what was not committed is lost."""

@@ -19,37 +19,38 @@ from torch import Tensor
 from tokcli.data.items import Failure
 from tokcli.errors import InputError, MismatchError, UsageError
 from tokcli.files import write_text
-from tokcli.tokens.composing import MANIFEST, NPY_PREAMBLE, publish_folder, publish_npy, publish_safetensors
-from tokcli.tokens.header import Form, TokenHeader, TokenRecord, form_of
+from tokcli.tokens.format import TokenFormat, all_formats, format_of
+from tokcli.tokens.header import TokenHeader, TokenRecord
 from tokcli.tokens.spool import JOURNAL, TOKENS, Spool
-
-LARGEST_SAFETENSORS_HEADER = 100_000_000
-"""Bytes; readers of the format refuse more."""
-
-ITEMS_PER_SHARD = 1000
 
 
 class TokenWriter:
     """Takes the items in the order of `names`; a context manager that publishes the file when left without error.
 
-    Left by an exception it keeps what was appended, to be resumed.
+    Left by an exception it keeps what was appended, to be resumed. `open_writer` makes one.
+
+    Args:
+        path: of the finished file.
+        token_format: in which it is written.
+        header: what holds for all items.
+        names: of all items.
+        partial: the folder of the unfinished file.
     """
 
     def __init__(
         self,
         path: pathlib.Path,
+        token_format: TokenFormat,
         header: TokenHeader,
         names: Sequence[str],
         partial: pathlib.Path,
-        shard_items: int,
     ) -> None:
         self.path = path
         self.header = header
-        self._form = form_of(path)
+        self._format = token_format
         self._names = names
         self._partial = partial
-        self._shard_items = shard_items
-        self._spool = Spool(partial, header, names, preamble=NPY_PREAMBLE if self._form == "npy" else 0)
+        self._spool = Spool(partial, header, names, preamble=token_format.preamble)
 
     @property
     def done(self) -> Sequence[str]:
@@ -66,18 +67,19 @@ class TokenWriter:
     ) -> None:
         """Add the next item. tokens: (*grid, groups), integers below codebook_size.
 
-        Raises UsageError where a .npy file cannot hold it because its grid differs from the others', ValueError for
+        Raises UsageError where the format cannot hold it because its grid differs from the others', ValueError for
         tokens that no such tokenizer gives or a name out of order, OSError where the disk is full.
         """
         self._expect(name)
         values = self._checked(name, tokens)
         record = TokenRecord(name, values.shape[:-1], tuple(map(int, original_size)), tuple(map(int, signal_size)))
         first = self._spool.first
-        if self._form == "npy" and first is not None and record.grid != first.grid:
+        if not self._format.ragged and first is not None and record.grid != first.grid:
             self.discard()
+            others = " or to ".join(each.path_for(self.path.stem) for each in all_formats() if each.ragged)
             raise UsageError(
-                f"{self.path}: {name} has {_by(record.grid)} tokens and {first.item} has {_by(first.grid)}, but a .npy "
-                f"file holds one grid; write to {self.path.stem}.safetensors or to a folder, or give all one --size N"
+                f"{self.path}: {name} has {_by(record.grid)} tokens and {first.item} has {_by(first.grid)}, but a "
+                f"{self._format.suffix} file holds one grid; write to {others}, or give all one --size N"
             )
         self._spool.add(record, values.astype(self.header.dtype).tobytes())
 
@@ -120,12 +122,7 @@ class TokenWriter:
                 if reasons
                 else "there is nothing to encode"
             )
-        if self._form == "npy":
-            publish_npy(self._spool, self.header, self.path)
-        elif self._form == "safetensors":
-            publish_safetensors(self._spool, self.header, self.path)
-        else:
-            publish_folder(self._spool, self.header, self.path, self._shard_items)
+        self._format.publish(self._spool, self.header, self.path)
         shutil.rmtree(self._partial)
 
     def discard(self) -> None:
@@ -154,21 +151,30 @@ def open_writer(
     *,
     resume: bool = False,
     force: bool = False,
-    shard_items: int = ITEMS_PER_SHARD,
+    token_format: TokenFormat | None = None,
 ) -> TokenWriter:
     """Start a token file for the items `names`, or go on with an interrupted one.
 
-    resume: take up what an interrupted encode left; without one, start. force: overwrite and start over.
-    Raises UsageError where something is there already and neither was given, or for a name of no known form,
-    MismatchError where what is to be resumed was begun with another tokenizer, other settings or other items.
+    Args:
+        path: of the finished file.
+        header: what holds for all items.
+        names: of all items, in the order in which they will be appended.
+        resume: take up what an interrupted encode left; without one, start.
+        force: overwrite and start over.
+        token_format: that accepts `path`; None takes the one that it stands for.
+
+    Raises:
+        UsageError: where something is there already and neither was given, or for a path of no known format.
+        MismatchError: where what is to be resumed was begun with another tokenizer, other settings or other items.
     """
     path = pathlib.Path(path)
-    form = form_of(path)
-    _check_names(path, form, names)
+    token_format = token_format or format_of(path)
+    _check_names(names)
+    token_format.check_names(path, names)
     partial = path.with_name(f".{path.name}.partial")
     identity = {
-        "form": form,
-        "shard_items": shard_items,
+        "form": token_format.name,
+        **token_format.settings(),
         "items": len(names),
         "names": hashlib.sha256("\0".join(names).encode()).hexdigest(),
         **header.to_json(),
@@ -183,14 +189,14 @@ def open_writer(
                 f"{path}: an earlier encode of {begun.get('items')} items was interrupted; go on with --resume, "
                 "or start over with --force"
             )
-        _check_free(path, form, force)
+        token_format.check_free(path, force)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         write_text(partial / "identity.json", json.dumps(identity))
-    return TokenWriter(path, header, names, partial, shard_items)
+    return TokenWriter(path, token_format, header, names, partial)
 
 
-def _check_names(path: pathlib.Path, form: Form, names: Sequence[str]) -> None:
+def _check_names(names: Sequence[str]) -> None:
     if len(set(names)) != len(names):
         raise ValueError("the names of the items are not unique")
     for name in names:
@@ -198,25 +204,12 @@ def _check_names(path: pathlib.Path, form: Form, names: Sequence[str]) -> None:
             name.encode()
         except UnicodeEncodeError as error:
             raise InputError(f"the file name {name!a} is not valid UTF-8; rename the file") from error
-    # Each name stands in the header twice, beside about 250 bytes of sizes and offsets.
-    if form == "safetensors" and sum(2 * len(name) + 250 for name in names) > LARGEST_SAFETENSORS_HEADER:
-        raise UsageError(f"{path}: {len(names)} items are too many for one .safetensors file; write to a folder")
-
-
-def _check_free(path: pathlib.Path, form: Form, force: bool) -> None:
-    if form == "folder" and path.is_dir():
-        if not any(path.iterdir()):
-            return
-        if not (path / MANIFEST).is_file():
-            raise UsageError(f"{path} is a folder with other things in it; choose another name for the tokens")
-    if path.exists() and not force:
-        raise UsageError(f"{path} exists already; overwrite it with --force, or choose another name")
 
 
 def _read_identity(partial: pathlib.Path) -> dict[str, Any] | None:
     """What an interrupted encode set out to write; None where there is none, or it was stopped before it began."""
     if (partial / JOURNAL).exists() and not (partial / TOKENS).exists():
-        return None  # its tokens were renamed to the finished .npy file, and only the cleaning up was left
+        return None  # its tokens were renamed to the finished file, and only the cleaning up was left
     identity = partial / "identity.json"
     return json.loads(identity.read_text()) if identity.is_file() else None
 
