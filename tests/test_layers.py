@@ -9,7 +9,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "tokcli"
 
 RANKS = [
     {"errors", "progress"},
-    {"files", "numerics"},
+    {"files", "numerics", "schema"},
     {"contracts"},
     {"registry", "optional", "distributed"},
     {"backbones", "search", "windows"},

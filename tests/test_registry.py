@@ -2,20 +2,20 @@
 
 import pytest
 
-from tokcli.errors import InputError, RecipeError
+from tokcli.errors import ArgumentError, InputError, RecipeError
 from tokcli.registry import Registry, nearest
 
 
 class Part:
     def __init__(self, levels: list[int], rate: float = 0.5, path: str | list[str] = "") -> None:
         if rate > 1:
-            raise ValueError(f"rate: expected at most 1, got {rate}")
+            raise ArgumentError(f"rate: expected at most 1, got {rate}")
         if path == "missing":
             raise InputError("there is no 'missing'")
         self.levels, self.rate = levels, rate
 
 
-PARTS: Registry[Part] = Registry("part", {"part": Part})
+PARTS: Registry[Part] = Registry("part", {"part": Part}, Part)
 
 
 def test_a_node_is_a_constructor_call() -> None:

@@ -7,17 +7,17 @@ Latents are channel-last outside an autoencoder, `(batch, *positions, dim)`, so 
 sequences. Tokens are int64 `(batch, *positions, groups)`. Signals are `(batch, channels, *size)` float in [-1, 1].
 """
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from tokcli.progress import SILENT, Reporter
+from tokcli.schema import CheckedArguments
 
 ModalityName = Literal["image", "audio"]
 
@@ -25,20 +25,8 @@ LONGEST_ARGUMENT = 60
 """Characters of an argument that a `repr` shows before it is cut."""
 
 
-class Part:
-    """What a recipe's `kind` names: it remembers the arguments of its constructor, and its `repr` shows them."""
-
-    arguments: Mapping[str, Any]
-
-    def __new__(cls, *given: Any, **named: Any) -> Self:
-        part = super().__new__(cls)
-        try:
-            arguments = inspect.signature(cls).bind_partial(*given, **named).arguments
-        except TypeError:
-            arguments = {}  # The constructor is about to raise the same error, with a traceback that shows the call.
-        # A module takes no attributes before its own constructor has run. A copy has its state set afterwards.
-        object.__setattr__(part, "arguments", arguments)
-        return part
+class Part(CheckedArguments):
+    """What the `kind` of a recipe's node names: its arguments are checked, and its `repr` shows them."""
 
     def extra_repr(self) -> str:
         """The arguments that were given, as a call would write them."""

@@ -1,144 +1,175 @@
-"""Closed tables from the `kind` of a recipe node to the class it names, with a schema read off the constructor.
+"""Families of exchangeable parts: from the `kind` of a recipe's node to the class it names.
 
 A node is `{"kind": "fsq", "levels": [8, 5, 5, 5]}`: `kind` picks the class, every other key is exactly one of its
-constructor arguments. Nothing is written twice: the schema is the signature.
+constructor's arguments. Nothing is written twice: the schema is the signature (see `tokcli.schema`).
+
+`kind` is a short name of the family's table, or `module:Class` for a class of somebody else's. Such a class runs code
+that is no part of this project, so it is only imported where that was allowed: for a recipe that the user trains from,
+and for modules that the environment variable TOK_ALLOW_IMPORTS lists. An artifact from a stranger imports nothing.
 """
 
-import difflib
-import functools
+import importlib
 import inspect
-import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
-import pydantic
-
 from tokcli.errors import RecipeError, TokError
+from tokcli.schema import already_checked, argument_problems, complete_arguments, nearest
 
 T = TypeVar("T")
 
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The hint that ends a message about an unknown word: the nearest known one, or all of them."""
-    known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean '{close[0]}'?"
-    return f"expected one of: {', '.join(known)}" if known else "it takes no arguments"
+ALLOW_IMPORTS = "TOK_ALLOW_IMPORTS"
+"""The environment variable with the modules, or packages of them, that any recipe may name; separated by commas."""
 
 
-@functools.cache
-def schema_of(constructor: Callable[..., Any]) -> type[pydantic.BaseModel]:
-    """A strict pydantic model with one field for each argument of `constructor`; unknown keys are forbidden."""
-    function = constructor.__init__ if inspect.isclass(constructor) else constructor
-    hints = typing.get_type_hints(function)
-    fields: dict[str, Any] = {}
-    for name, parameter in inspect.signature(constructor).parameters.items():
-        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-        fields[name] = (hints[name], default)
-    return pydantic.create_model(
-        getattr(constructor, "__name__", "Node"),
-        __config__=pydantic.ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True),
-        **fields,
-    )
+class CheckedNode(dict[str, Any]):
+    """A node in which nothing is wrong, with every argument written out. Building it checks nothing again.
 
-
-def argument_problems(
-    constructor: Callable[..., Any], arguments: Mapping[str, Any], path: str, owner: str
-) -> list[str]:
-    """What is wrong with `arguments` for `constructor`, one sentence each, with its path in the recipe.
-
-    owner: how the message calls the thing that is built, as `'vq'` or `training`.
+    Attributes:
+        constructor: the class that its kind names.
     """
-    schema = schema_of(constructor)
-    try:
-        schema.model_validate(dict(arguments))
-    except pydantic.ValidationError as error:
-        return _sentences(error.errors(), path, owner, schema)
-    return []
 
+    constructor: type
 
-def _sentences(found: Iterable[Any], path: str, owner: str, schema: type[pydantic.BaseModel]) -> list[str]:
-    """One sentence for each argument. A union gives an error for each of its types; they become alternatives."""
-    by_place: dict[str, list[str]] = {}
-    for problem in found:
-        field, *within = problem["loc"]
-        # Behind the field stand indices and keys, and the names of the types that a union tried.
-        parts = [path, field, *(part for part in within if isinstance(part, int))]
-        place = ".".join(str(part) for part in parts if part != "")
-        by_place.setdefault(place, []).append(_complaint(problem, owner, schema))
-    return [f"{place}: {', or '.join(dict.fromkeys(complaints))}" for place, complaints in by_place.items()]
+    def __init__(self, content: Mapping[str, Any], constructor: type) -> None:
+        super().__init__(content)
+        self.constructor = constructor
 
-
-def _complaint(problem: Any, owner: str, schema: type[pydantic.BaseModel]) -> str:
-    if problem["type"] == "extra_forbidden":
-        return f"{owner} takes no such argument; {nearest(str(problem['loc'][-1]), schema.model_fields)}"
-    if problem["type"] == "missing":
-        return f"{owner} needs this argument"
-    return f"{problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CheckedNode, (dict(self), self.constructor)
 
 
 class Registry(Generic[T]):
     """One family of exchangeable parts, by the short name that recipes use.
 
-    family: what the parts are, in the singular, for messages.
+    Args:
+        family: what the parts are, in the singular, for messages.
+        table: the classes by their short names.
+        contract: the abstract base class that every part inherits from.
     """
 
-    def __init__(self, family: str, table: Mapping[str, type[T]]) -> None:
+    def __init__(self, family: str, table: Mapping[str, type[T]], contract: type[T]) -> None:
         self.family = family
+        self.contract = contract
         self._table = dict(table)
+        self._imported: dict[str, type[T]] = {}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._table)
 
     def __contains__(self, kind: object) -> bool:
-        return kind in self._table
+        return kind in self._table or kind in self._imported
 
     def __getitem__(self, kind: str) -> type[T]:
-        if kind not in self._table:
-            raise RecipeError(f"there is no {self.family} '{kind}'; {nearest(kind, self._table)}")
-        return self._table[kind]
+        """The class of a short name, or of a `module:Class` that a recipe has been allowed to import."""
+        return self.find(kind)
 
-    def problems(self, node: Any, path: str) -> list[str]:
-        """What is wrong with a recipe node, before anything is built; empty when nothing is."""
+    def find(self, kind: str, may_import: bool = False) -> type[T]:
+        """The class that `kind` names, imported first where it is a `module:Class` and that is allowed.
+
+        Raises:
+            RecipeError: where there is no such class, or where it must not be imported.
+        """
+        if kind in self._table:
+            return self._table[kind]
+        if kind in self._imported:
+            return self._imported[kind]
+        if ":" not in kind:
+            raise RecipeError(f"there is no {self.family} '{kind}'; {nearest(kind, self._table)}")
+        module, _, name = kind.partition(":")
+        if not (may_import or import_is_allowed(module)):
+            raise RecipeError(
+                f"'{kind}' is code outside of tok, which is not run unasked; if you trust the module '{module}', "
+                f"allow it: {ALLOW_IMPORTS}={module}"
+            )
+        imported = import_class(module, name)
+        if not issubclass(imported, self.contract):
+            contract = f"{self.contract.__module__}.{self.contract.__name__}"
+            raise RecipeError(f"'{kind}' is no {self.family}: it does not inherit from {contract}")
+        self._imported[kind] = imported
+        return imported
+
+    def problems(self, node: Any, path: str, may_import: bool = False) -> list[str]:
+        """What is wrong with a recipe's node, before anything is built; empty when nothing is."""
+        found = self.check(node, path, may_import)
+        return [] if isinstance(found, CheckedNode) else found
+
+    def check(self, node: Any, path: str, may_import: bool = False) -> CheckedNode | list[str]:
+        """Read a node of a recipe.
+
+        Args:
+            node: plain values.
+            path: where it stands in the recipe, for messages.
+            may_import: whether a kind `module:Class` may be imported, whatever module it names.
+
+        Returns:
+            The node with every default written out, so that what was built from it is built again after a default
+            has changed; or else everything that is wrong with it, one sentence each.
+        """
         if not isinstance(node, Mapping):
             return [f"{path}: expected a {self.family} with a 'kind', got {node!r}"]
         if "kind" not in node:
             return [f"{path}.kind: which {self.family}? one of: {', '.join(self._table)}"]
         kind = node["kind"]
-        if kind not in self._table:
-            return [f"{path}.kind: there is no {self.family} '{kind}'; {nearest(str(kind), self._table)}"]
-        return argument_problems(self._table[kind], arguments_of(node), path, f"'{kind}'")
-
-    def resolved(self, node: Mapping[str, Any]) -> dict[str, Any]:
-        """A node without problems, with every argument written out that it leaves to its default.
-
-        What was built from it is then built again after a default has changed.
-        """
-        fields = schema_of(self._table[node["kind"]]).model_fields
-        return {"kind": node["kind"]} | {
-            name: node[name] if name in node else field.get_default() for name, field in fields.items()
-        }
+        try:
+            constructor = self.find(str(kind), may_import)
+        except RecipeError as error:
+            return [f"{path}.kind: {error}"]
+        given = {name: value for name, value in node.items() if name != "kind"}
+        problems = argument_problems(constructor, given, path, f"'{kind}'")
+        if problems:
+            return problems
+        return CheckedNode({"kind": kind} | complete_arguments(constructor, given), constructor)
 
     def build(self, node: Mapping[str, Any], path: str = "") -> T:
         """Construct what the node names.
 
-        Raises RecipeError, with `path`, for an unknown kind, an argument that does not fit, or one that the
-        constructor refuses.
+        Args:
+            node: plain values, or a node that was checked when its recipe was read.
+            path: where it stands in the recipe, for messages.
+
+        Raises:
+            RecipeError: with `path`, for an unknown kind, and for arguments that do not fit.
+            TokError: any other that the constructor raises, with `path` before its message.
         """
-        found = self.problems(node, path or self.family)
-        if found:
-            raise RecipeError("; ".join(found))
+        path = path or self.family
+        checked = node if isinstance(node, CheckedNode) else self.check(node, path)
+        if not isinstance(checked, CheckedNode):
+            raise RecipeError("\n".join(checked))
+        arguments = {name: value for name, value in checked.items() if name != "kind"}
         try:
-            return self._table[node["kind"]](**arguments_of(node))
-        except ValueError as error:
-            raise RecipeError(f"{path or self.family}: {error}") from error
-        except RecipeError:
-            raise
+            with already_checked():
+                return checked.constructor(**arguments)
+        except ValueError as error:  # To become ArgumentError alone once every family raises it.
+            raise RecipeError(f"{path}: {error}") from error
         except TokError as error:
-            raise type(error)(f"{path or self.family}: {error}") from error
+            raise type(error)(f"{path}: {error}") from error
 
 
-def arguments_of(node: Mapping[str, Any]) -> dict[str, Any]:
-    """The node without its `kind`."""
-    return {name: value for name, value in node.items() if name != "kind"}
+def import_is_allowed(module: str) -> bool:
+    """Whether TOK_ALLOW_IMPORTS lists this module or a package that it lies in."""
+    allowed = {entry.strip() for entry in os.environ.get(ALLOW_IMPORTS, "").split(",")} - {""}
+    return any(module == entry or module.startswith(f"{entry}.") for entry in allowed)
+
+
+def import_class(module: str, name: str) -> type:
+    """The class `name` of an installed module, or of one in the current folder.
+
+    Raises:
+        RecipeError: where there is no such module, or no such class in it.
+    """
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())  # Last, so that nothing installed is shadowed.
+    try:
+        content = importlib.import_module(module)
+    except ImportError as error:
+        raise RecipeError(
+            f"the module '{module}' cannot be imported: {error}; install it, or run tok in its folder"
+        ) from error
+    found = getattr(content, name, None)
+    if not inspect.isclass(found):
+        classes = [key for key, value in vars(content).items() if inspect.isclass(value) and value.__module__ == module]
+        raise RecipeError(f"the module '{module}' has no class '{name}'; {nearest(name, classes)}")
+    return found

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tokcli.discriminators import DISCRIMINATORS
-from tokcli.discriminators.games import discriminator_loss
+from tokcli.discriminators.objectives import discriminator_loss
 from tokcli.errors import RecipeError
 
 KINDS = ["multi-scale-stft", "multi-period"]

@@ -3,8 +3,11 @@
 from tokcli.autoencoders.spectral import SpectralAutoencoder
 from tokcli.autoencoders.vqgan import VQGANAutoencoder
 from tokcli.autoencoders.waveform import WaveformAutoencoder
+from tokcli.contracts import Autoencoder
 from tokcli.registry import Registry
 
-AUTOENCODERS = Registry(
-    "autoencoder", {"vqgan": VQGANAutoencoder, "spectral": SpectralAutoencoder, "waveform": WaveformAutoencoder}
+AUTOENCODERS: Registry[Autoencoder] = Registry(
+    "autoencoder",
+    {"vqgan": VQGANAutoencoder, "spectral": SpectralAutoencoder, "waveform": WaveformAutoencoder},
+    Autoencoder,
 )

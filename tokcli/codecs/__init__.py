@@ -8,9 +8,10 @@ from tokcli.codecs.pictures import Jpeg, WebP
 from tokcli.codecs.sounds import Opus
 from tokcli.contracts import ModalityName
 from tokcli.errors import UsageError
-from tokcli.registry import Registry, nearest
+from tokcli.registry import Registry
+from tokcli.schema import nearest
 
-CODECS: Registry[Codec] = Registry("codec", {"jpeg": Jpeg, "webp": WebP, "opus": Opus})
+CODECS: Registry[Codec] = Registry("codec", {"jpeg": Jpeg, "webp": WebP, "opus": Opus}, Codec)
 
 
 def build_codecs(names: list[str], modality: ModalityName) -> dict[str, Codec]:

@@ -10,4 +10,5 @@ from tokcli.registry import Registry
 SOURCES: Registry[Source] = Registry(
     "data source",
     {"images": ImageFiles, "dead-leaves": DeadLeaves, "audio": AudioFiles, "synthetic-voices": SyntheticVoices},
+    Source,
 )

@@ -16,4 +16,5 @@ DISCRIMINATORS: Registry[Discriminator] = Registry(
         "multi-scale-stft": MultiScaleStftDiscriminator,
         "multi-period": MultiPeriodDiscriminator,
     },
+    Discriminator,
 )

@@ -20,4 +20,5 @@ LOSSES: Registry[Loss] = Registry(
         "mel": Mel,
         "whisper": WhisperLoss,
     },
+    Loss,
 )

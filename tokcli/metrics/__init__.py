@@ -17,7 +17,8 @@ from tokcli.metrics.speech import Pesq, Stoi
 from tokcli.metrics.ssim import Ssim
 from tokcli.metrics.tokens import Cvu, EntropyBitsPerToken, Perplexity, TokenCounts, Usage, entropy, packed_bits
 from tokcli.metrics.waveforms import MelDistance, SiSdr
-from tokcli.registry import Registry, nearest
+from tokcli.registry import Registry
+from tokcli.schema import nearest
 
 METRICS: Registry[Metric] = Registry(
     "metric",
@@ -41,6 +42,7 @@ METRICS: Registry[Metric] = Registry(
         "kbps": Kbps,
         "kbps_empirical": KbpsEmpirical,
     },
+    Metric,
 )
 
 __all__ = [

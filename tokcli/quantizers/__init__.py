@@ -21,4 +21,5 @@ QUANTIZERS: Registry[Quantizer] = Registry(
         "vaevq": VAEVectorQuantizer,
         "vpvae": VectorPerturbation,
     },
+    Quantizer,
 )

@@ -9,37 +9,46 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from tokcli.autoencoders import AUTOENCODERS
 from tokcli.data import SOURCES
 from tokcli.discriminators import DISCRIMINATORS
-from tokcli.errors import RecipeError
+from tokcli.errors import ArgumentError, RecipeError
 from tokcli.losses import LOSSES
 from tokcli.metrics import METRICS
 from tokcli.quantizers import QUANTIZERS
-from tokcli.recipe.settings import AdversarySettings, CodebookSettings, EvaluationSettings, TrainingSettings
+from tokcli.recipe.settings import AdversarySettings, CodebookSettings, EvaluationSettings, TrainingSettings, values_of
 from tokcli.recipe.text import parse, write
-from tokcli.registry import argument_problems, nearest
+from tokcli.registry import CheckedNode, Registry
+from tokcli.schema import already_checked, argument_problems, nearest
 
 Node = Mapping[str, Any]
+S = TypeVar("S", TrainingSettings, AdversarySettings, EvaluationSettings, CodebookSettings)
 
-SETTINGS = {
-    "training": TrainingSettings,
-    "adversary": AdversarySettings,
-    "evaluation": EvaluationSettings,
-    "codebook": CodebookSettings,
-}
+SETTINGS = ("training", "adversary", "evaluation", "codebook")
+"""Sections that an override may begin where the recipe leaves them out."""
 REQUIRED = ("name", "data", "autoencoder", "quantizer", "losses", "training")
 OPTIONAL = ("seed", "licence", "adversary", "evaluation", "codebook")
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A checked recipe. Its nodes have every argument of their component; `tokcli.recipe.build` makes it of them.
+    """A checked recipe: the record of a run, from which its parts are built by `tokcli.recipe.build`.
 
-    name: of the run. licence: of the weights it produces, recorded in the artifact. seed: of initial weights, data
-    order and every random draw of training.
+    Attributes:
+        name: of the run.
+        train_data: a node, as are the parts below: a `kind` and every argument of its constructor.
+        eval_data: what the tokenizer is evaluated on.
+        autoencoder: signals to latents and back.
+        quantizer: latents to tokens and back.
+        losses: what training minimises, besides the quantizer's own loss.
+        training: how it is trained.
+        evaluation: how it is evaluated while it trains, and at the end.
+        codebook: the stage that builds codebooks after training; None where there is none.
+        adversary: a discriminator to train against; None where there is none.
+        seed: of initial weights, data order and every random draw of training.
+        licence: of the weights it produces, recorded in the artifact.
     """
 
     name: str
@@ -65,13 +74,13 @@ class Recipe:
             "autoencoder": dict(self.autoencoder),
             "quantizer": dict(self.quantizer),
             "losses": [dict(node) for node in self.losses],
-            "training": dataclasses.asdict(self.training),
-            "evaluation": dataclasses.asdict(self.evaluation),
+            "training": values_of(self.training),
+            "evaluation": values_of(self.evaluation),
         }
         if self.adversary is not None:
-            resolved["adversary"] = dataclasses.asdict(self.adversary)
+            resolved["adversary"] = values_of(self.adversary)
         if self.codebook is not None:
-            resolved["codebook"] = dataclasses.asdict(self.codebook)
+            resolved["codebook"] = values_of(self.codebook)
         return resolved
 
     def to_yaml(self) -> str:
@@ -84,120 +93,189 @@ class Recipe:
 
 
 def from_text(text: str, name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read YAML, apply `key.path=value` overrides, check everything.
+    """Read a recipe that the user trains from: YAML, then `key.path=value` overrides.
 
-    Raises RecipeError with every problem, one a line.
+    A kind `module:Class` is imported, for the user has named it.
+
+    Raises:
+        RecipeError: with every problem, one a line.
     """
     content = parse(text, name)
     if not isinstance(content, dict):
         raise RecipeError(f"{name}: expected a recipe with {', '.join(REQUIRED)}; got {type(content).__name__}")
-    found = [problem for override in overrides for problem in _apply(content, override)]
-    found += problems(content)
-    if found:
-        raise RecipeError("\n".join(found))
-    return from_dict(content)
+    problems = [problem for override in overrides for problem in _apply(content, override)]
+    return _Reader(content, may_import=True, problems=problems).read()
 
 
 def from_dict(content: Node) -> Recipe:
-    """A recipe from plain values. Raises RecipeError with every problem, one a line."""
-    found = problems(content)
-    if found:
-        raise RecipeError("\n".join(found))
-    try:
+    """Read a recipe from plain values, all of it.
+
+    Raises:
+        RecipeError: with every problem, one a line; a kind `module:Class` is one unless TOK_ALLOW_IMPORTS lists it.
+    """
+    return _Reader(content).read()
+
+
+def from_artifact(content: Node) -> Recipe:
+    """Read the resolved recipe of an artifact, so that its tokenizer can be built.
+
+    Only the autoencoder and the quantizer need to be known here. Losses, data, metrics and the discriminator may be of
+    kinds that this installation does not have, or must not import: their nodes are kept as they are written, and
+    `tokcli.recipe.build` says what is wrong with them if they are ever built. So the fingerprint stays the same.
+
+    Raises:
+        RecipeError: with every problem, one a line; a kind `module:Class` of the autoencoder or of the quantizer is one
+            unless TOK_ALLOW_IMPORTS lists its module.
+    """
+    return _Reader(content, tokenizer_only=True).read()
+
+
+class _Reader:
+    """Reads a recipe's plain values section by section, and gathers everything that is wrong with them.
+
+    Args:
+        content: the recipe as plain values.
+        may_import: whether kinds of the form `module:Class` may be imported.
+        tokenizer_only: parts other than the tokenizer's are kept as they are where something is wrong with them.
+        problems: that are known already.
+    """
+
+    def __init__(
+        self, content: Node, may_import: bool = False, tokenizer_only: bool = False, problems: Sequence[str] = ()
+    ) -> None:
+        self.content = content
+        self.may_import = may_import
+        self.tokenizer_only = tokenizer_only
+        self.problems = list(problems)
+
+    def read(self) -> Recipe:
+        """The recipe. Raises RecipeError with every problem, one a line."""
+        self._check_sections()
+        content = self.content
+        values = {key: content[key] for key in ("name", "seed", "licence") if key in content}
+        train_data, eval_data = self._read_data()
+        autoencoder = self._read_part(AUTOENCODERS, "autoencoder")
+        quantizer = self._read_part(QUANTIZERS, "quantizer")
+        losses = self._read_losses()
+        training = self._read_settings(TrainingSettings, "training") if "training" in content else None
+        adversary = self._read_adversary(training)
+        evaluation = self._read_settings(EvaluationSettings, "evaluation") or EvaluationSettings()
+        self._check_metrics(evaluation.metrics)
+        codebook = self._read_settings(CodebookSettings, "codebook")
+        if self.problems or training is None:
+            raise RecipeError("\n".join(self.problems))
         return Recipe(
-            name=content["name"],
-            seed=content.get("seed", 0),
-            licence=content.get("licence", "unspecified"),
-            train_data=SOURCES.resolved(content["data"]["train"]),
-            eval_data=SOURCES.resolved(content["data"]["eval"]),
-            autoencoder=AUTOENCODERS.resolved(content["autoencoder"]),
-            quantizer=QUANTIZERS.resolved(content["quantizer"]),
-            losses=[LOSSES.resolved(node) for node in content["losses"]],
-            training=TrainingSettings(**content["training"]),
-            evaluation=EvaluationSettings(**content.get("evaluation", {})),
-            codebook=CodebookSettings(**content["codebook"]) if content.get("codebook") is not None else None,
-            adversary=_adversary(content["adversary"]) if content.get("adversary") is not None else None,
+            **values,
+            train_data=train_data,
+            eval_data=eval_data,
+            autoencoder=autoencoder,
+            quantizer=quantizer,
+            losses=losses,
+            training=training,
+            evaluation=evaluation,
+            codebook=codebook,
+            adversary=adversary,
         )
-    except ValueError as error:
-        raise RecipeError(str(error)) from error
 
+    def _check_sections(self) -> None:
+        """Names of sections, and the values that are no sections."""
+        known = (*REQUIRED, *OPTIONAL)
+        for key in self.content:
+            if key not in known:
+                self.problems.append(f"{key}: a recipe has no such section; {nearest(str(key), known)}")
+        self.problems += [f"{key}: a recipe needs this section" for key in REQUIRED if key not in self.content]
+        for key, kind in (("name", str), ("seed", int), ("licence", str)):
+            if key in self.content and not isinstance(self.content[key], kind):
+                self.problems.append(f"{key}: expected {kind.__name__}, got {self.content[key]!r}")
+        name = self.content.get("name")
+        if isinstance(name, str) and (not name or name != name.strip() or any(part in name for part in "/\\\0")):
+            self.problems.append(f"name: it names the run's folder, so it needs to be a plain file name, got {name!r}")
 
-def _adversary(content: Node) -> AdversarySettings:
-    settings = AdversarySettings(**content)
-    return dataclasses.replace(settings, discriminator=DISCRIMINATORS.resolved(settings.discriminator))
+    def _read_data(self) -> tuple[Node, Node]:
+        data = self.content.get("data", {})
+        if not isinstance(data, Mapping):
+            self.problems.append("data: expected the parts 'train' and 'eval'")
+            return {}, {}
+        for key in data:
+            if key not in ("train", "eval"):
+                self.problems.append(f"data.{key}: data has no such part; {nearest(str(key), ('train', 'eval'))}")
+        if "data" not in self.content:
+            return {}, {}
+        return self._read_node(SOURCES, data.get("train"), "data.train"), self._read_node(
+            SOURCES, data.get("eval"), "data.eval"
+        )
 
+    def _read_losses(self) -> list[Node]:
+        losses = self.content.get("losses", [])
+        if not isinstance(losses, list) or not losses:
+            self.problems.append("losses: expected a list of losses, each with a 'kind'")
+            return []
+        return [self._read_node(LOSSES, node, f"losses.{index}") for index, node in enumerate(losses)]
 
-def problems(content: Node) -> list[str]:
-    """Everything that is wrong with a recipe's words, without building anything."""
-    known = (*REQUIRED, *OPTIONAL)
-    found = [f"{key}: a recipe has no such section; {nearest(str(key), known)}" for key in content if key not in known]
-    found += [f"{key}: a recipe needs this section" for key in REQUIRED if key not in content]
-    found += _plain_problems(content)
-    if isinstance(data := content.get("data"), Mapping):
-        found += [
-            f"data.{key}: data has no such part; {nearest(str(key), ('train', 'eval'))}"
-            for key in data
-            if key not in ("train", "eval")
-        ]
-        found += [problem for part in ("train", "eval") for problem in SOURCES.problems(data.get(part), f"data.{part}")]
-    elif "data" in content:
-        found.append("data: expected the parts 'train' and 'eval'")
-    for family, registry in (("autoencoder", AUTOENCODERS), ("quantizer", QUANTIZERS)):
-        if family in content:
-            found += registry.problems(content[family], family)
-    found += _loss_problems(content.get("losses", []))
-    for section, settings in SETTINGS.items():
-        if content.get(section) is not None:
-            found += _settings_problems(settings, content[section], section)
-    if isinstance(content.get("adversary"), Mapping):
-        found += _adversary_problems(content["adversary"], content.get("training"))
-    return found
+    def _read_part(self, registry: Registry[Any], section: str) -> Node:
+        """A part of the tokenizer: nothing may be wrong with it."""
+        if section not in self.content:
+            return {}
+        return self._checked(registry.check(self.content[section], section, self.may_import))
 
+    def _read_node(self, registry: Registry[Any], node: Any, path: str) -> Node:
+        """A part that training needs and a tokenizer does not."""
+        checked = registry.check(node, path, self.may_import)
+        if self.tokenizer_only and isinstance(node, Mapping) and not isinstance(checked, CheckedNode):
+            return dict(node)
+        return self._checked(checked)
 
-def _plain_problems(content: Node) -> list[str]:
-    found = []
-    for key, kind in (("name", str), ("seed", int), ("licence", str)):
-        if key in content and not isinstance(content[key], kind):
-            found.append(f"{key}: expected {kind.__name__}, got {content[key]!r}")
-    name = content.get("name")
-    if isinstance(name, str) and (not name or name != name.strip() or any(part in name for part in "/\\\0")):
-        found.append(f"name: it names the run's folder, so it needs to be a plain file name, got {name!r}")
-    return found
+    def _checked(self, outcome: CheckedNode | list[str]) -> Node:
+        if isinstance(outcome, CheckedNode):
+            return outcome
+        self.problems += outcome
+        return {}
 
+    def _read_settings(self, settings: type[S], section: str) -> S | None:
+        """A section of settings; None where it is absent, or where something is wrong with it."""
+        content = self.content.get(section)
+        if content is None and section not in REQUIRED:
+            return None
+        if not isinstance(content, Mapping):
+            self.problems.append(f"{section}: expected settings, got {content!r}")
+            return None
+        problems = argument_problems(settings, content, section, section)
+        if problems:
+            self.problems += problems
+            return None
+        try:
+            with already_checked():
+                return settings(**content)
+        except ArgumentError as error:
+            self.problems.append(f"{section}.{error}")
+            return None
 
-def _loss_problems(losses: Any) -> list[str]:
-    if not isinstance(losses, list) or not losses:
-        return ["losses: expected a list of losses, each with a 'kind'"]
-    return [problem for index, node in enumerate(losses) for problem in LOSSES.problems(node, f"losses.{index}")]
+    def _read_adversary(self, training: TrainingSettings | None) -> AdversarySettings | None:
+        """With what its settings cannot see by themselves: the discriminator, and how long training is."""
+        content = self.content.get("adversary")
+        settings = self._read_settings(AdversarySettings, "adversary")
+        given = content.get("discriminator") if isinstance(content, Mapping) else None
+        node = given if given is not None else AdversarySettings().discriminator
+        if content is None:
+            return None
+        discriminator = self._read_node(DISCRIMINATORS, node, "adversary.discriminator")
+        if settings is None:
+            return None
+        if training is not None and training.steps <= settings.start_step:
+            self.problems.append(
+                f"adversary.start_step: {settings.start_step} never comes, for training.steps is {training.steps}"
+            )
+        with already_checked():
+            return dataclasses.replace(settings, discriminator=discriminator)
 
-
-def _settings_problems(settings: type, section: Any, path: str) -> list[str]:
-    if not isinstance(section, Mapping):
-        return [f"{path}: expected settings, got {section!r}"]
-    found = argument_problems(settings, section, path, path)
-    if found:
-        return found
-    try:
-        values = settings(**section)
-    except ValueError as error:
-        return [f"{path}.{error}"]
-    names = values.metrics if isinstance(values, EvaluationSettings) else []
-    return [
-        f"{path}.metrics: there is no metric '{name}'; {nearest(name, METRICS)}"
-        for name in names
-        if name not in METRICS
-    ]
-
-
-def _adversary_problems(adversary: Node, training: Any) -> list[str]:
-    """What the settings of the adversary cannot see by themselves: its component, and how long training is."""
-    found = []
-    if "discriminator" in adversary:
-        found += DISCRIMINATORS.problems(adversary["discriminator"], "adversary.discriminator")
-    start, steps = adversary.get("start_step"), training.get("steps") if isinstance(training, Mapping) else None
-    if isinstance(start, int) and isinstance(steps, int) and 0 < steps <= start:
-        found.append(f"adversary.start_step: {start} never comes, for training.steps is {steps}")
-    return found
+    def _check_metrics(self, names: Sequence[str]) -> None:
+        if self.tokenizer_only:
+            return
+        for name in names:
+            try:
+                METRICS.find(name, self.may_import)
+            except RecipeError as error:
+                self.problems.append(f"evaluation.metrics: {error}")
 
 
 def _apply(content: dict[str, Any], override: str) -> list[str]:

@@ -4,7 +4,7 @@ import pathlib
 from dataclasses import dataclass
 
 from tokcli.errors import InputError
-from tokcli.registry import nearest
+from tokcli.schema import nearest
 
 SWEEPS = "sweeps"
 """The folder, within that of the recipes, which holds sweeps; functions below look there where they are told so."""

@@ -15,7 +15,7 @@ from tokcli.errors import InputError, RecipeError, UsageError
 from tokcli.recipe.recipe import Recipe, from_text
 from tokcli.recipe.shipped import recipe_text
 from tokcli.recipe.text import parse
-from tokcli.registry import nearest
+from tokcli.schema import nearest
 from tokcli.sweeps.sweep import IN_DOMAIN, Method, Sweep
 
 CHOICES = ("seeds", "sizes", "methods")

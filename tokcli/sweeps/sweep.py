@@ -20,7 +20,7 @@ from tokcli.data import SOURCES
 from tokcli.errors import RecipeError
 from tokcli.metrics import METRICS
 from tokcli.recipe.text import parse
-from tokcli.registry import argument_problems, nearest
+from tokcli.schema import argument_problems, nearest
 
 IN_DOMAIN = "in domain"
 """How a claim calls the recipe's own evaluation data, which is what it means where it names none."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from tokcli.contracts import ModalityName
 from tokcli.data.items import Failure
 from tokcli.errors import MismatchError
-from tokcli.registry import argument_problems
+from tokcli.schema import argument_problems
 
 FORMAT = "tok-tokens/1"
 LARGEST_CODEBOOK = 2**31

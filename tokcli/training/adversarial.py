@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tokcli.contracts import Discriminator
-from tokcli.discriminators.games import discriminator_loss, generator_loss
 from tokcli.discriminators.lecam import LogitMeans, lecam_penalty
+from tokcli.discriminators.objectives import discriminator_loss, generator_loss
 from tokcli.recipe.settings import AdversarySettings, TrainingSettings
 from tokcli.training.schedule import learning_rate
 
