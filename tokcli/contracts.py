@@ -253,14 +253,14 @@ class Metric(Part, ABC):
 
     modality: None where it judges tokens or any signal.
     needs_tokens: it counts tokens.
-    higher_is_better: the direction in which a best checkpoint is sought.
+    higher_is_better: the direction in which the best is sought; None where neither is better by itself.
     state: tensors by name. `unscored`, where there is one, counts the items that could not be judged; `counts`, where
         there is one, counts codes. It is read after `finish` only.
     """
 
     modality: ClassVar[ModalityName | None] = None
     needs_tokens: ClassVar[bool] = False
-    higher_is_better: ClassVar[bool] = True
+    higher_is_better: ClassVar[bool | None] = None
     state: dict[str, Tensor]
 
     @abstractmethod
@@ -289,6 +289,10 @@ class Metric(Part, ABC):
         """Whether too little was seen for the figure to be trusted."""
         return False
 
+    def remark(self) -> str | None:
+        """What a careful reader of the figure should be told; None where there is nothing."""
+        return None
+
     def item_scores(self) -> Tensor | None:
         """The score of each item this process has seen, (items,) float64 on the CPU in the order of the updates.
 
@@ -312,7 +316,7 @@ class Rate:
     unit: Literal["bits_per_pixel", "kbps"]
 
 
-def rate_of(bits: float, samples: int, sample_rate: int | None = None) -> Rate:
+def rate_of(bits: float, samples: float, sample_rate: int | None = None) -> Rate:
     """`bits` that stand for a signal of `samples`: pixels, or of audio the samples at `sample_rate` Hz."""
     if sample_rate is None:
         return Rate(bits / samples, "bits_per_pixel")

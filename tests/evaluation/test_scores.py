@@ -3,7 +3,7 @@
 import pytest
 
 from tokcli.evaluation.run import Judgement
-from tokcli.evaluation.scores import higher_is_better, remarks_on_use
+from tokcli.evaluation.scores import remarks_on_use
 
 
 def judgement(cvu: float, undersampled: bool = False) -> Judgement:
@@ -41,12 +41,3 @@ def test_a_good_figure_a_small_sample_and_a_trial_get_no_advice(
     cvu: float, modality: str, undersampled: bool, steps: int
 ) -> None:
     assert remarks_on_use(judgement(cvu, undersampled), modality, {"kind": "vq"}, steps) == []
-
-
-def test_rates_and_entropy_are_neither_better_high_nor_low() -> None:
-    assert [higher_is_better(name) for name in ("psnr", "lpips", "kbps", "entropy_bits_per_token")] == [
-        True,
-        False,
-        None,
-        None,
-    ]

@@ -1,17 +1,33 @@
-"""PESQ and STOI through their packages, with the ways in which those fail turned into NaN.
+"""PESQ and STOI through their packages, in worker processes, with the ways in which those fail turned into NaN.
 
 PESQ (ITU-T P.862.2, wide-band) predicts how listeners would rate speech, from 1 to about 4.64. STOI (Taal et al. 2011)
 predicts how much of it they would understand, up to 1. The packages answer a clip that they cannot judge with an
-exception, an error code, 0, 1e-5 or a crash; none of these is a score. Knows no torch, so worker processes start fast;
-the packages are optional, and whoever calls this makes sure that they are there.
+exception, an error code, 0, 1e-5 or a crash; none of these is a score. One clip costs about 0.2 s of a core, more than
+the model that made it, so clips are scored in other processes.
+
+Knows no torch: a worker that imported it would take three times as long to start, and three times the memory. The
+packages are optional, and whoever calls this makes sure that they are there.
 """
 
+import collections
+import concurrent.futures
+import functools
 import math
+import multiprocessing
+import os
+import signal
 import warnings
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 
+from tokcli.distributed import usable_cores
+
 RATE = 16_000
+
+Score = Callable[[np.ndarray, np.ndarray, int], float]
+"""Of one clip: reference and reconstruction, (samples,), and their sample rate -> NaN where it cannot be scored."""
 
 _STOI_TOO_SHORT = 1e-5
 """What pystoi returns for less than 30 frames (0.4 s) that are not silent."""
@@ -28,9 +44,9 @@ def pesq(reference: np.ndarray, reconstruction: np.ndarray, sample_rate: int) ->
     """
     import pesq as package
 
-    if not (_sounds(reference) and _sounds(reconstruction)):
+    if not (_has_sound(reference) and _has_sound(reconstruction)):
         return math.nan
-    clips = (_at_rate(clip, sample_rate) for clip in (reference, reconstruction))
+    clips = (_resample(clip, sample_rate) for clip in (reference, reconstruction))
     score = package.pesq(RATE, *clips, "wb", on_error=package.PesqError.RETURN_VALUES)
     return score if score > 0 else math.nan
 
@@ -43,24 +59,88 @@ def stoi(reference: np.ndarray, reconstruction: np.ndarray, sample_rate: int) ->
     import pystoi as package
 
     too_short = len(reference) < _STOI_SHORTEST * sample_rate
-    if too_short or not (_sounds(reference) and _sounds(reconstruction)):
+    if too_short or not (_has_sound(reference) and _has_sound(reconstruction)):
         return math.nan
     # pystoi warns where it returns its sentinel, which is dealt with here.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        score = float(package.stoi(*(_at_rate(clip, sample_rate) for clip in (reference, reconstruction)), RATE))
+        score = float(package.stoi(*(_resample(clip, sample_rate) for clip in (reference, reconstruction)), RATE))
     return math.nan if score == _STOI_TOO_SHORT else score
 
 
-def _sounds(clip: np.ndarray) -> bool:
+def _has_sound(clip: np.ndarray) -> bool:
     """Whether a clip is finite and not silent."""
     return bool(np.isfinite(clip).all() and np.any(clip))
 
 
-def _at_rate(clip: np.ndarray, sample_rate: int) -> np.ndarray:
+def _resample(clip: np.ndarray, sample_rate: int) -> np.ndarray:
     """The clip at 16 kHz."""
     if sample_rate == RATE:
         return clip
     import soxr
 
     return soxr.resample(clip, sample_rate, RATE)
+
+
+class ClipScores:
+    """The scores of clips, computed by worker processes and collected in the order in which the clips came.
+
+    Args:
+        score: Scores one clip; a function of a module, so that it can cross processes.
+    """
+
+    def __init__(self, score: Score) -> None:
+        self._score = score
+        self._pending: collections.deque[tuple[tuple, concurrent.futures.Future[float]]] = collections.deque()
+
+    def submit(self, reference: np.ndarray, reconstruction: np.ndarray, sample_rate: int) -> None:
+        """Hand over one clip, both (samples,)."""
+        clip = (reference, reconstruction, sample_rate)
+        try:
+            future = _workers().submit(self._score, *clip)
+        except BrokenProcessPool:
+            _workers.cache_clear()
+            future = _workers().submit(self._score, *clip)
+        self._pending.append((clip, future))
+
+    def collect(self, keep: int = 0) -> list[float]:
+        """The scores of clips not yet collected, oldest first, waiting until at most `keep` clips are left.
+
+        NaN where a clip cannot be scored, and where it crashes the process that scores it.
+        """
+        scores = []
+        while len(self._pending) > keep:
+            clip, future = self._pending.popleft()
+            try:
+                scores.append(future.result())
+            except BrokenProcessPool:
+                # Some clip crashed its worker and took the others' along: each is tried once more, by itself.
+                scores.append(_score_alone(self._score, clip))
+        return scores
+
+
+def worker_count() -> int:
+    """Processes that score: the cores this process may use, shared with its siblings of a distributed run."""
+    return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+@functools.cache
+def _workers() -> concurrent.futures.ProcessPoolExecutor:
+    """The processes that all speech metrics share, started at the first clip."""
+    return _executor(worker_count())
+
+
+def _executor(workers: int) -> concurrent.futures.ProcessPoolExecutor:
+    """Fresh processes: forking one that runs threads or holds a GPU is not safe. Ctrl-C is the parent's to handle."""
+    return concurrent.futures.ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    )
+
+
+def _score_alone(score: Score, clip: tuple) -> float:
+    """The score from a process of its own; NaN where that crashes as well."""
+    with _executor(1) as alone:
+        try:
+            return alone.submit(score, *clip).result()
+        except BrokenProcessPool:
+            return math.nan

@@ -15,12 +15,11 @@ import torch
 from tokcli.artifacts.fingerprint import fingerprints_of
 from tokcli.commands.devices import batch_size_for, pick_device
 from tokcli.commands.models import Model, judged_size, open_model
-from tokcli.contracts import Item, Source, Stream
+from tokcli.contracts import Item, Rate, Source, Stream, rate_of
 from tokcli.data.items import Failure, group_items, make_failure, read_items
 from tokcli.data.modality import MODALITIES
 from tokcli.errors import InputError, InterruptedRunError
-from tokcli.metrics import entropy, packed_bits
-from tokcli.metrics.tokens import count_tokens
+from tokcli.metrics.tokens import count_tokens, empirical_bits, entropy_bits, packed_bits
 from tokcli.progress import SILENT, Reporter
 from tokcli.tokens import TokenHeader, TokenItem, TokenReader, TokenWriter, open_tokens, open_writer
 
@@ -29,8 +28,8 @@ from tokcli.tokens import TokenHeader, TokenItem, TokenReader, TokenWriter, open
 class Encoded:
     """A token file and its rate.
 
-    grid: positions of every item, None where they differ. packed, empirical: the rate by unit (bits per pixel, kbps)
-    of tokens stored in log2 K bits, and in as many as the entropy of their frequencies.
+    grid: positions of every item, None where they differ. packed, empirical: the rate of tokens stored in log2 K
+    bits, and in as many as the entropy of their frequencies.
     items_per_second: of this command, items resumed not counted.
     """
 
@@ -42,21 +41,20 @@ class Encoded:
     grid: Sequence[int] | None
     dtype: str
     entropy_bits_per_token: float
-    packed: dict[str, float]
-    empirical: dict[str, float]
+    packed: Rate
+    empirical: Rate
     items_per_second: float
 
     def to_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
         plain = {name: value for name, value in asdict(self).items() if name not in ("packed", "empirical")}
-        empirical = {f"{name}_empirical": value for name, value in self.empirical.items()}
-        return plain | {"output": str(self.output)} | self.packed | empirical
+        rates = {self.packed.unit: self.packed.value, f"{self.empirical.unit}_empirical": self.empirical.value}
+        return plain | {"output": str(self.output)} | rates
 
     def rows(self) -> list[tuple[str, Any]]:
         """What a person wants to know."""
         grid = "×".join(map(str, self.grid)) if self.grid else "differs"
-        rates = [(f"{name.replace('_', ' ')} (packed)", value) for name, value in self.packed.items()]
-        rates += [(f"{name.replace('_', ' ')} (empirical)", value) for name, value in self.empirical.items()]
+        unit = self.packed.unit.replace("_", " ")
         return [
             ("items", self.items),
             ("failed", len(self.failed)),
@@ -65,7 +63,8 @@ class Encoded:
             ("codebook size", self.codebook_size),
             ("stored as", self.dtype),
             ("entropy, bits per token", self.entropy_bits_per_token),
-            *rates,
+            (f"{unit} (packed)", self.packed.value),
+            (f"{unit} (empirical)", self.empirical.value),
             ("items per second", self.items_per_second),
         ]
 
@@ -182,27 +181,21 @@ def header_of(model: Model, source: Source) -> TokenHeader:
 def _summary(reader: TokenReader, path: pathlib.Path, items_per_second: float) -> Encoded:
     """Count over the whole file, so that a resumed encode reports what an uninterrupted one would."""
     header = reader.header
-    counts, tokens, positions, samples = None, 0, 0, 0
+    counts, samples = None, 0
     for item in reader:
         counted = count_tokens(item.tokens, header.codebook_size)
         counts = counted if counts is None else counts + counted
-        tokens += item.tokens.numel()
-        positions += item.tokens.numel() // header.groups
         samples += math.prod(item.signal_size)
-    counts = counts.coalesce().to_dense() if counts.is_sparse else counts
-    bits = sum(entropy(row[row > 0]) for row in counts) / math.log(2)
-    modality = MODALITIES[header.modality]
-    packed = packed_bits(header.codebook_size, header.groups) * positions
     return Encoded(
         output=path,
         items=len(reader),
         failed=reader.failed,
-        tokens=tokens,
+        tokens=int(counts.sum()),
         codebook_size=header.codebook_size,
         grid=reader.grid,
         dtype=str(header.dtype),
-        entropy_bits_per_token=bits / header.groups,
-        packed=modality.rate(packed, samples, header.sample_rate),
-        empirical=modality.rate(bits * positions, samples, header.sample_rate),
+        entropy_bits_per_token=entropy_bits(counts),
+        packed=rate_of(packed_bits(counts), samples, header.sample_rate),
+        empirical=rate_of(empirical_bits(counts), samples, header.sample_rate),
         items_per_second=items_per_second,
     )

@@ -153,6 +153,8 @@ def judge(
                     kept.append(Example(item.name, item.signal, round_trip.reconstruction[place].cpu()))
             judged += places
             task.advance(len(group))
+    for metric in metrics.values():
+        metric.finish()
     merged = _scores_in_order(judged, metrics, gather)
     _merge(metrics, gather)
     places = merged.pop("places").tolist()

@@ -16,9 +16,6 @@ from tokcli.metrics import METRICS
 EARLY = 200
 """A run of fewer steps is a trial, whose codebook says little."""
 
-NEITHER = {"entropy_bits_per_token", *(name for modality in MODALITIES.values() for name in modality.rate_metrics)}
-"""Metrics of which neither more nor less is better by itself."""
-
 NAMED = 5
 """Unscored items that a remark names; the JSON names all."""
 
@@ -142,7 +139,7 @@ def _compared(evaluation: Evaluation, first: Evaluation) -> Evaluation:
 
 def higher_is_better(name: str) -> bool | None:
     """Whether more of the metric `name` is better; None where neither is."""
-    return None if name in NEITHER else METRICS[name].higher_is_better
+    return METRICS[name].higher_is_better
 
 
 def remarks_on(judgement: Judgement, names: Sequence[str]) -> list[str]:

@@ -1,22 +1,36 @@
 """Metrics: how good a round trip through a tokenizer is, and how well its codebook is used.
 
 Each is a pure function and a thin accumulator whose state is tensors that add: merging two processes is a sum.
-To add one: a class in a file of this folder, and its name here.
+
+To add one:
+
+1. Pick the base class: `ItemMean` (base.py) where items are scored one by one, `TokenCounts` (tokens.py) where counts
+   of tokens are enough, `Metric` (contracts.py) for anything else.
+2. Write the class in a file of this folder: a pure function, and `scores` or `figure` that calls it.
+3. Declare `modality` (None: any) and `higher_is_better` (None: neither is better by itself).
+4. Say in `protocol` what the figure depends on.
+5. Add its name to the table below; the constructor takes no arguments.
+6. Run tests/metrics/test_contract.py, which takes every member of the table, and add a test against known figures.
 """
 
 from collections.abc import Sequence
 
 from tokcli.contracts import Metric, ModalityName
 from tokcli.errors import TokError, UsageError
+from tokcli.metrics.audio import MelDistance, Pesq, SiSdr, Stoi
 from tokcli.metrics.base import merge_states
-from tokcli.metrics.lpips import LpipsAlex, LpipsSqueeze, LpipsVgg
-from tokcli.metrics.psnr import Psnr
-from tokcli.metrics.rate import BitsPerPixel, BitsPerPixelEmpirical, Kbps, KbpsEmpirical, Rate
+from tokcli.metrics.images import LpipsAlex, LpipsSqueeze, LpipsVgg, Psnr, Ssim
 from tokcli.metrics.rfid import Rfid
-from tokcli.metrics.speech import Pesq, Stoi
-from tokcli.metrics.ssim import Ssim
-from tokcli.metrics.tokens import Cvu, EntropyBitsPerToken, Perplexity, TokenCounts, Usage, entropy, packed_bits
-from tokcli.metrics.waveforms import MelDistance, SiSdr
+from tokcli.metrics.tokens import (
+    BitsPerPixel,
+    BitsPerPixelEmpirical,
+    Cvu,
+    EntropyBitsPerToken,
+    Kbps,
+    KbpsEmpirical,
+    Perplexity,
+    Usage,
+)
 from tokcli.registry import Registry
 from tokcli.schema import nearest
 
@@ -45,16 +59,7 @@ METRICS: Registry[Metric] = Registry(
     Metric,
 )
 
-__all__ = [
-    "METRICS",
-    "Rate",
-    "TokenCounts",
-    "build_metrics",
-    "entropy",
-    "merge_states",
-    "metrics_for",
-    "packed_bits",
-]
+__all__ = ["METRICS", "build_metrics", "merge_states", "metrics_for"]
 
 
 def metrics_for(modality: ModalityName) -> list[str]:
@@ -65,8 +70,9 @@ def metrics_for(modality: ModalityName) -> list[str]:
 def build_metrics(names: Sequence[str], modality: ModalityName) -> dict[str, Metric]:
     """The named metrics, ready to be updated, in the order given.
 
-    Raises UsageError, with every problem in one message, for a name that is unknown or that judges another modality;
-    and whatever keeps a metric from being built (InputError for absent weights), again all of it in one message.
+    Raises:
+        UsageError: A name is unknown or judges another modality; every problem is in one message.
+        TokError: Something keeps metrics from being built (InputError for absent weights), again all in one message.
     """
     problems = [_problem(name, modality) for name in names]
     if any(problems):

@@ -1,9 +1,10 @@
-"""A metric that judges items one by one and reports their mean.
+"""A metric that scores items one by one and reports their mean.
 
 Papers average per item; pooling the error of a whole set first gives another, higher figure for the same model.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -17,7 +18,10 @@ def merge_states(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """The state of a metric that had seen everything that the metrics with these `states` saw: their sum by name.
 
     A name that one state lacks (a process that met no item) counts as zero. Results lie on the device where each
-    name is first met. Raises ValueError for states that count different codebooks.
+    name is first met.
+
+    Raises:
+        ValueError: The states count different codebooks.
     """
     merged: dict[str, Tensor] = {}
     for state in states:
@@ -32,12 +36,23 @@ def merge_states(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     return merged
 
 
+def require_sample_rate(round_trip: RoundTrip) -> int:
+    """The sample rate in Hz.
+
+    Raises:
+        ValueError: The round trip has none.
+    """
+    if round_trip.sample_rate is None:
+        raise ValueError("this metric judges audio, and the round trip has no sample_rate")
+    return round_trip.sample_rate
+
+
 class ItemMean(Metric):
     """The mean of a score over items; a subclass says how items are scored.
 
-    state: `total`, float64, the sum of the scores; `items` and `unscored`, int64 counts. They follow the device of
-    the signals, and nothing waits for that device before `compute` or `item_scores`. The scores themselves are no
-    part of the state: they are told apart by the order of the updates, which another process does not know.
+    The state holds `total`, float64, the sum of the scores; `items` and `unscored`, int64 counts. They follow the
+    device of the signals, and nothing waits for that device before `compute` or `item_scores`. The scores themselves
+    are no part of the state: they are told apart by the order of the updates, which another process does not know.
     """
 
     def __init__(self) -> None:
@@ -48,34 +63,33 @@ class ItemMean(Metric):
             "unscored": torch.zeros((), dtype=torch.int64),
         }
 
+    @abstractmethod
     def scores(self, round_trip: RoundTrip) -> Tensor:
-        """A score for each item, (batch,); not finite where an item cannot be judged."""
-        raise TypeError(f"{type(self).__name__} does not define scores")
+        """A score for each item, (batch,); not finite where an item cannot be scored.
+
+        A metric that scores elsewhere gives what is known by now, in the order of the updates, and takes in the rest
+        when it is told to `finish`.
+        """
 
     @torch.no_grad()
     def update(self, round_trip: RoundTrip) -> None:
-        """Judge one batch, item by item."""
-        self.state = self._added(self.state, self.scores(round_trip))
+        """Score one batch, item by item."""
+        self.add_scores(self.scores(round_trip))
 
-    def _added(self, state: dict[str, Tensor], scores: Tensor) -> dict[str, Tensor]:
-        """Keep these scores (batch,); returns `state` with them in it, on their device."""
+    def add_scores(self, scores: Tensor) -> None:
+        """Take in the scores (batch,) of the next items."""
         scores = to_float64(scores)
         self._scores.append(scores)
-        judged = torch.isfinite(scores)
-        seen = {"total": torch.where(judged, scores, 0.0).sum(), "items": judged.sum(), "unscored": (~judged).sum()}
-        return merge_states([seen, state])
+        scored = torch.isfinite(scores)
+        seen = {"total": torch.where(scored, scores, 0.0).sum(), "items": scored.sum(), "unscored": (~scored).sum()}
+        self.state = merge_states([seen, self.state])
 
     def compute(self) -> float:
-        """The mean score of the judged items; NaN before the first."""
+        """The mean over the items that could be scored; NaN before the first."""
         items = int(self.state["items"])
         return float(self.state["total"]) / items if items else math.nan
 
     def item_scores(self) -> Tensor:
-        """(items,) float64 in the order of the updates; NaN where an item could not be judged."""
+        """(items,) float64 in the order of the updates; NaN where an item could not be scored."""
         scores = torch.cat([torch.empty(0, dtype=torch.float64), *(part.cpu() for part in self._scores)])
         return torch.where(torch.isfinite(scores), scores, torch.nan)
-
-    @property
-    def unscored(self) -> int:
-        """Items that could not be judged, left out of the mean."""
-        return int(self.state["unscored"])

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from tokcli.backbones.inception import FEATURES, WEIGHT_FILE, load_inception
 from tokcli.contracts import Metric, ModalityName, RoundTrip
-from tokcli.metrics.images import ROUNDING, to_levels
-from tokcli.numerics import to_float64
+from tokcli.metrics.images import ROUNDING
+from tokcli.numerics import to_float64, to_levels
 
 SIDES = ("reference", "reconstruction")
 
@@ -22,8 +22,14 @@ SIDES = ("reference", "reconstruction")
 def frechet_distance(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covariance: Tensor) -> float:
     """Squared 2-Wasserstein distance between two Gaussians, ‖m − m'‖² + Tr(Σ + Σ' − 2 (Σ Σ')^½); never negative.
 
-    Means (dim,), covariances (dim, dim). The trace of the root is the sum of the roots of the eigenvalues of the
-    symmetric Σ^½ Σ' Σ^½, which are those of Σ Σ'; unlike a matrix root it needs neither full rank nor luck.
+    The trace of the root is the sum of the roots of the eigenvalues of the symmetric Σ^½ Σ' Σ^½, which are those of
+    Σ Σ'; unlike a matrix root it needs neither full rank nor luck.
+
+    Args:
+        mean: m, (dim,).
+        covariance: Σ, (dim, dim).
+        other_mean: m', (dim,).
+        other_covariance: Σ', (dim, dim).
     """
     mean, covariance, other_mean, other_covariance = map(to_float64, (mean, covariance, other_mean, other_covariance))
     values, vectors = torch.linalg.eigh(covariance)
@@ -36,13 +42,16 @@ def frechet_distance(mean: Tensor, covariance: Tensor, other_mean: Tensor, other
 class Rfid(Metric):
     """The Fréchet Inception distance between reconstructions and their originals; lower is better.
 
-    state: `items` and `unscored`, int64 counts; from the first items on also, for each side, float64 `sum` (2048,) of
-    the features and `outer` (2048, 2048) of their outer products.
-    Raises UsageError on construction where torch-fidelity is not installed, InputError where its weights are absent.
+    The state holds `items` and `unscored`, int64 counts; from the first items on also, for each side, float64 `sum`
+    (2048,) of the features and `outer` (2048, 2048) of their outer products.
+
+    Raises:
+        UsageError: torch-fidelity is not installed.
+        InputError: Its weights are absent.
     """
 
     modality: ClassVar[ModalityName | None] = "image"
-    higher_is_better: ClassVar[bool] = False
+    higher_is_better: ClassVar[bool | None] = False
 
     def __init__(self) -> None:
         self.network = load_inception()
@@ -76,20 +85,19 @@ class Rfid(Metric):
         return mean, covariance
 
     @property
-    def unscored(self) -> int:
-        """Items that could not be judged."""
-        return int(self.state["unscored"])
+    def undersampled(self) -> bool:
+        """Whether the items are too few for a covariance of full rank."""
+        return int(self.state["items"]) <= FEATURES
 
     def protocol(self) -> dict[str, object]:
         """Rounding, features with their weight file, and how far the items suffice for a covariance of full rank."""
-        items = int(self.state["items"])
         return {
             "rounding": ROUNDING,
             "features": f"Inception-{FEATURES}, torch-fidelity",
             "weights": WEIGHT_FILE,
             "resize": "299, bilinear as in TensorFlow 1",
-            "items": items,
-            "undersampled": items <= FEATURES,
+            "items": int(self.state["items"]),
+            "undersampled": self.undersampled,
         }
 
     def _add(self, name: str, value: Tensor) -> None:

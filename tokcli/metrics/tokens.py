@@ -1,7 +1,7 @@
-"""How a codebook is used: the fraction of codes seen, and what the entropy of their frequencies says.
+"""What tokens tell by their counts: how the codebook is used, and what the tokens of a signal cost.
 
 Everything is counted over the whole set, in int64. Usage over one batch or a rolling buffer is another quantity, and
-a set with few tokens per code makes every figure here too low: `undersampled` says so.
+a set with few tokens per code makes every figure of usage too low: `is_undersampled` says so.
 """
 
 import math
@@ -11,8 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tokcli.contracts import Metric, RoundTrip
-from tokcli.metrics.base import merge_states
+from tokcli.contracts import Metric, ModalityName, RoundTrip, rate_of
+from tokcli.metrics.base import merge_states, require_sample_rate
 from tokcli.numerics import to_float64
 
 DENSE_CODES = 2**20
@@ -26,6 +26,9 @@ bounded, and the device is waited for rarely."""
 TOKENS_PER_CODE = 10
 """Fewer tokens per code than this, and the figures describe the sample more than the tokenizer."""
 
+MILLISECONDS = 1000
+"""In a second: clips are measured in samples at this rate, so that clips of any rate add."""
+
 
 def count_tokens(tokens: Tensor, codebook_size: int) -> Tensor:
     """How often each code occurs: (groups, codebook_size) int64, from tokens (batch, *positions, groups).
@@ -38,8 +41,16 @@ def count_tokens(tokens: Tensor, codebook_size: int) -> Tensor:
     if codebook_size <= DENSE_CODES:
         return torch.zeros(shape, dtype=torch.int64, device=tokens.device).scatter_add_(1, by_group, ones)
     groups = torch.arange(shape[0], device=tokens.device)[:, None].expand_as(by_group)
-    places = torch.stack([groups.flatten(), by_group.flatten()])
-    return torch.sparse_coo_tensor(places, ones.flatten(), shape, check_invariants=False)
+    indices = torch.stack([groups.flatten(), by_group.flatten()])
+    return torch.sparse_coo_tensor(indices, ones.flatten(), shape, check_invariants=False)
+
+
+def occurring_counts(counts: Tensor) -> list[Tensor]:
+    """Of each group the counts (codes,) of the codes that occur, from counts (groups, codes), dense or sparse."""
+    if not counts.is_sparse:
+        return [row[row > 0] for row in counts]
+    counts = counts.coalesce()
+    return [counts.values()[counts.indices()[0] == group] for group in range(counts.shape[0])]
 
 
 def entropy(counts: Tensor) -> float:
@@ -50,16 +61,36 @@ def entropy(counts: Tensor) -> float:
     return max(0.0, -float((frequencies * frequencies.log()).sum()))
 
 
-def packed_bits(codebook_size: int, groups: int) -> float:
-    """Bits per position of tokens stored without entropy coding: groups · log2 K."""
-    return groups * math.log2(codebook_size)
+def entropy_bits(counts: Tensor) -> float:
+    """The entropy of a token in bits, averaged over groups, from counts (groups, codes), dense or sparse."""
+    by_group = occurring_counts(counts)
+    return sum(entropy(group) for group in by_group) / math.log(2) / len(by_group)
+
+
+def packed_bits(counts: Tensor) -> float:
+    """Bits of all the tokens counted, (groups, codes), stored without entropy coding: log2 K each."""
+    return sum(int(group.sum()) for group in occurring_counts(counts)) * math.log2(counts.shape[1])
+
+
+def empirical_bits(counts: Tensor) -> float:
+    """Bits of all the tokens counted, (groups, codes), for an ideal entropy coder that knows how frequent each is."""
+    return sum(int(group.sum()) * entropy(group) for group in occurring_counts(counts)) / math.log(2)
+
+
+def is_undersampled(counts: Tensor | None) -> bool:
+    """Whether a group has seen fewer than 10 tokens per code, so that figures of usage are too low.
+
+    Args:
+        counts: (groups, codes); None where no token has been seen.
+    """
+    return counts is None or int(counts.sum()) < TOKENS_PER_CODE * counts.shape[0] * counts.shape[1]
 
 
 class TokenCounts(Metric):
-    """Counts tokens; a subclass says what the counts of one group amount to. Groups are judged apart, then averaged.
+    """Counts tokens; a subclass says what the counts amount to.
 
-    state: `unscored`, int64, the items that came without tokens; from the first tokens on also `counts`, int64
-    (groups, codebook_size), dense or sparse.
+    The state holds `unscored`, int64, the items that came without tokens; from the first tokens on also `counts`,
+    int64 (groups, codebook_size), dense or sparse.
     """
 
     needs_tokens: ClassVar[bool] = True
@@ -69,8 +100,8 @@ class TokenCounts(Metric):
         self._tally_at = PENDING_TOKENS
 
     @abstractmethod
-    def figure(self, counts: Tensor, codebook_size: int) -> float:
-        """The figure of one group: counts (codes,) of the codes that occur, all positive."""
+    def figure(self, counts: Tensor) -> float:
+        """The figure of counts (groups, codes), dense or sparse, not all of them zero."""
 
     @torch.no_grad()
     def update(self, round_trip: RoundTrip) -> None:
@@ -85,39 +116,32 @@ class TokenCounts(Metric):
             self._tally_at = max(PENDING_TOKENS, 2 * self.state["counts"]._nnz())
 
     def compute(self) -> float:
-        """The figure over all tokens seen, averaged over groups; NaN before the first."""
-        if not self.tokens_counted:
-            return math.nan
-        counts = self.state["counts"]
-        groups, codebook_size = counts.shape
-        if counts.is_sparse:
-            counts = counts.coalesce()
-            occurring = [counts.values()[counts.indices()[0] == group] for group in range(groups)]
-        else:
-            occurring = [row[row > 0] for row in counts]
-        return sum(self.figure(row, codebook_size) for row in occurring) / groups
-
-    @property
-    def unscored(self) -> int:
-        """Items that came without tokens."""
-        return int(self.state["unscored"])
+        """The figure over all tokens seen; NaN before the first."""
+        return self.figure(self.state["counts"]) if self.tokens_counted else math.nan
 
     @property
     def tokens_counted(self) -> int:
         """Tokens seen, of all groups together."""
-        return int(self.state["counts"].sum()) if "counts" in self.state else 0
+        return 0 if self.counts is None else int(self.counts.sum())
 
     @property
     def undersampled(self) -> bool:
-        """Whether a group has seen fewer than 10 tokens per code of its codebook, so that the figure is too low."""
-        if "counts" not in self.state:
-            return True
-        groups, codebook_size = self.state["counts"].shape
-        return self.tokens_counted < TOKENS_PER_CODE * groups * codebook_size
+        """Whether a group has seen too few tokens for its codebook."""
+        return is_undersampled(self.counts)
+
+    def remark(self) -> str | None:
+        """Whether the tokens are too few for figures of usage."""
+        if not self.undersampled:
+            return None
+        codes = 0 if self.counts is None else self.counts.shape[1]
+        return (
+            f"{self.tokens_counted} tokens are fewer than {TOKENS_PER_CODE} for each of {codes} codes: "
+            "usage, perplexity and cvu are too low"
+        )
 
     def protocol(self) -> dict[str, object]:
         """How many tokens were counted, over what codebook, and whether they suffice."""
-        groups, codebook_size = self.state["counts"].shape if "counts" in self.state else (0, 0)
+        groups, codebook_size = (0, 0) if self.counts is None else self.counts.shape
         return {
             "tokens": self.tokens_counted,
             "codebook_size": codebook_size,
@@ -128,32 +152,119 @@ class TokenCounts(Metric):
 
 
 class Usage(TokenCounts):
-    """The fraction of codes that occur at least once."""
+    """The fraction of codes that occur at least once, averaged over groups."""
 
-    def figure(self, counts: Tensor, codebook_size: int) -> float:
+    higher_is_better: ClassVar[bool | None] = True
+
+    def figure(self, counts: Tensor) -> float:
         """Distinct codes / K."""
-        return len(counts) / codebook_size
+        groups, codes = counts.shape
+        return sum(len(group) / codes for group in occurring_counts(counts)) / groups
 
 
 class Perplexity(TokenCounts):
-    """exp(H): how many equally frequent codes would be as hard to guess."""
+    """exp(H), how many equally frequent codes would be as hard to guess, averaged over groups."""
 
-    def figure(self, counts: Tensor, codebook_size: int) -> float:
+    higher_is_better: ClassVar[bool | None] = True
+
+    def figure(self, counts: Tensor) -> float:
         """Between 1 and K."""
-        return math.exp(entropy(counts))
+        return sum(math.exp(entropy(group)) for group in occurring_counts(counts)) / counts.shape[0]
 
 
 class Cvu(TokenCounts):
-    """CVU, exp(H) / K (VP-VAE eq. 19): 1 where every code is equally frequent."""
+    """CVU, exp(H) / K (VP-VAE eq. 19), averaged over groups: 1 where every code is equally frequent."""
 
-    def figure(self, counts: Tensor, codebook_size: int) -> float:
+    higher_is_better: ClassVar[bool | None] = True
+
+    def figure(self, counts: Tensor) -> float:
         """Between 1 / K and 1."""
-        return math.exp(entropy(counts)) / codebook_size
+        groups, codes = counts.shape
+        return sum(math.exp(entropy(group)) / codes for group in occurring_counts(counts)) / groups
 
 
 class EntropyBitsPerToken(TokenCounts):
-    """H in bits: what an ideal entropy coder that knows the frequencies would spend on a token."""
+    """H in bits, averaged over groups: what an entropy coder that knows the frequencies would spend on a token."""
 
-    def figure(self, counts: Tensor, codebook_size: int) -> float:
+    def figure(self, counts: Tensor) -> float:
         """Between 0 and log2 K."""
-        return entropy(counts) / math.log(2)
+        return entropy_bits(counts)
+
+
+class TokenRate(TokenCounts):
+    """What the tokens of a signal cost; a subclass says how bits are counted and how much signal there is.
+
+    The state also holds `samples`, float64: how much signal the tokens stand for.
+    """
+
+    sample_rate: ClassVar[int | None] = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state["samples"] = torch.zeros((), dtype=torch.float64)
+
+    @abstractmethod
+    def samples(self, round_trip: RoundTrip) -> float:
+        """How much signal a batch is: pixels, or samples at the metric's `sample_rate`."""
+
+    @abstractmethod
+    def bits(self, counts: Tensor) -> float:
+        """The bits of all tokens counted, (groups, codes)."""
+
+    def update(self, round_trip: RoundTrip) -> None:
+        """Count the tokens of one batch, and what they stand for."""
+        super().update(round_trip)
+        if round_trip.tokens is not None:
+            samples = torch.tensor(self.samples(round_trip), dtype=torch.float64)
+            self.state = merge_states([self.state, {"samples": samples}])
+
+    def figure(self, counts: Tensor) -> float:
+        """Bits per pixel or kilobits per second."""
+        return rate_of(self.bits(counts), float(self.state["samples"]), self.sample_rate).value
+
+
+class BitsPerPixel(TokenRate):
+    """Bits per pixel of tokens packed into log2 K bits each."""
+
+    modality: ClassVar[ModalityName | None] = "image"
+
+    def samples(self, round_trip: RoundTrip) -> float:
+        """Pixels."""
+        batch, _, *size = round_trip.reference.shape
+        return batch * math.prod(size)
+
+    def bits(self, counts: Tensor) -> float:
+        """Packed."""
+        return packed_bits(counts)
+
+
+class BitsPerPixelEmpirical(BitsPerPixel):
+    """Bits per pixel for an ideal entropy coder that knows how frequent each token is over the whole set."""
+
+    def bits(self, counts: Tensor) -> float:
+        """As their entropy says."""
+        return empirical_bits(counts)
+
+
+class Kbps(TokenRate):
+    """Kilobits per second of tokens packed into log2 K bits each."""
+
+    modality: ClassVar[ModalityName | None] = "audio"
+    sample_rate: ClassVar[int | None] = MILLISECONDS
+
+    def samples(self, round_trip: RoundTrip) -> float:
+        """Milliseconds."""
+        batch, _, samples = round_trip.reference.shape
+        return MILLISECONDS * batch * samples / require_sample_rate(round_trip)
+
+    def bits(self, counts: Tensor) -> float:
+        """Packed."""
+        return packed_bits(counts)
+
+
+class KbpsEmpirical(Kbps):
+    """Kilobits per second for an ideal entropy coder that knows how frequent each token is over the whole set."""
+
+    def bits(self, counts: Tensor) -> float:
+        """As their entropy says."""
+        return empirical_bits(counts)

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from tokcli.errors import InputError
+from tokcli.numerics import to_levels
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
@@ -114,7 +115,7 @@ def to_signal(image: Image.Image) -> Tensor:
 
 def to_pixels(signal: Tensor) -> Tensor:
     """(..., 3, height, width) in [-1, 1] -> the same shape in uint8, rounded to the nearest level and clamped."""
-    return signal.detach().float().add(1).mul(127.5).round_().clamp_(0, 255).to(torch.uint8)
+    return to_levels(signal.detach()).to(torch.uint8)
 
 
 def to_image(signal: Tensor) -> Image.Image:

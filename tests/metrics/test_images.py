@@ -1,4 +1,4 @@
-"""PSNR and SSIM: closed forms, scikit-image as the independent judge, and the traps that peers fell into."""
+"""PSNR, SSIM and LPIPS: closed forms, independent programs to agree with, and the traps that peers fell into."""
 
 import math
 
@@ -7,11 +7,11 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from tokcli.backbones.lpips import untrained_lpips
 from tokcli.contracts import RoundTrip
 from tokcli.metrics import METRICS
-from tokcli.metrics.images import to_levels
-from tokcli.metrics.psnr import psnr
-from tokcli.metrics.ssim import ssim
+from tokcli.metrics.images import psnr, ssim
+from tokcli.numerics import to_levels
 
 
 def photographs(count: int = 4, height: int = 40, width: int = 56, noise: float = 0.1) -> tuple[torch.Tensor, ...]:
@@ -154,3 +154,47 @@ def test_ssim_records_its_window() -> None:
     assert protocol["window"] == "11x11 Gaussian, sigma 1.5"
     assert protocol["rounding"] == "8-bit, to nearest"
     assert protocol["data_range"] == 1
+
+
+GENERATOR = torch.Generator().manual_seed(0)
+REFERENCE = torch.rand(3, 3, 32, 40, generator=GENERATOR) * 2 - 1
+RECONSTRUCTION = REFERENCE + 0.2 * torch.randn(REFERENCE.shape, generator=GENERATOR)
+
+
+@pytest.fixture
+def lpips(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tokcli.metrics.images.load_lpips", untrained_lpips)
+    torch.manual_seed(0)
+    return METRICS.build({"kind": "lpips-squeeze"})
+
+
+def test_the_figure_is_the_packages_on_rounded_pixels(lpips) -> None:
+    lpips.update(RoundTrip(REFERENCE, RECONSTRUCTION, None, 1))
+    judged = lpips.network.network
+    levels = [((signal.clamp(-1, 1) + 1) / 2 * 255).round() / 255 for signal in (RECONSTRUCTION, REFERENCE)]
+    expected = sum(judged(x[None], y[None], normalize=True).item() for x, y in zip(*levels, strict=True)) / 3
+    assert lpips.compute() == pytest.approx(expected, rel=1e-5)
+    unrounded = judged(RECONSTRUCTION, REFERENCE).mean().item()
+    assert lpips.compute() != pytest.approx(unrounded, rel=1e-4)
+
+
+def test_batch_composition_does_not_matter_to_lpips(lpips) -> None:
+    lpips.update(RoundTrip(REFERENCE, RECONSTRUCTION, None, 1))
+    together = lpips.compute()
+    for item in range(3):
+        lpips.update(RoundTrip(REFERENCE[item, None], RECONSTRUCTION[item, None], None, 1))
+    assert lpips.compute() == pytest.approx(together, rel=1e-5)
+    assert lpips.state["items"] == 6
+
+
+def test_images_too_small_for_the_backbone_are_counted_and_not_averaged_in(lpips) -> None:
+    lpips.update(RoundTrip(REFERENCE, RECONSTRUCTION, None, 1))
+    before = lpips.compute()
+    lpips.update(RoundTrip(REFERENCE[..., :16], RECONSTRUCTION[..., :16], None, 1))
+    assert (lpips.compute(), lpips.unscored) == (before, 3)
+
+
+def test_the_record_names_the_backbone(lpips) -> None:
+    assert lpips.protocol()["backbone"] == "squeeze"
+    assert lpips.protocol()["backbone_weights"] == "squeezenet1_1-b8a52dc0.pth"
+    assert [METRICS[name].backbone for name in ("lpips", "lpips-alex", "lpips-squeeze")] == ["vgg", "alex", "squeeze"]

@@ -1,4 +1,4 @@
-"""Usage, perplexity, CVU and entropy: by hand, against scipy, over the whole set, in groups, for enormous codebooks."""
+"""Usage, perplexity, CVU, entropy and rates: by hand, against scipy, over the whole set, for enormous codebooks."""
 
 import math
 
@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tokcli.contracts import RoundTrip
-from tokcli.metrics import METRICS, entropy, merge_states, packed_bits
+from tokcli.metrics import METRICS, build_metrics, merge_states
 from tokcli.metrics import tokens as token_metrics
+from tokcli.metrics.tokens import count_tokens, empirical_bits, entropy, entropy_bits, packed_bits
 
 NAMES = ["usage", "perplexity", "cvu", "entropy_bits_per_token"]
 
@@ -133,6 +134,60 @@ def test_codes_that_never_occur_do_not_change_the_entropy() -> None:
     )
 
 
-def test_packed_bits() -> None:
-    assert packed_bits(1024, 1) == 10
-    assert packed_bits(1000, 2) == pytest.approx(2 * 9.965784284662087)
+@pytest.mark.parametrize("dense", [True, False])
+def test_bits_of_counts_by_hand(dense, monkeypatch) -> None:
+    monkeypatch.setattr(token_metrics, "DENSE_CODES", 2**20 if dense else 1)
+    # Two groups of four tokens: one alternates between two codes, the other keeps to one.
+    counts = count_tokens(torch.tensor([[0, 3], [1, 3], [0, 3], [1, 3]])[None], 16)
+    assert counts.is_sparse is not dense
+    assert packed_bits(counts) == 2 * 4 * 4
+    assert empirical_bits(counts) == pytest.approx(4 * 1 + 4 * 0)
+    assert entropy_bits(counts) == pytest.approx(0.5)
+
+
+def images(tokens: torch.Tensor, codebook_size: int) -> RoundTrip:
+    blank = torch.zeros(tokens.shape[0], 3, 4, 8)
+    return RoundTrip(blank, blank, tokens, codebook_size)
+
+
+def test_packed_tokens_cost_log2_k_and_frequencies_can_cost_less() -> None:
+    metrics = build_metrics(["bits_per_pixel", "bits_per_pixel_empirical"], "image")
+    tokens = torch.tensor([0, 0, 0, 1]).reshape(1, 2, 2, 1)
+    for metric in metrics.values():
+        metric.update(images(tokens, 16))
+    assert metrics["bits_per_pixel"].compute() == pytest.approx(4 * 4 / 32)
+    bits = 3 * math.log2(4 / 3) + math.log2(4)
+    assert metrics["bits_per_pixel_empirical"].compute() == pytest.approx(bits / 32)
+
+
+def test_every_group_of_a_position_costs() -> None:
+    metric = build_metrics(["bits_per_pixel"], "image")["bits_per_pixel"]
+    metric.update(images(torch.zeros(2, 2, 2, 3, dtype=torch.int64), 4))
+    assert metric.compute() == pytest.approx(2 * 4 * 3 * 2 / (2 * 32))
+
+
+def test_halves_merge_to_the_whole() -> None:
+    tokens = torch.randint(0, 9, (6, 2, 2, 1), generator=torch.Generator().manual_seed(0))
+    whole, first, second = (build_metrics(["bits_per_pixel_empirical"], "image") for _ in range(3))
+    name = "bits_per_pixel_empirical"
+    whole[name].update(images(tokens, 9))
+    first[name].update(images(tokens[:2], 9))
+    second[name].update(images(tokens[2:], 9))
+    first[name].state = merge_states([first[name].state, second[name].state])
+    assert first[name].compute() == pytest.approx(whole[name].compute(), rel=1e-12)
+
+
+def test_nothing_seen_is_not_a_number() -> None:
+    assert math.isnan(build_metrics(["bits_per_pixel"], "image")["bits_per_pixel"].compute())
+
+
+def test_audio_is_rated_in_kilobits_per_second() -> None:
+    metrics = build_metrics(["kbps", "kbps_empirical"], "audio")
+    sound = torch.zeros(2, 1, 8000)
+    tokens = torch.tensor([0, 0, 0, 1]).repeat(2).reshape(2, 4, 1)
+    for metric in metrics.values():
+        metric.update(RoundTrip(sound, sound, tokens, 16, 16_000))
+    # Two clips of half a second, eight tokens of four bits in all.
+    assert metrics["kbps"].compute() == pytest.approx(0.032)
+    bits = 6 * math.log2(4 / 3) + 2 * math.log2(4)
+    assert metrics["kbps_empirical"].compute() == pytest.approx(bits / 1000)

@@ -1,9 +1,11 @@
 """SI-SDR and mel distance against torchmetrics and closed forms; PESQ and STOI through their worker processes."""
 
+import concurrent.futures
 import importlib
 import math
 import os
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +16,8 @@ from tokcli.backbones.torchvision import let_torchvision_import
 from tokcli.contracts import RoundTrip
 from tokcli.errors import UsageError
 from tokcli.metrics import METRICS, build_metrics, merge_states
-from tokcli.metrics import speech as speech_metrics
-from tokcli.metrics.waveforms import si_sdr
+from tokcli.metrics import audio as audio_metrics
+from tokcli.metrics.audio import si_sdr
 
 GENERATOR = torch.Generator().manual_seed(0)
 REFERENCE = 0.1 * torch.randn(3, 1, 8000, generator=GENERATOR)
@@ -29,6 +31,7 @@ def sounds(reconstruction: torch.Tensor, reference: torch.Tensor, sample_rate: i
 def judge(name: str, reconstruction: torch.Tensor, reference: torch.Tensor):
     metric = METRICS.build({"kind": name})
     metric.update(sounds(reconstruction, reference))
+    metric.finish()
     return metric
 
 
@@ -45,10 +48,10 @@ def test_si_sdr_agrees_with_torchmetrics() -> None:
 def test_si_sdr_by_hand_and_at_any_loudness() -> None:
     # The rest, (1, 1, -1, -1), is orthogonal to the reference and a quarter of its energy after scaling by 2.
     reference = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
-    found = 2 * reference + torch.tensor([[1.0, 1.0, -1.0, -1.0]])
+    reconstruction = 2 * reference + torch.tensor([[1.0, 1.0, -1.0, -1.0]])
     expected = 10 * math.log10(4)
-    assert si_sdr(found, reference).item() == pytest.approx(expected)
-    assert si_sdr(0.01 * found + 0.3, reference).item() == pytest.approx(expected, abs=1e-4)
+    assert si_sdr(reconstruction, reference).item() == pytest.approx(expected)
+    assert si_sdr(0.01 * reconstruction + 0.3, reference).item() == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_perfect_clip_scores_the_limit_and_a_silent_one_nothing() -> None:
@@ -87,6 +90,19 @@ def test_a_sound_without_a_sample_rate_is_a_mistake() -> None:
         METRICS.build({"kind": "mel-distance"}).update(RoundTrip(REFERENCE, REFERENCE, None, 1))
 
 
+def test_the_state_of_a_speech_score_is_data_that_nobody_waits_for(monkeypatch) -> None:
+    pytest.importorskip("pystoi")
+    never: concurrent.futures.Future[float] = concurrent.futures.Future()
+    executor = SimpleNamespace(submit=lambda *arguments: never)
+    monkeypatch.setattr(speech, "_workers", lambda: executor)
+    metric = METRICS.build({"kind": "stoi"})
+    metric.update(sounds(RECONSTRUCTION[:1], REFERENCE[:1]))
+    assert int(metric.state["items"]) == 0
+    never.set_result(0.5)
+    metric.finish()
+    assert metric.item_scores().tolist() == [0.5]
+
+
 def syllables(noise: float, clips: int = 2) -> torch.Tensor:
     """Buzzing vowels of different pitch, with noise, (clips, 1, samples) at 16 kHz."""
     times = torch.arange(12_000) / 16_000
@@ -107,6 +123,8 @@ def test_speech_scores_are_averaged_over_the_clips_that_can_be_scored(name, pack
     first.update(sounds(reconstruction[:1], reference[:1]))
     second.update(sounds(reconstruction[1:], reference[1:]))
     second.update(sounds(torch.zeros_like(reference), reference))
+    first.finish()
+    second.finish()
     merged = METRICS.build({"kind": name})
     merged.state = merge_states([first.state, second.state])
     assert merged.compute() == pytest.approx(np.mean(expected))
@@ -129,13 +147,14 @@ def test_a_clip_that_crashes_its_worker_takes_no_other_clip_along(monkeypatch, t
     pytest.importorskip("pystoi")
     (tmp_path / "crashing_score.py").write_text(CRASHING_SCORE)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(speech_metrics.Stoi, "score", importlib.import_module("crashing_score").score)
-    speech_metrics._workers.cache_clear()  # new workers know the new path
+    monkeypatch.setattr(audio_metrics.Stoi, "score", importlib.import_module("crashing_score").score)
+    speech._workers.cache_clear()  # new workers know the new path
     reference = torch.tensor([0.25, 1.0, 0.5, 0.75]).view(4, 1, 1).expand(4, 1, 100)
     metric = judge("stoi", reference, reference)
     assert metric.compute() == pytest.approx((0.25 + 0.5 + 0.75) / 3)
     assert metric.unscored == 1
     metric.update(sounds(reference[:1], reference[:1]))
+    metric.finish()
     assert (int(metric.state["items"]), metric.unscored) == (4, 1)
 
 
@@ -148,8 +167,8 @@ def test_an_absent_package_is_reported_before_anything_is_scored(monkeypatch) ->
 def test_the_cores_are_shared_with_the_siblings_of_a_distributed_run(monkeypatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(8), raising=False)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    assert speech_metrics.worker_count() == 8
+    assert speech.worker_count() == 8
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert speech_metrics.worker_count() == 2
+    assert speech.worker_count() == 2
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "16")
-    assert speech_metrics.worker_count() == 1
+    assert speech.worker_count() == 1
