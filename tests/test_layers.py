@@ -21,7 +21,7 @@ RANKS = [
     {"training"},
     {"sweeps"},
     {"commands"},
-    {"cli"},
+    {"cli", "library"},
     {"__main__"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}

@@ -66,7 +66,7 @@ def _decode(file: BinaryIO) -> Image.Image:
         raise InputError(f"{_too_large()}, this one has {image.width}x{image.height}")
     try:
         image.load()
-        return _upright(image)
+        return to_upright_rgb(image)
     except _BROKEN as error:
         raise InputError(f"the picture is damaged or cut short: {error}") from error
 
@@ -75,7 +75,8 @@ def _too_large() -> str:
     return f"the picture is too large to decode safely: at most {MAX_PIXELS // 1_000_000} million pixels are read"
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def to_upright_rgb(image: Image.Image) -> Image.Image:
+    """A picture of any mode as 8-bit RGB, turned as its tags say. Raises InputError for values of unknown range."""
     orientation = _orientation(image)
     image = _to_rgb(image)
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
