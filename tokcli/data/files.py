@@ -6,23 +6,65 @@ inputs share the deepest folder that holds them all. So names are unique, and mi
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, BinaryIO
 
 from tokcli.errors import InputError
 
 LIST_SUFFIX = ".txt"
 
 
+class Files(ABC):
+    """Named files that can be opened in any order, by any worker process. To read files from somewhere else than
+    folders, as from an archive: a subclass of this, and a line in `find_files` that knows such an input.
+
+    Attributes:
+        names: Of the files, each once, relative, with `/`. A sequence may compute them when they are asked for.
+    """
+
+    names: Sequence[str]
+
+    @abstractmethod
+    def opener(self, index: int) -> Callable[[], BinaryIO]:
+        """What opens file `index`, small enough to be sent to another process.
+
+        It raises InputError, with the reason but without the name, where the file cannot be opened.
+        """
+
+    @abstractmethod
+    def resolved(self, count: int | None = None) -> Iterator[str]:
+        """What is opened for each of the first `count` files (None: all): alike for one file under two names."""
+
+    def about(self, index: int) -> Mapping[str, Any]:
+        """What else is known of file `index`, as its label or caption; plain JSON values."""
+        return {}
+
+    def open(self, index: int) -> BinaryIO:
+        """Open file `index`. Raises InputError as its opener does."""
+        return self.opener(index)()
+
+
 @dataclass(frozen=True)
-class Files:
-    """Files by name: `path(index)` is where `names[index]` lies under `root`."""
+class FilesInFolders(Files):
+    """Files on the disk.
+
+    Attributes:
+        root: A folder that they all lie in.
+        names: Their paths relative to it, with `/`.
+    """
 
     root: str
-    names: list[str]
+    names: Sequence[str]
+
+    def opener(self, index: int) -> Callable[[], BinaryIO]:
+        """What opens file `index`."""
+        return partial(open_file, self.path(index))
 
     def path(self, index: int) -> str:
-        """Where to open file `index`."""
+        """Where file `index` lies."""
         return os.path.join(self.root, *self.names[index].split("/"))
 
     def resolved(self, count: int | None = None) -> Iterator[str]:
@@ -31,33 +73,45 @@ class Files:
         Each folder is resolved and listed once and no file is asked about, so that a million take a second.
         """
         folders: dict[str, tuple[str, set[str]]] = {}
-        for each in self.names if count is None else self.names[:count]:
-            inner, _, name = each.rpartition("/")
+        for full in self.names if count is None else self.names[:count]:
+            inner, _, name = full.rpartition("/")
             if inner not in folders:
                 folder = os.path.join(self.root, *inner.split("/"))
                 folders[inner] = os.path.realpath(folder), _links_in(folder)
-            place, links = folders[inner]
-            yield os.path.realpath(os.path.join(place, name)) if name in links else f"{place}{os.sep}{name}"
+            folder, links = folders[inner]
+            yield os.path.realpath(os.path.join(folder, name)) if name in links else f"{folder}{os.sep}{name}"
+
+
+def open_file(path: str) -> BinaryIO:
+    """Open a file to read bytes from. Raises InputError, with the reason but without the path, where that fails."""
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise InputError(f"the file cannot be opened: {error.strerror}") from error
 
 
 def find_files(inputs: Sequence[str], suffixes: Sequence[str], noun: str) -> Files:
     """The files that `inputs` stand for: in the order of the inputs, sorted within a folder, each file once.
 
-    inputs: folders (searched with their subfolders, hidden entries skipped), single files, and `.txt` lists of one
-        path per line, relative to the list's folder. `~` is expanded.
-    suffixes: what to look for, lower case with the dot. noun: what such files are, in the plural, for messages.
-    Raises InputError for an input that is missing, unsuitable or empty. The lines of a list are not checked here.
+    Args:
+        inputs: Folders (searched with their subfolders, hidden entries skipped), single files, and `.txt` lists of one
+            path per line, relative to the list's folder. `~` is expanded.
+        suffixes: What to look for, lower case with the dot.
+        noun: What such files are, in the plural, for messages.
+
+    Raises:
+        InputError: An input is missing, unsuitable or empty. The lines of a list are not checked here.
     """
     if not inputs:
         raise InputError(f"no input was given; expected a folder, a file or a {LIST_SUFFIX} list of {noun}")
     roots, paths = [], []
     for given in inputs:
-        root, found = _expand(given, tuple(suffixes), noun)
+        root, inside = _expand(given, tuple(suffixes), noun)
         roots.append(root)
-        paths += found
+        paths += inside
     root = os.path.commonpath(roots)
     names = [os.path.relpath(path, root).replace(os.sep, "/") for path in dict.fromkeys(paths)]
-    return Files(root, names)
+    return FilesInFolders(root, names)
 
 
 def _expand(given: str, suffixes: tuple[str, ...], noun: str) -> tuple[str, list[str]]:
@@ -67,10 +121,10 @@ def _expand(given: str, suffixes: tuple[str, ...], noun: str) -> tuple[str, list
     if not os.path.exists(expanded):
         raise InputError(f"there is no file or folder '{given}' (relative paths start at {os.getcwd()})")
     if os.path.isdir(path):
-        found = _files_under(path, suffixes)
-        if not found:
+        inside = _files_under(path, suffixes)
+        if not inside:
             raise InputError(f"'{given}' holds no {noun}: looked in it and its subfolders for {', '.join(suffixes)}")
-        return path, found
+        return path, inside
     if path.lower().endswith(LIST_SUFFIX):
         return _read_list(given, path, noun)
     if not path.lower().endswith(suffixes):
@@ -87,33 +141,36 @@ def _links_in(folder: str) -> set[str]:
 
 
 def _files_under(folder: str, suffixes: tuple[str, ...]) -> list[str]:
+    """The paths of all files with these suffixes in a folder and its subfolders, sorted; links are followed."""
+
     def refuse(error: OSError) -> None:
         raise InputError(f"cannot look into the folder '{error.filename}': {error.strerror}") from error
 
-    found = []
-    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        if place != folder and _holds(os.path.realpath(place), os.path.realpath(os.path.dirname(place))):
+    paths = []
+    for inner, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        if inner != folder and _holds(os.path.realpath(inner), os.path.realpath(os.path.dirname(inner))):
             folders.clear()  # a link back to a folder above would be walked for ever
             continue
         folders[:] = [name for name in folders if not name.startswith(".")]
         suitable = (name for name in names if name.lower().endswith(suffixes) and not name.startswith("."))
-        found += [os.path.join(place, name) for name in suitable]
-    return sorted(found)
+        paths += [os.path.join(inner, name) for name in suitable]
+    return sorted(paths)
 
 
 def _read_list(given: str, path: str, noun: str) -> tuple[str, list[str]]:
+    """The root and the absolute paths of the files that a list names."""
     folder = os.path.dirname(path)
     try:
         with open(path, encoding="utf-8") as lines:
             listed = [line.strip() for line in lines]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the list '{given}' cannot be read as UTF-8 text: {error}") from error
-    found = [os.path.normpath(os.path.join(folder, os.path.expanduser(line))) for line in listed if line]
-    if not found:
+    paths = [os.path.normpath(os.path.join(folder, os.path.expanduser(line))) for line in listed if line]
+    if not paths:
         raise InputError(f"the list '{given}' is empty; expected the path of one of the {noun} on each line")
-    if all(_holds(folder, item) for item in found):
-        return folder, found
-    return os.path.commonpath([os.path.dirname(item) for item in found]), found
+    if all(_holds(folder, item) for item in paths):
+        return folder, paths
+    return os.path.commonpath([os.path.dirname(item) for item in paths]), paths
 
 
 def _holds(folder: str, path: str) -> bool:

@@ -7,8 +7,9 @@ import pytest
 import soundfile
 from PIL import Image
 
-from tokcli.data.audio import decoding as sounds
+from tokcli.data.audio import decoding
 from tokcli.data.audio.decoding import AudioReader
+from tokcli.data.files import open_file
 from tokcli.errors import InputError
 
 FORMATS = {
@@ -34,7 +35,7 @@ def save(path: Path, sound: numpy.ndarray, sample_rate: int = 16000) -> Path:
 
 
 def read(path: Path, start: int = 0, frames: int | None = None) -> numpy.ndarray:
-    with AudioReader(str(path)) as reader:
+    with AudioReader(open_file(str(path))) as reader:
         return numpy.concatenate(list(reader.blocks(start, frames)))
 
 
@@ -50,7 +51,7 @@ def test_every_format_is_read_whole_and_in_part(tmp_path: Path, suffix: str) -> 
 
 def test_channels_are_averaged_whatever_their_number_and_rate(tmp_path: Path) -> None:
     sound = numpy.random.default_rng(0).integers(-(2**15), 2**15, (3000, 8), dtype=numpy.int16)
-    with AudioReader(str(save(tmp_path / "a.wav", sound, 192_000))) as reader:
+    with AudioReader(open_file(str(save(tmp_path / "a.wav", sound, 192_000)))) as reader:
         assert (reader.channels, reader.sample_rate, reader.frames) == (8, 192_000, 3000)
         samples = numpy.concatenate(list(reader.blocks()))
     assert numpy.allclose(samples, sound.astype(float).mean(axis=1) / 2**15, atol=1e-7)
@@ -73,8 +74,8 @@ def test_a_piece_is_found_without_decoding_what_lies_before_it(tmp_path: Path, m
 def test_blocks_are_short_and_make_up_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "a.wav", noise(1000, 2))
     whole = read(path)
-    monkeypatch.setattr(sounds, "VALUES_AT_ONCE", 150)
-    with AudioReader(str(path)) as reader:
+    monkeypatch.setattr(decoding, "VALUES_AT_ONCE", 150)
+    with AudioReader(open_file(str(path))) as reader:
         blocks = list(reader.blocks())
     assert {len(block) for block in blocks} == {75, 1000 % 75}
     assert numpy.array_equal(numpy.concatenate(blocks), whole)

@@ -12,15 +12,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tokcli.data.image import decoding as pictures
+from tokcli.data.files import open_file
+from tokcli.data.image import decoding
 from tokcli.data.image.decoding import read_image, to_image, to_pixels, to_signal
 from tokcli.errors import InputError
 
 ORANGE = (200, 100, 50)
 
 
+def read(path: Path) -> Image.Image:
+    """The image in a file."""
+    with open_file(str(path)) as file:
+        return read_image(file)
+
+
 def pixel(path: Path, at: tuple[int, int] = (0, 0)) -> tuple[int, ...]:
-    image = read_image(str(path))
+    image = read(path)
     assert image.mode == "RGB"
     return image.getpixel(at)
 
@@ -38,7 +45,7 @@ def png(header: bytes, rows: bytes = b"") -> bytes:
 def test_lossless_formats_keep_every_pixel(tmp_path: Path, suffix: str) -> None:
     pixels = torch.arange(5 * 4 * 3, dtype=torch.uint8).reshape(5, 4, 3).numpy() * 4
     Image.fromarray(pixels).save(tmp_path / f"a.{suffix}", lossless=True)
-    assert (numpy.array(read_image(str(tmp_path / f"a.{suffix}"))) == pixels).all()
+    assert (numpy.array(read(tmp_path / f"a.{suffix}")) == pixels).all()
 
 
 def test_jpeg_is_read(tmp_path: Path) -> None:
@@ -97,7 +104,7 @@ def test_cmyk_becomes_rgb(tmp_path: Path, suffix: str) -> None:
 def test_sixteen_bit_grey_is_scaled_and_rounded(tmp_path: Path, suffix: str) -> None:
     values = numpy.array([[0, 128, 129, 257, 32768, 65535]], dtype=numpy.uint16)
     Image.fromarray(values).save(tmp_path / f"a.{suffix}")
-    image = read_image(str(tmp_path / f"a.{suffix}"))
+    image = read(tmp_path / f"a.{suffix}")
     assert [image.getpixel((x, 0))[0] for x in range(6)] == [0, 0, 1, 1, 128, 255]
 
 
@@ -112,7 +119,7 @@ def test_wide_integers_are_read_up_to_sixteen_bits(tmp_path: Path) -> None:
     assert pixel(tmp_path / "fits.tiff", (1, 0)) == (255, 255, 255)
     Image.fromarray(numpy.array([[-1, 70000]], dtype=numpy.int32)).save(tmp_path / "wide.tiff")
     with pytest.raises(InputError, match="values from -1 to 70000; convert it to 8 or 16 bits"):
-        read_image(str(tmp_path / "wide.tiff"))
+        read(tmp_path / "wide.tiff")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
@@ -136,7 +143,7 @@ def test_exif_rotation_is_undone(tmp_path: Path, suffix: str, orientation: int) 
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored.convert("RGB").save(tmp_path / f"a.{suffix}", exif=exif)
-    image = read_image(str(tmp_path / f"a.{suffix}"))
+    image = read(tmp_path / f"a.{suffix}")
     assert image.size == (32, 16)
     corners = [image.getpixel(at)[0] > 127 for at in ((2, 2), (29, 2), (2, 13), (29, 13))]
     assert corners == [True, False, False, False]
@@ -183,7 +190,7 @@ def test_unreadable_files_are_explained(tmp_path: Path, kind: str, words: str) -
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(InputError, match=words):
-            read_image(str(path))
+            read(path)
 
 
 @pytest.mark.parametrize("side", [10_001, 12_000, 20_000])
@@ -192,7 +199,7 @@ def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path: Path, side: in
     path = tmp_path / "bomb.png"
     path.write_bytes(png(struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)))
     with pytest.raises(InputError, match="too large to decode safely: at most 100 million pixels"):
-        read_image(str(path))
+        read(path)
     assert not list(recwarn)
 
 
@@ -209,7 +216,7 @@ def test_damage_anywhere_gives_a_picture_or_a_sentence(tmp_path_factory: pytest.
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
     try:
-        outcome = read_image(str(path)).mode
+        outcome = read(path).mode
     except InputError as error:
         outcome = str(error)
     assert outcome == "RGB" or (outcome.startswith("the ") and "\n" not in outcome)
@@ -237,5 +244,5 @@ def test_pixels_are_rounded_and_clamped() -> None:
 def test_only_the_named_formats_are_opened(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "a.gif")
     with pytest.raises(InputError, match="not a picture this can read"):
-        read_image(str(tmp_path / "a.gif"))
-    assert {suffix.strip(".") for suffix in pictures.SUFFIXES} == {"jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"}
+        read(tmp_path / "a.gif")
+    assert {suffix.strip(".") for suffix in decoding.SUFFIXES} == {"jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"}

@@ -7,11 +7,18 @@ import pytest
 import torch
 from PIL import Image
 
+from tokcli.data.files import open_file
 from tokcli.data.image.decoding import read_image, to_signal
 from tokcli.data.image.view import SHEET_GAP
 from tokcli.data.modality import IMAGE
 from tokcli.data.view import LABEL
 from tokcli.errors import InputError, MismatchError
+
+
+def read(path: Path) -> Image.Image:
+    """The image in a file."""
+    with open_file(str(path)) as file:
+        return read_image(file)
 
 
 def plain(red: int, height: int = 4, width: int = 6) -> torch.Tensor:
@@ -36,8 +43,8 @@ def test_a_saved_signal_reads_back_rounded(tmp_path: Path) -> None:
     path = tmp_path / "class" / "photo.v2.png"
     IMAGE.save(path, [signal], None)
     expected = numpy.rint((signal.clamp(-1, 1).double().numpy() + 1) * 127.5)
-    assert (numpy.array(read_image(str(path))).transpose(2, 0, 1) == expected).all()
-    assert torch.allclose(to_signal(read_image(str(path))), signal.clamp(-1, 1), atol=0.5 / 127.5 + 1e-6)
+    assert (numpy.array(read(path)).transpose(2, 0, 1) == expected).all()
+    assert torch.allclose(to_signal(read(path)), signal.clamp(-1, 1), atol=0.5 / 127.5 + 1e-6)
 
 
 def test_saving_replaces_whole_files_and_leaves_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +60,7 @@ def test_saving_replaces_whole_files_and_leaves_nothing_else(tmp_path: Path, mon
     with pytest.raises(OSError, match="No space left"):
         IMAGE.save(tmp_path / "a.png", [plain(30)], None)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
-    assert read_image(str(tmp_path / "a.png")).getpixel((0, 0)) == (20, 0, 255)
+    assert read(tmp_path / "a.png").getpixel((0, 0)) == (20, 0, 255)
 
 
 def test_results_are_named_after_their_items() -> None:

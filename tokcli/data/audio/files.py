@@ -3,19 +3,19 @@
 Training of a speech tokenizer reads `size: 9600, crop: random`, 0.6 seconds at 16 kHz; it is judged on whole files.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import BinaryIO, ClassVar, Literal
 
 import numpy
 import soundfile
 import torch
 from torch import Tensor
 
-from tokcli.contracts import Item, ModalityName, Source, SourceDescription, Stream
+from tokcli.contracts import Item, ModalityName, Source, Stream
 from tokcli.data.audio.decoding import SUFFIXES, AudioReader
-from tokcli.data.audio.resampling import QUALITY, Samples, resampled, resampled_length, span_of
+from tokcli.data.audio.resampling import QUALITY, Samples, find_span, resample, resampled_length
 from tokcli.data.files import find_files
 from tokcli.errors import InputError
 from tokcli.files import replacing
@@ -61,31 +61,30 @@ class AudioFiles(Source):
     def load(self, index: int, draw: int = 0) -> Item:
         """Item `index`; `draw` seeds its random crop. Raises InputError, naming it, if it is unreadable."""
         try:
-            with AudioReader(self.files.path(index)) as reader:
-                length = _whole_length(reader, self.sample_rate)
+            with AudioReader(self.files.open(index)) as reader:
+                length = _measure(reader, self.sample_rate)
                 if self._size is None:
-                    signal = torch.cat(list(_pieces(reader, self.sample_rate)), dim=1)
+                    signal = torch.cat(list(_read_pieces(reader, self.sample_rate)), dim=1)
                 else:
-                    signal = _part(reader, self.sample_rate, self._start(length, index, draw), self._size, length)
+                    start = self._start(length, self._size, index, draw)
+                    signal = _read_part(reader, self.sample_rate, start, self._size, length)
         except InputError as error:
             raise InputError(f"{self.names[index]}: {error}") from error
-        return Item(self.names[index], signal, (length,))
+        return Item(self.names[index], signal, (length,), self.files.about(index))
 
     def load_or_stream(self, index: int, draw: int = 0) -> Item | Stream:
         """Item `index`, as a stream where it is whole and longer than a minute."""
         if self._size is not None:
             return self.load(index, draw)
-        path, name = self.files.path(index), self.names[index]
+        name, opener = self.names[index], self.files.opener(index)
         try:
-            with AudioReader(path) as reader:
+            with AudioReader(opener()) as reader:
                 is_long = reader.frames > LONG_SECONDS * reader.sample_rate
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
-        return Stream(name, partial(_stream, path, name, self.sample_rate)) if is_long else self.load(index, draw)
-
-    def describe(self) -> SourceDescription:
-        """Size and crop, as they were asked for."""
-        return SourceDescription(self._size, crop=None if self._size is None else self._crop)
+        if not is_long:
+            return self.load(index, draw)
+        return Stream(name, partial(_read_stream, opener, name, self.sample_rate))
 
     def protocol(self) -> dict[str, object]:
         """What was done to the sounds, for the record."""
@@ -98,15 +97,16 @@ class AudioFiles(Source):
             "beyond_full_scale": "clamped",
         }
 
-    def _start(self, length: int, index: int, draw: int) -> int:
-        """The first sample of the crop, given the length of the whole."""
-        spare = max(0, length - (self._size or 0))
+    def _start(self, length: int, size: int, index: int, draw: int) -> int:
+        """The first sample of a crop of `size`, given the length of the whole."""
+        spare = max(0, length - size)
         if self._crop == "random":
             return int(numpy.random.default_rng([index, draw]).integers(spare + 1))
         return spare // 2 if self._crop == "center" else 0
 
 
-def _whole_length(reader: AudioReader, sample_rate: int) -> int:
+def _measure(reader: AudioReader, sample_rate: int) -> int:
+    """Samples of the whole file at `sample_rate`. Raises InputError where there is not one."""
     length = resampled_length(reader.frames, reader.sample_rate, sample_rate)
     if not length:
         raise InputError(
@@ -116,29 +116,30 @@ def _whole_length(reader: AudioReader, sample_rate: int) -> int:
     return length
 
 
-def _part(reader: AudioReader, sample_rate: int, start: int, size: int, length: int) -> Tensor:
+def _read_part(reader: AudioReader, sample_rate: int, start: int, size: int, length: int) -> Tensor:
     """`size` samples of the file from `start` on, followed by silence where it ends before: (1, size)."""
-    span = span_of(start, size, reader.frames, reader.sample_rate, sample_rate)
-    blocks = resampled(reader.blocks(span.start, span.samples), reader.sample_rate, sample_rate)
+    span = find_span(start, size, reader.frames, reader.sample_rate, sample_rate)
+    blocks = resample(reader.blocks(span.start, span.samples), reader.sample_rate, sample_rate)
     samples = numpy.concatenate(list(blocks))[span.skip : span.skip + min(size, length - start)]
-    return torch.nn.functional.pad(_signal(samples), (0, size - len(samples)))
+    return torch.nn.functional.pad(_to_signal(samples), (0, size - len(samples)))
 
 
-def _pieces(reader: AudioReader, sample_rate: int) -> Iterator[Tensor]:
+def _read_pieces(reader: AudioReader, sample_rate: int) -> Iterator[Tensor]:
     """The whole file as pieces (1, samples) in [-1, 1]."""
-    return map(_signal, resampled(reader.blocks(), reader.sample_rate, sample_rate))
+    return map(_to_signal, resample(reader.blocks(), reader.sample_rate, sample_rate))
 
 
-def _stream(path: str, name: str, sample_rate: int) -> Iterator[Tensor]:
+def _read_stream(opener: Callable[[], BinaryIO], name: str, sample_rate: int) -> Iterator[Tensor]:
     """The pieces of a file that is opened when the first is asked for. Raises InputError, naming the item."""
     try:
-        with AudioReader(path) as reader:
-            yield from _pieces(reader, sample_rate)
+        with AudioReader(opener()) as reader:
+            yield from _read_pieces(reader, sample_rate)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
 
 
-def _signal(samples: Samples) -> Tensor:
+def _to_signal(samples: Samples) -> Tensor:
+    """(samples,) -> (1, samples) in [-1, 1]."""
     return torch.from_numpy(samples).clamp(-1, 1)[None]
 
 

@@ -25,7 +25,10 @@ makes no difference in float32."""
 class Span:
     """A part of a sound to read, so that a part of the resampled sound can be made from it.
 
-    start, samples: what to read. skip: resampled samples to drop at its beginning.
+    Attributes:
+        start: The first sample to read.
+        samples: How many to read.
+        skip: Resampled samples to drop at the beginning of what comes out.
     """
 
     start: int
@@ -38,7 +41,7 @@ def resampled_length(samples: int, rate: int, target: int) -> int:
     return (2 * samples * target + rate) // (2 * rate)
 
 
-def resampled(blocks: Iterable[Samples], rate: int, target: int) -> Iterator[Samples]:
+def resample(blocks: Iterable[Samples], rate: int, target: int) -> Iterator[Samples]:
     """Pieces (samples,) at `rate` Hz -> pieces at `target` Hz; the very same pieces where the rates agree."""
     if rate == target:
         yield from blocks
@@ -49,11 +52,18 @@ def resampled(blocks: Iterable[Samples], rate: int, target: int) -> Iterator[Sam
     yield stream.resample_chunk(numpy.empty(0, numpy.float32), last=True)
 
 
-def span_of(start: int, samples: int, length: int, rate: int, target: int) -> Span:
-    """What to read of a sound of `length` samples at `rate` Hz for `samples` at `target` Hz from sample `start` on.
+def find_span(start: int, samples: int, length: int, rate: int, target: int) -> Span:
+    """What to read of a sound so as to make a part of it at another sample rate.
 
     Where the rates differ, the span is wider by the filter's reach and begins where samples of both rates coincide,
     so that resampling it gives what resampling everything would, to the resampler's precision.
+
+    Args:
+        start: The first sample of the part, at `target` Hz.
+        samples: Of the part, at `target` Hz.
+        length: Of the whole sound, in samples at `rate` Hz.
+        rate: Of the sound, in Hz.
+        target: Of the part, in Hz.
     """
     if rate == target:
         return Span(start, max(0, min(samples, length - start)), 0)

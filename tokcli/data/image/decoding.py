@@ -1,4 +1,4 @@
-"""Any picture file to 8-bit RGB, and 8-bit RGB to signals and back.
+"""Any image file to 8-bit RGB, and 8-bit RGB to signals and back.
 
 Whatever a file holds (grey, palette, alpha, CMYK, 16 bits, a rotation in its EXIF tags) becomes upright 8-bit RGB.
 Transparent parts are composited on white; colour profiles are ignored; of several frames the first is read. Of 16-bit
@@ -20,7 +20,9 @@ from tokcli.numerics import to_levels
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 MAX_PIXELS = 100_000_000
-"""Larger pictures are refused from their header: a small file can claim a size that no memory holds."""
+"""Larger images are refused from their header: a small file can claim a size that no memory holds."""
+
+TOO_LARGE = f"the picture is too large to decode safely: at most {MAX_PIXELS // 1_000_000} million pixels are read"
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -36,20 +38,18 @@ _BROKEN = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, A
 """What decoders raise on damaged files; Pillow promises no single exception."""
 
 
-def read_image(path: str) -> Image.Image:
-    """The picture in a file, upright, mode RGB.
+def read_image(file: BinaryIO) -> Image.Image:
+    """The image in an open file, upright, mode RGB.
 
-    Raises InputError, with the reason but without the path, where it cannot be read.
+    Raises:
+        InputError: It cannot be read; with the reason but without the name.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with open(path, "rb") as file:
-                return _decode(file)
+            return _decode(file)
         except Image.DecompressionBombError as error:
-            raise InputError(_too_large()) from error
-        except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-            raise InputError(f"the file cannot be opened: {error.strerror}") from error
+            raise InputError(TOO_LARGE) from error
 
 
 def _decode(file: BinaryIO) -> Image.Image:
@@ -63,7 +63,7 @@ def _decode(file: BinaryIO) -> Image.Image:
     except _BROKEN as error:
         raise InputError(f"the picture's header is damaged: {error}") from error
     if image.width * image.height > MAX_PIXELS:
-        raise InputError(f"{_too_large()}, this one has {image.width}x{image.height}")
+        raise InputError(f"{TOO_LARGE}, this one has {image.width}x{image.height}")
     try:
         image.load()
         return to_upright_rgb(image)
@@ -71,12 +71,8 @@ def _decode(file: BinaryIO) -> Image.Image:
         raise InputError(f"the picture is damaged or cut short: {error}") from error
 
 
-def _too_large() -> str:
-    return f"the picture is too large to decode safely: at most {MAX_PIXELS // 1_000_000} million pixels are read"
-
-
 def to_upright_rgb(image: Image.Image) -> Image.Image:
-    """A picture of any mode as 8-bit RGB, turned as its tags say. Raises InputError for values of unknown range."""
+    """An image of any mode as 8-bit RGB, turned as its tags say. Raises InputError for values of unknown range."""
     orientation = _orientation(image)
     image = _to_rgb(image)
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
@@ -109,7 +105,7 @@ def _from_sixteen_bits(image: Image.Image) -> Image.Image:
 
 
 def to_signal(image: Image.Image) -> Tensor:
-    """An RGB picture -> (3, height, width) float32 in [-1, 1]."""
+    """An RGB image -> (3, height, width) float32 in [-1, 1]."""
     pixels = torch.from_numpy(numpy.array(image))
     return pixels.permute(2, 0, 1).contiguous().float().mul_(1 / 127.5).sub_(1.0)
 
@@ -120,5 +116,5 @@ def to_pixels(signal: Tensor) -> Tensor:
 
 
 def to_image(signal: Tensor) -> Image.Image:
-    """(3, height, width) in [-1, 1] -> an 8-bit RGB picture."""
+    """(3, height, width) in [-1, 1] -> an 8-bit RGB image."""
     return Image.fromarray(to_pixels(signal).permute(1, 2, 0).contiguous().cpu().numpy())

@@ -58,12 +58,13 @@ class ImageFiles(Source):
     def load(self, index: int, draw: int = 0) -> Item:
         """Item `index`; `draw` seeds its random crop and flip. Raises InputError, naming it, if it is unreadable."""
         try:
-            image = read_image(self.files.path(index))
+            with self.files.open(index) as file:
+                image = read_image(file)
             original_size = (image.height, image.width)
             signal = to_signal(self._prepare(image, index, draw))
         except InputError as error:
             raise InputError(f"{self.names[index]}: {error}") from error
-        return Item(self.names[index], signal, original_size)
+        return Item(self.names[index], signal, original_size, self.files.about(index))
 
     def describe(self) -> SourceDescription:
         """Size and crop, as they were asked for."""
