@@ -121,6 +121,10 @@ class Quantizer(Part, nn.Module, ABC):
         """The sizes of codebook that `use_codebook` can choose from, increasing; empty before one is built."""
         return (self.codebook_size,)
 
+    def advice_for_uneven_use(self) -> str:
+        """What to do where few of the codes do the work: the end of a sentence, in the imperative."""
+        return "train with a smaller codebook, or with VP-VAE (kind: vpvae)"
+
     def provisional_codebook(self) -> AbstractContextManager[None]:
         """A context in which there are tokens, by what training has seen so far; it leaves no trace.
 

@@ -138,9 +138,7 @@ def test_forward_in_eval_mode_agrees_with_quantize_and_dequantize(example: Examp
     quantizer = example.ready()
     latents = latents_for(quantizer, 500).view(10, 50, -1)
     output = quantizer(latents)
-    if output.tokens is None:
-        assert isinstance(quantizer, BuildsCodebook)
-        return
+    assert output.tokens is not None
     assert torch.equal(output.tokens, quantizer.quantize(latents))
     assert torch.equal(output.latents, quantizer.dequantize(output.tokens))
 
@@ -252,13 +250,55 @@ def test_without_a_codebook_the_command_to_run_is_named(example: Example) -> Non
 
 
 @every_example
-def test_a_built_codebook_is_listed_and_can_be_chosen(example: Example) -> None:
+def test_the_codebook_in_use_is_ready_and_listed(example: Example) -> None:
     quantizer = example.ready()
-    if not isinstance(quantizer, BuildsCodebook):
-        assert example.size is None
-        return
     assert quantizer.codebook_ready
     assert quantizer.codebook_size in quantizer.codebooks
+
+
+@every_example
+def test_in_the_middle_of_training_a_provisional_codebook_gives_tokens_and_leaves_no_trace(example: Example) -> None:
+    quantizer = example.build()
+    train(quantizer, steps=3)
+    before, random_state, ready = copy.deepcopy(quantizer.state_dict()), torch.get_rng_state(), quantizer.codebook_ready
+    latents = latents_for(quantizer, 200).view(4, 50, -1)
+    quantizer.eval()
+    with quantizer.provisional_codebook():
+        assert quantizer.codebook_ready
+        output = quantizer(latents)
+        assert output.tokens is not None
+        assert torch.equal(output.tokens, quantizer.quantize(latents))
+        assert torch.equal(output.latents, quantizer.dequantize(output.tokens))
+        assert ((output.tokens >= 0) & (output.tokens < quantizer.codebook_size)).all()
+    assert quantizer.codebook_ready == ready
+    assert torch.equal(torch.get_rng_state(), random_state)
+    for name, tensor in quantizer.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+@pytest.mark.parametrize("example", [e for e in EXAMPLES if e.size is not None], ids=lambda example: example.kind)
+def test_without_a_codebook_forward_in_eval_mode_gives_latents_and_no_tokens(example: Example) -> None:
+    quantizer = example.build().eval()
+    latents = latents_for(quantizer, 20).view(1, 20, -1)
+    output = quantizer(latents)
+    assert output.tokens is None
+    assert torch.equal(output.latents, latents[..., : quantizer.dim])
+
+
+@every_example
+def test_it_says_what_to_do_about_uneven_use_and_shows_its_arguments(example: Example) -> None:
+    quantizer = example.build()
+    assert quantizer.advice_for_uneven_use().split()[0] in ("train", "build")
+    for name in example.arguments:
+        assert f"{name}=" in repr(quantizer).splitlines()[0] + quantizer.extra_repr()
+
+
+BUILDERS = [example for example in EXAMPLES if isinstance(example.build(), BuildsCodebook)]
+
+
+@pytest.mark.parametrize("example", BUILDERS, ids=lambda example: f"{example.kind}-{example.arguments}")
+def test_only_a_built_codebook_can_be_chosen(example: Example) -> None:
+    quantizer = example.ready()
     quantizer.use_codebook(quantizer.codebook_size)
     with pytest.raises(TokError, match=str(quantizer.codebook_size + 1)):
         quantizer.use_codebook(quantizer.codebook_size + 1)

@@ -9,8 +9,8 @@ import scipy.optimize
 import torch
 from torch.nn import functional as F
 
-from tokcli.quantizers.gaussian import gaussian_of
-from tokcli.quantizers.vaevq import VAEVectorQuantizer, coherence, distance_to_prior, quantized_path
+from tokcli.quantizers.ops import Gaussian, distance_to_standard_normal
+from tokcli.quantizers.vaevq import VAEVectorQuantizer, coherence, quantized_path
 
 
 def predicted(mean: torch.Tensor, std: float) -> torch.Tensor:
@@ -19,14 +19,14 @@ def predicted(mean: torch.Tensor, std: float) -> torch.Tensor:
 
 def test_coherence_is_the_gaussian_negative_log_likelihood_but_for_its_constant() -> None:
     torch.manual_seed(0)
-    gaussian = gaussian_of(torch.randn(2, 7, 6))
+    gaussian = Gaussian.of(torch.randn(2, 7, 6))
     codes = torch.randn(2, 7, 3)
     likelihood = F.gaussian_nll_loss(gaussian.mean, codes, gaussian.std.square())
     torch.testing.assert_close(coherence(codes, gaussian), likelihood - gaussian.log_variance.mean() / 2)
 
 
 def test_coherence_by_hand() -> None:
-    gaussian = gaussian_of(predicted(torch.tensor([[1.0, 0.0]]), std=0.5))
+    gaussian = Gaussian.of(predicted(torch.tensor([[1.0, 0.0]]), std=0.5))
     # Off by ½ and 1, in deviations 1 and 2: ½·(1 + 4)/2.
     assert coherence(torch.tensor([[1.5, -1.0]]), gaussian).item() == pytest.approx(1.25)
 
@@ -35,7 +35,7 @@ def test_coherence_pulls_mean_and_code_together_and_leaves_the_deviation_alone()
     torch.manual_seed(0)
     latents = torch.randn(2, 5, 6, requires_grad=True)
     codes = torch.randn(2, 5, 3, requires_grad=True)
-    coherence(codes, gaussian_of(latents)).backward()
+    coherence(codes, Gaussian.of(latents)).backward()
     means, log_variances = latents.grad.chunk(2, dim=-1)
     assert (means != 0).all()
     assert torch.equal(log_variances, torch.zeros_like(log_variances))
@@ -48,7 +48,7 @@ def test_the_quantized_path_reaches_mean_deviation_and_code() -> None:
     mean.requires_grad_()
     log_variance.requires_grad_()
     codes.requires_grad_()
-    latents = quantized_path(codes, gaussian_of(torch.cat([mean, log_variance], dim=-1)))
+    latents = quantized_path(codes, Gaussian.of(torch.cat([mean, log_variance], dim=-1)))
     assert torch.equal(latents, codes)
     (latents * pull).sum().backward()
     assert torch.equal(mean.grad, pull)
@@ -75,7 +75,7 @@ def test_the_distance_to_the_prior_is_the_closed_form() -> None:
     torch.manual_seed(0)
     codes = torch.randn(500, 8, dtype=torch.float64) @ torch.randn(8, 8, dtype=torch.float64) + 0.3
     expected = squared_wasserstein(codes.mean(0).numpy(), numpy.cov(codes.numpy().T))
-    assert distance_to_prior(codes).item() == pytest.approx(expected, rel=1e-9)
+    assert distance_to_standard_normal(codes).item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_distance_of_a_diagonal_gaussian_by_hand() -> None:
@@ -83,7 +83,7 @@ def test_the_distance_of_a_diagonal_gaussian_by_hand() -> None:
     signs = torch.tensor([[a, b, c] for a in (-1.0, 1.0) for b in (-1.0, 1.0) for c in (-1.0, 1.0)])
     wanted = torch.tensor([0.5, 1.0, 3.0])
     codes = signs * wanted * math.sqrt(7 / 8) + torch.tensor([1.0, 0.0, 0.0])
-    assert distance_to_prior(codes).item() == pytest.approx(1 + 0.25 + 0 + 4, rel=1e-5)
+    assert distance_to_standard_normal(codes).item() == pytest.approx(1 + 0.25 + 0 + 4, rel=1e-5)
 
 
 def test_the_distance_agrees_with_optimal_transport_between_samples() -> None:
@@ -93,25 +93,25 @@ def test_the_distance_agrees_with_optimal_transport_between_samples() -> None:
     prior = torch.randn(1500, 2)
     costs = torch.cdist(codes, prior).square().numpy()
     rows, columns = scipy.optimize.linear_sum_assignment(costs)
-    assert distance_to_prior(codes).item() == pytest.approx(costs[rows, columns].mean(), rel=0.05)
+    assert distance_to_standard_normal(codes).item() == pytest.approx(costs[rows, columns].mean(), rel=0.05)
 
 
 def test_the_distance_vanishes_for_a_codebook_like_the_prior_and_descent_finds_it() -> None:
     torch.manual_seed(0)
-    assert distance_to_prior(torch.randn(50_000, 4)).item() < 1e-3
+    assert distance_to_standard_normal(torch.randn(50_000, 4)).item() < 1e-3
     codes = (0.1 * torch.randn(200, 4) + 2).requires_grad_()
     for _ in range(300):
-        (gradient,) = torch.autograd.grad(distance_to_prior(codes), codes)
+        (gradient,) = torch.autograd.grad(distance_to_standard_normal(codes), codes)
         codes = (codes - 20 * gradient).detach().requires_grad_()
-    assert distance_to_prior(codes).item() < 1e-3
+    assert distance_to_standard_normal(codes).item() < 1e-3
 
 
 def test_the_gradient_of_the_distance_is_right_and_finite_where_eigenvalues_coincide_or_vanish() -> None:
     torch.manual_seed(0)
-    assert torch.autograd.gradcheck(distance_to_prior, torch.randn(10, 3, dtype=torch.float64, requires_grad=True))
+    assert torch.autograd.gradcheck(torch.randn(10, 3, dtype=torch.float64, requires_grad=True))
     for codes in (torch.eye(4), torch.zeros(5, 3), torch.randn(3, 6)):
         codes.requires_grad_()
-        (gradient,) = torch.autograd.grad(distance_to_prior(codes), codes)
+        (gradient,) = torch.autograd.grad(distance_to_standard_normal(codes), codes)
         assert gradient.isfinite().all()
 
 
@@ -158,7 +158,7 @@ def test_each_part_can_be_switched_off(part: str) -> None:
 
 def test_the_divergence_is_summed_over_a_sample_and_averaged_over_the_batch() -> None:
     latents = torch.randn(3, 4, 5, 6)
-    gaussian = gaussian_of(latents)
+    gaussian = Gaussian.of(latents)
     law = torch.distributions.Normal(gaussian.mean, gaussian.std)
     expected = torch.distributions.kl_divergence(law, torch.distributions.Normal(0.0, 1.0)).sum(dim=(1, 2, 3)).mean()
     torch.testing.assert_close(gaussian.divergence(), expected)

@@ -9,10 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, distributed, multiprocessing
 
 from tokcli.errors import UsageError
-from tokcli.quantizers.calibration import calibrated_eta
 from tokcli.quantizers.kmeans import kmeans
-from tokcli.quantizers.latent_queue import LatentQueue
-from tokcli.quantizers.vpvae import VectorPerturbation
+from tokcli.quantizers.vpvae import LatentQueue, VectorPerturbation, calibrated_eta
 from tokcli.search import CodeIndex, live, nearest_code
 
 

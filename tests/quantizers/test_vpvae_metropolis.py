@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tokcli.quantizers.metropolis import Surroundings, acceptance, perturb, propose
+from tokcli.quantizers.vpvae import Surroundings, acceptance, perturb, propose
 from tokcli.search import live_index
 
 SAMPLES = 8_000

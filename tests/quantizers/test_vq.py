@@ -9,7 +9,7 @@ from vector_quantize_pytorch import VectorQuantize
 from vector_quantize_pytorch.vector_quantize_pytorch import rotate_to
 
 from tokcli.errors import UsageError
-from tokcli.quantizers.gradients import rotate, straight_through
+from tokcli.quantizers.ops import rotate, straight_through
 from tokcli.quantizers.vq import VectorQuantizer
 
 CODEBOOK = torch.tensor(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tokcli.search import live, live_index, shortlist
+from tokcli.search import codes, live, live_index
 from tokcli.search.live import ProductIndex, TreeIndex
 
 
@@ -73,9 +73,9 @@ def test_a_queue_far_from_the_origin_loses_nothing(route: type) -> None:
     assert worst_relative_error(found, brute_force(queries, members, [8, 64])) < 1e-6
 
 
-def test_the_product_route_shortlists_and_takes_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_product_route_codess_and_takes_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """10,037 members are 10 × 1003 and a rest of 7, so most are never looked at; nine queries at a time."""
-    monkeypatch.setattr(shortlist, "CPU_SCORES", 9 * 10_037)
+    monkeypatch.setattr(codes, "CPU_SCORES", 9 * 10_037)
     generator = torch.Generator().manual_seed(1)
     members = torch.randn(10_037, 5, generator=generator)
     queries = torch.randn(100, 5, generator=generator)

@@ -5,37 +5,39 @@ uniform; there, half of the elements are rounded to the centre of their level an
 wide as a level, so the decoder learns the whole interval and not a handful of points (arXiv 2602.17133, section 3.3).
 """
 
+import functools
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tokcli.contracts import BuildsCodebook, CodebookReport, Quantized
-from tokcli.errors import UsageError
+from tokcli.errors import ArgumentError, UsageError
 from tokcli.progress import SILENT, Reporter
-from tokcli.quantizers.activations import ACTIVATIONS, ActivationName
-from tokcli.quantizers.gradients import straight_through
-from tokcli.quantizers.grid import ScalarGrid
-from tokcli.quantizers.lloyd_max import lloyd_max, thresholds_between
-from tokcli.quantizers.moments import moment_penalty
-from tokcli.quantizers.precision import in_float32
-from tokcli.quantizers.usage import perplexity_of, usage_stats
+from tokcli.quantizers.base import HostMirror, ScalarGrid, in_float32, moment_penalty
+from tokcli.quantizers.codebooks import lloyd_max, thresholds_between
+from tokcli.quantizers.ops import perplexity_of, straight_through, usage_stats
+
+ActivationName = Literal["tanh", "normal", "laplace", "sigmoid", "cauchy"]
 
 
 class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
     """One token per position, counted over the levels of all dimensions.
 
-    levels: levels per dimension; the latents have len(levels) channels and the codebook their product of codes.
-    activation: g, the law whose distribution function maps a latent to the unit interval.
-    quantize_rate: chance that an element in training is rounded; the others are perturbed.
-    eta: width of the perturbation in levels (η in eq. 16; 1 = as wide as the cell).
-    mean_weight, variance_weight: of the moment normaliser (λ1, λ2). It asks the latents for the variance of the
-        activation's law. The Cauchy law has none: there the moments are those of what the decoder sees, (u − ½)·√12,
-        which has variance 1 where u is uniform.
-    decode: what the decoder sees of u in [0, 1]: `centered`, (u − ½)·√12, or `inverse`, g⁻¹(u).
-
-    Raises ValueError for an argument out of its range.
+    Args:
+        levels: levels per dimension; the latents have len(levels) channels and the codebook their product of codes.
+        activation: g, the law whose distribution function maps a latent to the unit interval.
+        quantize_rate: chance that an element in training is rounded; the others are perturbed.
+        eta: width of the perturbation in levels (η in eq. 16; 1 = as wide as the cell).
+        mean_weight: of the moment normaliser's mean (λ1).
+        variance_weight: of the moment normaliser's variance (λ2). It asks the latents for the variance of the
+            activation's law. The Cauchy law has none: there the moments are those of what the decoder sees,
+            (u − ½)·√12, which has variance 1 where u is uniform.
+        decode: what the decoder sees of u in [0, 1]: `centered`, (u − ½)·√12, or `inverse`, g⁻¹(u).
     """
 
     def __init__(
@@ -49,13 +51,13 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
         decode: Literal["centered", "inverse"] = "centered",
     ) -> None:
         if activation not in ACTIVATIONS:
-            raise ValueError(f"activation must be one of {', '.join(get_args(ActivationName))}, got {activation!r}")
+            raise ArgumentError(f"activation must be one of {', '.join(get_args(ActivationName))}, got {activation!r}")
         if decode not in ("centered", "inverse"):
-            raise ValueError(f"decode must be 'centered' or 'inverse', got {decode!r}")
+            raise ArgumentError(f"decode must be 'centered' or 'inverse', got {decode!r}")
         if not 0 <= quantize_rate <= 1:
-            raise ValueError(f"quantize_rate is a probability in [0, 1], got {quantize_rate}")
+            raise ArgumentError(f"quantize_rate is a probability in [0, 1], got {quantize_rate}")
         if min(eta, mean_weight, variance_weight) < 0:
-            raise ValueError("eta, mean_weight and variance_weight must not be negative")
+            raise ArgumentError("eta, mean_weight and variance_weight must not be negative")
         super().__init__(levels, [(torch.arange(count) + 0.5) / count for count in levels])
         self.activation = ACTIVATIONS[activation]
         self.quantize_rate = quantize_rate
@@ -63,6 +65,7 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
         self.mean_weight = mean_weight
         self.variance_weight = variance_weight
         self.decode = decode
+        self._borders = HostMirror(functools.partial(_borders_of, counts=self.counts))
 
     @property
     def codebook_ready(self) -> bool:
@@ -78,21 +81,22 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
     def forward(self, latents: Tensor) -> Quantized:
         """latents: (..., dim), before the activation -> what the decoder sees, tokens (..., 1), the normaliser."""
         unit = self.activation.to_unit(latents)
-        tokens = self._tokens(self._digits(unit))
-        moved = straight_through(unit, super().dequantize(tokens))
+        digits = self._digits(unit)
+        tokens = self.tokens_of(digits)
+        moved = straight_through(unit, self.values_of(digits))
         if self.training and self.quantize_rate < 1:
             moved = torch.where(torch.rand_like(unit) < self.quantize_rate, moved, self._perturb(unit))
         decoded = self._decode(moved)
         if self.decode == "inverse":
             decoded = straight_through(latents, decoded)
-        penalty = self._normalise(latents, unit)
+        penalty = self._moment_penalty(latents, unit)
         stats = {"moment_penalty": penalty.detach()} | usage_stats(tokens, self.codebook_size)
         return Quantized(decoded, tokens, loss=penalty, stats=stats)
 
     @in_float32
     def quantize(self, latents: Tensor) -> Tensor:
         """latents: (..., dim), before the activation -> tokens: (..., 1)."""
-        return self._tokens(self._digits(self.activation.to_unit(latents)))
+        return self.tokens_of(self._digits(self.activation.to_unit(latents)))
 
     def dequantize(self, tokens: Tensor) -> Tensor:
         """tokens: (..., 1) int64 -> latents: (..., dim) float32, as the decoder sees them."""
@@ -118,7 +122,7 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
                 fitted.append(lloyd_max(column, count))
                 task.advance()
         self.values.copy_(torch.cat(fitted))
-        tokens = self._tokens(self._digits(unit))
+        tokens = self.tokens_of(self._digits(unit))
         error = (self._decode(unit) - self.dequantize(tokens)).square().sum(dim=-1).mean()
         return CodebookReport(self.codebook_size, float(error), perplexity_of(tokens), len(latents))
 
@@ -131,10 +135,11 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
             )
 
     def _digits(self, unit: Tensor) -> Tensor:
-        columns = unit.movedim(-1, 0).contiguous()
-        tables = self.values.split(self.counts)
-        cells = [torch.bucketize(columns[i], thresholds_between(table), right=True) for i, table in enumerate(tables)]
-        return torch.stack(cells, dim=-1)
+        columns = unit.detach().movedim(-1, 0).contiguous()
+        borders = self._borders.read(self.values)
+        return torch.stack(
+            [torch.bucketize(column, row, right=True) for column, row in zip(columns, borders, strict=True)], dim=-1
+        )
 
     def _perturb(self, unit: Tensor) -> Tensor:
         """Uniform noise of η/L, kept in the dimensions where it stays inside [0, 1] (eqs. 16, 17)."""
@@ -146,8 +151,80 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
             return self.activation.from_unit(unit)
         return (unit - 0.5) * math.sqrt(12)
 
-    def _normalise(self, latents: Tensor, unit: Tensor) -> Tensor:
+    def _moment_penalty(self, latents: Tensor, unit: Tensor) -> Tensor:
         weights = (self.mean_weight, self.variance_weight)
         if self.activation.variance is None:
             return moment_penalty((unit - 0.5) * math.sqrt(12), 1.0, *weights)
         return moment_penalty(latents, self.activation.variance, *weights)
+
+
+def _borders_of(values: Tensor, counts: Sequence[int]) -> list[Tensor]:
+    """Where one level of each dimension ends and the next begins, from the values of all dimensions in one row."""
+    return [thresholds_between(levels) for levels in values.split(list(counts))]
+
+
+# The activations
+
+EDGE = 1e-6
+"""Inverses read [EDGE, 1 - EDGE]: at 0 and 1 they would be infinite."""
+
+
+@dataclass(frozen=True)
+class Activation:
+    """The distribution function of a known law: where latents follow that law, their image is uniform.
+
+    Uniform is what a uniform grid of levels serves best.
+
+    Attributes:
+        to_unit: real -> [0, 1].
+        from_unit: its inverse, [0, 1] -> real, finite everywhere.
+        variance: of the law, or None where it has none (Cauchy).
+    """
+
+    to_unit: Callable[[Tensor], Tensor]
+    from_unit: Callable[[Tensor], Tensor]
+    variance: float | None
+
+
+def _tanh(x: Tensor) -> Tensor:
+    # (tanh x + 1) / 2, without its cancellation at the lower end.
+    return torch.sigmoid(2 * x)
+
+
+def _inverse_tanh(u: Tensor) -> Tensor:
+    return torch.logit(u, eps=EDGE) / 2
+
+
+def _inverse_sigmoid(u: Tensor) -> Tensor:
+    return torch.logit(u, eps=EDGE)
+
+
+def _inverse_normal(u: Tensor) -> Tensor:
+    return torch.special.ndtri(u.clamp(EDGE, 1 - EDGE))
+
+
+def _laplace(x: Tensor) -> Tensor:
+    # One term is constant on each side of 0, and the slope at 0 comes out as 1/2: sign(x) and |x| have none there.
+    return 0.5 * torch.exp(x.clamp_max(0)) + 0.5 * (1 - torch.exp(-F.relu(x)))
+
+
+def _inverse_laplace(u: Tensor) -> Tensor:
+    u = u.clamp(EDGE, 1 - EDGE)
+    return torch.where(u < 0.5, torch.log(2 * u), -torch.log(2 * (1 - u)))
+
+
+def _cauchy(x: Tensor) -> Tensor:
+    return torch.atan(x) / math.pi + 0.5
+
+
+def _inverse_cauchy(u: Tensor) -> Tensor:
+    return torch.tan((u.clamp(EDGE, 1 - EDGE) - 0.5) * math.pi)
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "tanh": Activation(_tanh, _inverse_tanh, math.pi**2 / 12),
+    "normal": Activation(torch.special.ndtr, _inverse_normal, 1.0),
+    "laplace": Activation(_laplace, _inverse_laplace, 2.0),
+    "sigmoid": Activation(torch.sigmoid, _inverse_sigmoid, math.pi**2 / 3),
+    "cauchy": Activation(_cauchy, _inverse_cauchy, None),
+}

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from tokcli.contracts import Quantized
-from tokcli.quantizers.gradients import straight_through
-from tokcli.quantizers.grid import ScalarGrid
-from tokcli.quantizers.precision import in_float32
-from tokcli.quantizers.usage import usage_stats
+from tokcli.errors import ArgumentError
+from tokcli.quantizers.base import ScalarGrid, in_float32
+from tokcli.quantizers.ops import straight_through, usage_stats
 
 OVERSHOOT = 1e-3
 """How far beyond the outermost level the plain squashing reaches, so that it can be rounded to (ε in the paper)."""
@@ -23,38 +22,56 @@ OVERSHOOT = 1e-3
 class FiniteScalarQuantizer(ScalarGrid):
     """One token per position, counted over the levels of all dimensions.
 
-    levels: levels per dimension; the latents have len(levels) channels and the codebook their product of codes.
-    variant: `plain`: ⌊L/2⌋ steps to each side of 0, an even L one more below; `symmetric`: L levels on [-1, 1].
-    noise: chance that an element in training is not rounded but moved by uniform noise as wide as a step
-        (0.5 in arXiv 2411.19842); symmetric only.
-
-    Raises ValueError for levels below 2 (plain: below 3), a noise outside [0, 1], or noise with the plain variant.
+    Args:
+        levels: levels per dimension; the latents have len(levels) channels and the codebook their product of codes.
+        variant: `plain`: ⌊L/2⌋ steps to each side of 0, an even L one more below; `symmetric`: L levels on [-1, 1].
+        noise: chance that an element in training is not rounded but moved by uniform noise as wide as a step
+            (0.5 in arXiv 2411.19842); symmetric only.
     """
+
+    _highest: Tensor
+    _scale: Tensor
+    _shift: Tensor
+    _offset: Tensor
+    _steps: Tensor
 
     def __init__(self, levels: list[int], variant: Literal["plain", "symmetric"] = "plain", noise: float = 0.0) -> None:
         if variant not in ("plain", "symmetric"):
-            raise ValueError(f"variant must be 'plain' or 'symmetric', got {variant!r}")
+            raise ArgumentError(f"variant must be 'plain' or 'symmetric', got {variant!r}")
         if not 0 <= noise <= 1:
-            raise ValueError(f"noise is a probability in [0, 1], got {noise}")
+            raise ArgumentError(f"noise is a probability in [0, 1], got {noise}")
         if noise and variant == "plain":
-            raise ValueError(f"noise {noise} needs variant: symmetric; the plain variant has no noise")
+            raise ArgumentError(f"noise {noise} needs variant: symmetric; the plain variant has no noise")
         if variant == "plain" and 2 in levels:
             # The shift that makes room for both levels is atanh(0.999): only latents below -3.8 get the lower one.
-            raise ValueError(
+            raise ArgumentError(
                 f"two levels are lopsided in the plain variant, got levels {levels}; use variant: symmetric"
             )
         super().__init__(levels, [_values(count, variant) for count in levels])
         self.variant = variant
         self.noise = noise
+        # What a step reads of the levels is computed once.
+        half = (self.levels - 1) * (1 + OVERSHOOT) / 2
+        offset = (self.levels % 2 == 0) / 2
+        constants = {
+            "_highest": self.levels - 1,
+            "_scale": half,
+            "_shift": torch.atanh(offset / half),
+            "_offset": offset,
+            "_steps": self.levels // 2,
+        }
+        for name, constant in constants.items():
+            self.register_buffer(name, constant, persistent=False)
 
     @in_float32
     def forward(self, latents: Tensor) -> Quantized:
         """latents: (..., dim) -> values in [-1, 1] and tokens (..., 1); no loss of its own."""
         squashed = self._squash(latents)
-        tokens = self._tokens(self._digits(squashed))
-        values = straight_through(self._continuous(squashed), self.dequantize(tokens))
+        digits = self._digits(squashed)
+        tokens = self.tokens_of(digits)
+        values = straight_through(self._continuous(squashed), self.values_of(digits))
         if self.training and self.noise > 0:
-            step = 2 / (self.levels - 1)
+            step = 2 / self._highest
             noisy = squashed + step * (torch.rand_like(squashed) - 0.5)
             values = torch.where(torch.rand_like(squashed) < self.noise, noisy, values)
         return Quantized(values, tokens, loss=values.new_zeros(()), stats=usage_stats(tokens, self.codebook_size))
@@ -62,28 +79,27 @@ class FiniteScalarQuantizer(ScalarGrid):
     @in_float32
     def quantize(self, latents: Tensor) -> Tensor:
         """latents: (..., dim) -> tokens: (..., 1)."""
-        return self._tokens(self._digits(self._squash(latents)))
+        return self.tokens_of(self._digits(self._squash(latents)))
 
     def _squash(self, latents: Tensor) -> Tensor:
         """To an interval: [-1, 1] (symmetric), or the one whose integers are the levels (plain)."""
         if self.variant == "symmetric":
             return torch.tanh(latents)
-        half = (self.levels - 1) * (1 + OVERSHOOT) / 2
-        offset = (self.levels % 2 == 0) / 2
-        return torch.tanh(latents + torch.atanh(offset / half)) * half - offset
+        return torch.tanh(latents + self._shift) * self._scale - self._offset
 
     def _continuous(self, squashed: Tensor) -> Tensor:
         """What would be decoded without rounding; only its gradient is used."""
-        return squashed if self.variant == "symmetric" else squashed / (self.levels // 2)
+        return squashed if self.variant == "symmetric" else squashed / self._steps
 
+    @torch.no_grad()
     def _digits(self, squashed: Tensor) -> Tensor:
         if self.variant == "symmetric":
-            digits = torch.floor((self.levels - 1) * (squashed + 1) / 2 + 0.5)
+            digits = torch.floor(self._highest * (squashed + 1) / 2 + 0.5)
         else:
-            digits = torch.round(squashed) + self.levels // 2
+            digits = torch.round(squashed) + self._steps
         # Above 1000 levels the overshoot of the plain variant is wider than half a step; and a latent that is not a
         # number still gets a token, so that the loop can report the divergence.
-        return digits.nan_to_num(0).clamp_min(0).minimum(self.levels - 1).long()
+        return digits.nan_to_num_(0).clamp_min_(0).minimum(self._highest).long()
 
 
 def _values(count: int, variant: str) -> Tensor:

@@ -153,9 +153,10 @@ def _relocate(centres: Tensor, latents: Tensor, assignment: _Assignment, generat
     Removing a centre costs what its samples pay to their second nearest. Adding one at a sample drawn by cost gains
     what the samples of that cell save.
     """
-    size, tokens, costs = len(centres), assignment.tokens, assignment.costs
+    size, tokens, costs, second_costs = len(centres), assignment.tokens, assignment.costs, assignment.second_costs
+    assert second_costs is not None
     considered = max(1, int(RELOCATED_SHARE * size))
-    loss = torch.bincount(tokens, assignment.second_costs - costs, minlength=size)
+    loss = torch.bincount(tokens, second_costs - costs, minlength=size)
     members = torch.bincount(tokens, costs, minlength=size).topk(considered).indices
     chosen = _one_of_each_cell(tokens, _arrival_times(costs, generator), size)
     saved = (costs - (latents - latents[chosen[tokens]]).double().square().sum(1)).clamp_min_(0)

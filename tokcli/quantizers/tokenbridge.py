@@ -14,13 +14,10 @@ from torch import Tensor
 
 from tokcli.contracts import BuildsCodebook, CodebookReport, Quantized
 from tokcli.distributed import sum_over_ranks, world_size
-from tokcli.errors import UsageError
+from tokcli.errors import ArgumentError, UsageError
 from tokcli.progress import SILENT, Reporter
-from tokcli.quantizers.flags import Flag
-from tokcli.quantizers.gaussian import gaussian_of
-from tokcli.quantizers.grid import ScalarGrid
-from tokcli.quantizers.precision import in_float32
-from tokcli.quantizers.usage import perplexity_of
+from tokcli.quantizers.base import Flag, ScalarGrid, in_float32
+from tokcli.quantizers.ops import Gaussian, perplexity_of
 
 REACH = 3.0
 """The normal is cut off there, so that the outermost bins have a near end."""
@@ -42,20 +39,25 @@ class TokenBridge(ScalarGrid, BuildsCodebook):
 
     One token per position where bins^dim ≤ 2^31, else one per dimension in the groups axis. Tokens come from the means.
 
-    dim: channels of a latent; the encoder gives twice as many, means then log-variances.
-    bins: per dimension (4 in the VP-VAE paper: 4^dim codes).
-    kl_weight: of the divergence from N(0, I), summed over a sample.
-
-    Raises ValueError for an argument out of its range.
+    Args:
+        dim: channels of a latent; the encoder gives twice as many, means then log-variances.
+        bins: per dimension (4 in the VP-VAE paper: 4^dim codes).
+        kl_weight: of the divergence from N(0, I), summed over a sample.
     """
 
     training_only: ClassVar[frozenset[str]] = frozenset({"tracked_mean", "tracked_square"})
 
+    borders: Tensor
+    mean: Tensor
+    std: Tensor
+    tracked_mean: Tensor
+    tracked_square: Tensor
+
     def __init__(self, dim: int, bins: int = 4, kl_weight: float = 1e-6) -> None:
         if dim < 1 or not 2 <= bins <= MOST_BINS:
-            raise ValueError(f"dim must be at least 1 and bins between 2 and {MOST_BINS}, got {dim} and {bins}")
+            raise ArgumentError(f"dim must be at least 1 and bins between 2 and {MOST_BINS}, got {dim} and {bins}")
         if kl_weight < 0:
-            raise ValueError(f"kl_weight must not be negative, got {kl_weight}")
+            raise ArgumentError(f"kl_weight must not be negative, got {kl_weight}")
         super().__init__([bins] * dim, [bin_means(bins)] * dim, joint=bins**dim <= LARGEST_JOINT)
         self.input_dim = 2 * dim
         self.kl_weight = kl_weight
@@ -78,21 +80,29 @@ class TokenBridge(ScalarGrid, BuildsCodebook):
 
     @in_float32
     def forward(self, latents: Tensor) -> Quantized:
-        """latents: (batch, *positions, 2·dim) -> a draw (in eval mode the mean), no tokens, the weighted divergence."""
-        gaussian = gaussian_of(latents)
+        """latents: (batch, *positions, 2·dim) -> in training a draw, without tokens; and the weighted divergence.
+
+        In eval mode: the bins' values and their tokens, or the means while there is no codebook.
+        """
+        gaussian = Gaussian.of(latents)
         divergence = gaussian.divergence()
+        tokens = None
         if self.training:
-            self._track(gaussian.mean.detach().flatten(0, -2))
-        drawn = gaussian.sample() if self.training else gaussian.mean
+            self._track_moments(gaussian.mean.detach().flatten(0, -2))
+            decoded = gaussian.sample()
+        elif self.codebook_ready:
+            tokens = self._bins(gaussian.mean)
+            decoded = self.dequantize(tokens)
+        else:
+            decoded = gaussian.mean
         stats = {"kl": divergence.detach(), "std": gaussian.std.detach().mean()}
-        return Quantized(drawn, tokens=None, loss=self.kl_weight * divergence, stats=stats)
+        return Quantized(decoded, tokens, loss=self.kl_weight * divergence, stats=stats)
 
     @in_float32
     def quantize(self, latents: Tensor) -> Tensor:
         """latents: (..., 2·dim) -> tokens: (..., groups). Raises UsageError before a codebook is built."""
         self._require_codebook()
-        standard = (gaussian_of(latents).mean - self.mean) / self.std
-        return self._tokens(torch.bucketize(standard, self.borders, right=True))
+        return self._bins(Gaussian.of(latents).mean)
 
     def dequantize(self, tokens: Tensor) -> Tensor:
         """tokens: (..., groups) int64 -> latents: (..., dim) float32. Raises UsageError before a codebook is built."""
@@ -119,7 +129,7 @@ class TokenBridge(ScalarGrid, BuildsCodebook):
                 f"TokenBridge with {self.codebook_size} codes reconstructs poorly (published: 11.5 dB at 256 codes);"
                 " more bins or dimensions help, and so does another quantizer at this rate"
             )
-        means = gaussian_of(latents.float()).mean
+        means = Gaussian.of(latents.float()).mean
         self.mean.copy_(means.mean(dim=0))
         self.std.copy_(means.std(dim=0, correction=0).clamp_min(1e-6))
         self.built.set()
@@ -146,8 +156,12 @@ class TokenBridge(ScalarGrid, BuildsCodebook):
             self.std.copy_(kept[1])
             self.built.set(kept[2])
 
+    def _bins(self, means: Tensor) -> Tensor:
+        standard = (means - self.mean) / self.std
+        return self.tokens_of(torch.bucketize(standard, self.borders, right=True))
+
     @torch.no_grad()
-    def _track(self, means: Tensor) -> None:
+    def _track_moments(self, means: Tensor) -> None:
         moments = torch.stack([means.mean(dim=0), means.square().mean(dim=0)])
         mean, square = sum_over_ranks(moments) / world_size()
         self.tracked_mean.lerp_(mean, 1 - TRACKING_DECAY)

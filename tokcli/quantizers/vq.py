@@ -5,7 +5,7 @@ options are the remedies the field has found for codes that nothing uses: moving
 codes on the sphere, and the rotation trick (arXiv 2410.06424).
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,10 @@ from torch.nn import functional as F
 
 from tokcli.contracts import Quantized
 from tokcli.distributed import sum_over_ranks
-from tokcli.quantizers.flags import Flag
-from tokcli.quantizers.gradients import rotate, straight_through
-from tokcli.quantizers.nearest import NearestCodeQuantizer, nearest_tokens, vq_loss
-from tokcli.quantizers.precision import in_float32
-from tokcli.quantizers.renewal import kmeans_codes, replace_codes
-from tokcli.quantizers.usage import count_tokens, perplexity
+from tokcli.errors import ArgumentError
+from tokcli.quantizers.base import Flag, NearestCodeQuantizer, in_float32, nearest_tokens
+from tokcli.quantizers.codebooks import replace_codes, start_codes
+from tokcli.quantizers.ops import GradientName, perplexity, tally
 
 SMOOTHING = 1e-5
 """Laplace smoothing of the counts that divide the moving sums: an unused code never divides by zero."""
@@ -27,20 +25,25 @@ SMOOTHING = 1e-5
 class VectorQuantizer(NearestCodeQuantizer):
     """One token per position: the index of the nearest code.
 
-    dim: channels of a latent. codebook_size: K.
-    commitment: weight of the pull of latents towards their codes (β in eq. 3).
-    codebook_weight: weight of the pull of codes towards their latents; without meaning where `ema` moves them.
-    ema: codes are moving averages of their latents instead of parameters (appendix A.1), with this `decay` per step.
-    restart_below: a code whose moving count of latents per step is under it takes a random latent of the batch;
-        0 never restarts. Sensible values lie well below the positions of a batch divided by K.
-    kmeans_start: codes begin as k-means centres of the first training batch.
-    cosine: latents and codes are compared, and decoded, on the unit sphere.
-    gradient: how the decoder's gradient reaches the encoder.
-
-    Raises ValueError for an argument out of its range.
+    Args:
+        dim: channels of a latent.
+        codebook_size: number of codes, K.
+        commitment: weight of the pull of latents towards their codes (β in eq. 3).
+        codebook_weight: weight of the pull of codes towards their latents; without meaning where `ema` moves them.
+        ema: codes are moving averages of their latents instead of parameters (appendix A.1).
+        decay: share of the moving averages that each step keeps.
+        restart_below: a code whose moving count of latents per step is under it takes a random latent of the batch;
+            0 never restarts. Sensible values lie well below the positions of a batch divided by K.
+        kmeans_start: codes begin as k-means centres of the first training batch.
+        cosine: latents and codes are compared, and decoded, on the unit sphere.
+        gradient: how the decoder's gradient reaches the encoder.
     """
 
     training_only: ClassVar[frozenset[str]] = frozenset({"ema_counts", "ema_sums"})
+
+    codebook: Tensor
+    ema_sums: Tensor
+    ema_counts: Tensor
 
     def __init__(
         self,
@@ -53,17 +56,19 @@ class VectorQuantizer(NearestCodeQuantizer):
         restart_below: float = 0.0,
         kmeans_start: bool = False,
         cosine: bool = False,
-        gradient: Literal["straight-through", "rotation"] = "straight-through",
+        gradient: GradientName = "straight-through",
     ) -> None:
-        super().__init__(dim, codebook_size)
-        _check(commitment, codebook_weight, decay, restart_below, gradient)
-        self.commitment = commitment
-        self.codebook_weight = codebook_weight
+        super().__init__(dim, codebook_size, commitment, codebook_weight, gradient)
+        if restart_below < 0:
+            raise ArgumentError(f"restart_below must not be negative, got {restart_below}")
+        if not 0 < decay < 1:
+            raise ArgumentError(f"decay is the share of the average kept each step, between 0 and 1, got {decay}")
+        if ema:
+            self.codebook_weight = 0.0
         self.ema = ema
         self.decay = decay
         self.restart_below = restart_below
         self.cosine = cosine
-        self.pass_gradient = rotate if gradient == "rotation" else straight_through
         codebook = _first_codes(codebook_size, dim, cosine)
         if ema:
             self.register_buffer("codebook", codebook)
@@ -79,15 +84,15 @@ class VectorQuantizer(NearestCodeQuantizer):
     def forward(self, latents: Tensor) -> Quantized:
         """latents: (..., dim) -> codes (..., dim), tokens (..., 1), the loss of eq. 3 as means over elements."""
         points = self.points(latents)
-        stats = self._renew(points.detach().flatten(0, -2)) if self.training else {}
+        stats = self._renew_codes(points.detach().flatten(0, -2)) if self.training else {}
         codes = self.codes()
         tokens = nearest_tokens(points, codes)
         quantized = F.embedding(tokens.squeeze(-1), codes)
-        loss = vq_loss(points, quantized, self.commitment, 0.0 if self.ema else self.codebook_weight)
-        counts = count_tokens(tokens, self.codebook_size)
+        loss = self.alignment(points, quantized)
+        counts = tally(tokens, self.codebook_size)
         stats |= {"commitment": F.mse_loss(points, quantized).detach(), "perplexity": perplexity(counts)}
         if self.training and self.counts_codes:
-            self._follow(points.detach().flatten(0, -2), tokens.flatten(), counts)
+            self._move_averages(points.detach().flatten(0, -2), tokens.flatten(), counts)
         return Quantized(self.pass_gradient(points, quantized), tokens, loss, stats)
 
     def codes(self) -> Tensor:
@@ -102,14 +107,20 @@ class VectorQuantizer(NearestCodeQuantizer):
         """The codebook, (codebook_size, dim)."""
         return {"codebook": self.codebook.detach()}
 
+    def advice_for_uneven_use(self) -> str:
+        """The remedies that are not in use yet."""
+        remedies = {"quantizer.ema=true": self.ema, "quantizer.restart_below=0.5": self.restart_below}
+        lacking = [override for override, used in remedies.items() if not used]
+        return f"train with {' '.join(lacking)}" if lacking else super().advice_for_uneven_use()
+
     @torch.no_grad()
-    def _renew(self, points: Tensor) -> dict[str, Tensor]:
+    def _renew_codes(self, points: Tensor) -> dict[str, Tensor]:
         """Start the codebook from the first batch; restart dead codes.
 
         Before the look-up, so that a restarted code serves at once and no tensor changes that autograd still needs.
         """
         if self.started is not None and not self.started.is_set:
-            self.codebook.copy_(self.points(kmeans_codes(points, self.codebook_size)))
+            self.codebook.copy_(self.points(start_codes(points, self.codebook_size)))
             self.started.set()
             if self.ema:
                 self.ema_sums.copy_(self.codebook)
@@ -124,7 +135,7 @@ class VectorQuantizer(NearestCodeQuantizer):
         return {"restarted": restarted.float().mean()}
 
     @torch.no_grad()
-    def _follow(self, points: Tensor, tokens: Tensor, counts: Tensor) -> None:
+    def _move_averages(self, points: Tensor, tokens: Tensor, counts: Tensor) -> None:
         """Move the averages, and with `ema` the codes, towards this step's latents of all ranks."""
         if not self.ema:
             self.ema_counts.lerp_(sum_over_ranks(counts.clone()), 1 - self.decay)
@@ -143,15 +154,3 @@ def _first_codes(size: int, dim: int, cosine: bool) -> Tensor:
     if cosine:
         return F.normalize(torch.randn(size, dim), dim=-1)
     return torch.empty(size, dim).uniform_(-1 / size, 1 / size)
-
-
-def _check(commitment: float, codebook_weight: float, decay: float, restart_below: float, gradient: str) -> None:
-    if min(commitment, codebook_weight, restart_below) < 0:
-        raise ValueError(
-            "commitment, codebook_weight and restart_below must not be negative,"
-            f" got {commitment}, {codebook_weight} and {restart_below}"
-        )
-    if not 0 < decay < 1:
-        raise ValueError(f"decay is the share of the average kept each step, between 0 and 1, got {decay}")
-    if gradient not in ("straight-through", "rotation"):
-        raise ValueError(f"gradient must be 'straight-through' or 'rotation', got {gradient!r}")

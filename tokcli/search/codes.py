@@ -5,15 +5,15 @@ blocks of bounded size: ‖e‖² − 2 z·e (centred, full float32) only *short
 then computed directly in float64, so that neither the expansion's rounding nor the batch's size decides a token.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 from torch import Tensor
 
 from tokcli.numerics import exact_float32, to_float64
-from tokcli.search.shortlist import finite, rows_at_once, smallest, version
 
 TREE_DIM = 8
 """Above it the matrix products win: at 16384 codes the tree takes 2 µs a latent for dim 5, 11 for 8, 30 for 10 and
@@ -23,16 +23,23 @@ SHORTLIST = 4
 """Codes compared in float64. The expansion errs by a few float32 roundings, so more than this many codes would have
 to be equally near, to 1e-6 of the spread of the codebook, before the answer could differ from the exact one."""
 
+MOST_DEPTH = 128
+"""Columns in a group, at most."""
+
+CPU_SCORES = 1 << 20
+DEVICE_SCORES = 1 << 26
+"""Scores held at once: 4 MiB of float32 stays in the caches of a CPU (16 MiB costs a third more), 256 MiB keeps any
+other device busy."""
+
 
 class CodeIndex:
     """Nearest codes in a codebook that is asked many times.
 
-    codebook: (size, dim); the index does not follow changes to it, but `matches` tells.
+    Args:
+        codebook: (size, dim); the index does not follow changes to it.
     """
 
     def __init__(self, codebook: Tensor) -> None:
-        self._source = codebook
-        self._version = version(codebook)
         codes = codebook.detach().float()
         self._tree = None
         if codes.device.type == "cpu" and codes.shape[1] <= TREE_DIM:
@@ -42,10 +49,6 @@ class CodeIndex:
             self._centre = codes.mean(0)
             self._centred = codes - self._centre
             self._squares = self._centred.square().sum(1)
-
-    def matches(self, codebook: Tensor) -> bool:
-        """Whether `codebook` is the very tensor this index was made from, known to be unchanged since."""
-        return codebook is self._source and self._version is not None and version(codebook) == self._version
 
     def nearest(self, latents: Tensor) -> Tensor:
         """latents: (count, dim) -> (count,) int64, the nearest code by Euclidean distance.
@@ -102,3 +105,37 @@ def nearest_code(latents: Tensor, codebook: Tensor) -> Tensor:
     Exact up to exact ties, in bounded memory; see `CodeIndex` where the codebook does not change between calls.
     """
     return CodeIndex(codebook).nearest(latents)
+
+
+# What the matrix-product routes share: the few smallest of many scores, in bounded memory. ‖z − e‖² expanded as
+# ‖e‖² − 2 z·e + ‖z‖² is one matrix product, but it loses digits where points are near each other and far from the
+# origin. So the expansion only picks candidates, whose distances are then computed directly.
+
+
+def rows_at_once(columns: int, device: torch.device) -> int:
+    """How many rows of scores fit the memory bound; a few at least, or the cost of a call outweighs its work."""
+    return max(8, (CPU_SCORES if device.type == "cpu" else DEVICE_SCORES) // columns)
+
+
+def smallest(scores: Tensor, count: int) -> Tensor:
+    """Columns of the `count` smallest scores of each row, by increasing score: (rows, columns) -> (rows, count).
+
+    They lie in the `count` groups of columns with the smallest minima, so `topk`, slow on long rows, only sees those
+    minima and the members of those groups. Columns of one group are far apart: the minima then vectorise.
+    """
+    rows, columns = scores.shape
+    depth = min(MOST_DEPTH, math.isqrt(columns // count))
+    width = columns // max(depth, 1)
+    if depth < 2 or width <= count:
+        return scores.topk(count, largest=False).indices
+    minima = scores[:, : depth * width].view(rows, depth, width).amin(1)
+    best = minima.topk(count, largest=False, sorted=False).indices
+    members = (best.unsqueeze(-1) + width * torch.arange(depth, device=scores.device)).flatten(1)
+    rest = torch.arange(depth * width, columns, device=scores.device).expand(rows, -1)
+    members = torch.cat([members, rest], dim=1)
+    return members.gather(1, scores.gather(1, members).topk(count, largest=False).indices)
+
+
+def finite(values: Tensor) -> Tensor:
+    """Zero for what is not a number: scipy refuses it, and a diverged training must reach the loop, which explains."""
+    return values.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)

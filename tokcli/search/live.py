@@ -12,11 +12,11 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 from torch import Tensor
 
 from tokcli.numerics import exact_float32
-from tokcli.search.shortlist import finite, rows_at_once, smallest
+from tokcli.search.codes import finite, rows_at_once, smallest
 
 TREE_DIM = 8
 """For 16·dim neighbours in a queue of 16·dim·1024 the tree takes a tenth of the products' time in dim 4, as long in
@@ -41,6 +41,7 @@ class LiveIndex(Protocol):
 
     def kth_distances(self, queries: Tensor, ranks: Sequence[int]) -> Tensor:
         """queries: (count, dim) -> (count, len(ranks)) float32, distances to the ranks-th nearest (1: the nearest)."""
+        ...
 
     def overwritten(self, slots: Tensor) -> None:
         """Rows `slots` (count,) of the members have new values now."""
@@ -134,8 +135,8 @@ class ProductIndex:
 
 
 def _array(values: Tensor) -> NDArray:
-    """A float64 copy that scipy accepts."""
-    return finite(values.detach().float()).numpy().astype(np.float64)
+    """A float64 copy that scipy accepts, with zero for what is not a number."""
+    return np.nan_to_num(values.detach().float().numpy().astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _tree(points: NDArray) -> cKDTree:

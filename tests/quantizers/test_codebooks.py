@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from tokcli.quantizers.lloyd_max import lloyd_max, thresholds_between
+from tokcli.quantizers.codebooks import lloyd_max, thresholds_between
 
 
 def squared_error(samples: torch.Tensor, levels: torch.Tensor) -> float:

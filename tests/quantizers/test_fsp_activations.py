@@ -6,7 +6,7 @@ import pytest
 import scipy.stats
 import torch
 
-from tokcli.quantizers.activations import ACTIVATIONS, ActivationName
+from tokcli.quantizers.fsp import ACTIVATIONS, ActivationName
 
 LAWS = {
     "tanh": scipy.stats.logistic(scale=0.5),

@@ -1,0 +1,172 @@
+"""Small functions that several quantizers use: gradients through a step, mixed-radix tokens, Gaussians, code use."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tokcli.errors import ArgumentError
+
+# Gradients: a look-up has none, so the decoder's is passed on by a rule.
+
+GradientName = Literal["straight-through", "rotation"]
+
+
+def straight_through(latents: Tensor, quantized: Tensor) -> Tensor:
+    """The value of `quantized`, bit for bit, with the gradient of `latents`."""
+    return quantized.detach() + (latents - latents.detach())
+
+
+def rotate(latents: Tensor, quantized: Tensor) -> Tensor:
+    """The value of `quantized` with the gradient of the rotation and scaling that carries `latents` onto it.
+
+    Both (..., dim). The gradient at a latent z with code q is λRᵀ times the decoder's, λ = ‖q‖/‖z‖ and R the rotation
+    in the plane of z and q: the angle between gradient and code is kept (arXiv 2410.06424, section 4).
+    """
+    start = F.normalize(latents.detach(), dim=-1)
+    end = F.normalize(quantized.detach(), dim=-1)
+    middle = F.normalize(start + end, dim=-1)
+    reflected = latents - 2 * (latents * middle).sum(-1, keepdim=True) * middle
+    rotated = reflected + 2 * (latents * start).sum(-1, keepdim=True) * end
+    scale = quantized.detach().norm(dim=-1, keepdim=True) / latents.detach().norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    return straight_through(scale * rotated, quantized)
+
+
+GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"straight-through": straight_through, "rotation": rotate}
+
+# Mixed-radix numbers: one token for a position's digits, one digit for each dimension. Dimension i counts in base
+# levels[i], the first is the least significant. All in int64: half-precision indices silently merge codes.
+
+MOST_TOKENS = 2**63 - 1
+
+
+def count_codes(levels: list[int]) -> int:
+    """How many numbers the levels can write: their product.
+
+    Raises:
+        ArgumentError: where a level is below 2, or where the product does not fit into int64.
+    """
+    if not levels or any(level < 2 for level in levels):
+        raise ArgumentError(f"levels must be a list of integers of at least 2, got {levels}")
+    size = math.prod(levels)
+    if size > MOST_TOKENS:
+        raise ArgumentError(
+            f"levels {levels} make {size} codes, more than a 64-bit token can count; use fewer dimensions"
+        )
+    return size
+
+
+def place_values(levels: Tensor) -> Tensor:
+    """levels: (dim,) int64 -> what a step of each digit adds to the token, (dim,) int64."""
+    return torch.cat([torch.ones_like(levels[:1]), levels[:-1].cumprod(dim=0)])
+
+
+def digits_to_tokens(digits: Tensor, places: Tensor) -> Tensor:
+    """digits: (..., dim) int64 in [0, levels); places: of `place_values`, (dim,) -> tokens: (...) int64."""
+    return (digits * places).sum(dim=-1)
+
+
+def tokens_to_digits(tokens: Tensor, levels: Tensor, places: Tensor) -> Tensor:
+    """tokens: (...) int64 in [0, product of levels); levels, places: (dim,) int64 -> digits: (..., dim) int64."""
+    return torch.div(tokens.unsqueeze(-1), places, rounding_mode="floor") % levels
+
+
+# Diagonal Gaussians predicted by an encoder: half of the channels are means, half log-variances.
+
+LOWEST_LOG_VARIANCE, HIGHEST_LOG_VARIANCE = -30.0, 20.0
+"""Log-variances are clamped to this range, as every public latent VAE does."""
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """One Gaussian for each position and channel.
+
+    Attributes:
+        mean: (batch, *positions, dim).
+        log_variance: (batch, *positions, dim).
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+
+    @classmethod
+    def of(cls, latents: Tensor) -> "Gaussian":
+        """latents: (batch, *positions, 2·dim), means first -> the Gaussians they describe."""
+        mean, log_variance = latents.chunk(2, dim=-1)
+        return cls(mean, log_variance.clamp(LOWEST_LOG_VARIANCE, HIGHEST_LOG_VARIANCE))
+
+    @property
+    def std(self) -> Tensor:
+        """The standard deviation, (batch, *positions, dim)."""
+        return torch.exp(self.log_variance / 2)
+
+    def sample(self) -> Tensor:
+        """A draw, differentiable in mean and deviation."""
+        return self.mean + self.std * torch.randn_like(self.mean)
+
+    def divergence(self) -> Tensor:
+        """Kullback–Leibler divergence from N(0, I): summed over positions and channels, averaged over the batch."""
+        terms = self.mean.square() + self.log_variance.exp() - 1 - self.log_variance
+        return terms.sum() / 2 / len(self.mean)
+
+
+SMALLEST_EIGENVALUE = 1e-6
+"""Where a codebook has no extent the square root's slope would be infinite."""
+
+
+def distance_to_standard_normal(points: Tensor) -> Tensor:
+    """The squared 2-Wasserstein distance of a Gaussian with the points' moments from N(0, I); differentiable.
+
+    ‖m‖² + Tr Σ − 2 Tr Σ^½ + dim. The trace of the root is the sum of the roots of Σ's eigenvalues, in float64; its
+    gradient ½ Σ^-½ stays finite and needs no gaps between the eigenvalues. A CUDA device is waited for.
+
+    Args:
+        points: (count, dim).
+
+    Returns:
+        A scalar in the points' dtype.
+    """
+    wide = points.double()
+    mean = wide.mean(dim=0)
+    covariance = torch.cov(wide.T).reshape(len(mean), -1)
+    roots = torch.linalg.eigvalsh(covariance).clamp_min(SMALLEST_EIGENVALUE).sqrt()
+    distance = mean.square().sum() + covariance.trace() - 2 * roots.sum() + len(mean)
+    return distance.to(points.dtype)
+
+
+# How evenly a batch of tokens uses the codes: a cheap figure to watch while training.
+
+MOST_COUNTED_CODES = 2**20
+"""Larger codebooks are not counted while training: a batch says nothing about them."""
+
+
+def tally(tokens: Tensor, codebook_size: int) -> Tensor:
+    """tokens: any shape, int64 in [0, codebook_size) -> how often each code occurs, (codebook_size,) float32.
+
+    Not `bincount`, which waits for a CUDA device.
+    """
+    tokens = tokens.flatten()
+    counts = torch.zeros(codebook_size, device=tokens.device)
+    return counts.scatter_add_(0, tokens, torch.ones_like(tokens, dtype=counts.dtype))
+
+
+def perplexity(counts: Tensor) -> Tensor:
+    """exp(entropy) of the counts (codebook_size,): 1 where one code takes all, codebook_size where all are equal."""
+    shares = counts / counts.sum()
+    return torch.special.entr(shares).sum().exp()
+
+
+def perplexity_of(tokens: Tensor) -> float:
+    """The perplexity of tokens (any shape) from however large a codebook. Waits for the device: not for training."""
+    return float(perplexity(tokens.unique(return_counts=True)[1].double()))
+
+
+def usage_stats(tokens: Tensor, codebook_size: int) -> dict[str, Tensor]:
+    """The batch's perplexity under its name, or nothing where the codebook is too large to count."""
+    if codebook_size > MOST_COUNTED_CODES:
+        return {}
+    return {"perplexity": perplexity(tally(tokens, codebook_size))}
