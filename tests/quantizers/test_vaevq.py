@@ -108,7 +108,9 @@ def test_the_distance_vanishes_for_a_codebook_like_the_prior_and_descent_finds_i
 
 def test_the_gradient_of_the_distance_is_right_and_finite_where_eigenvalues_coincide_or_vanish() -> None:
     torch.manual_seed(0)
-    assert torch.autograd.gradcheck(torch.randn(10, 3, dtype=torch.float64, requires_grad=True))
+    assert torch.autograd.gradcheck(
+        distance_to_standard_normal, torch.randn(10, 3, dtype=torch.float64, requires_grad=True)
+    )
     for codes in (torch.eye(4), torch.zeros(5, 3), torch.randn(3, 6)):
         codes.requires_grad_()
         (gradient,) = torch.autograd.grad(distance_to_standard_normal(codes), codes)
