@@ -17,6 +17,7 @@ RANKS = [
     {"tokenizer"},
     {"recipe"},
     {"artifacts", "tokens", "codebooks", "codecs"},
+    {"models"},
     {"evaluation"},
     {"training"},
     {"sweeps"},

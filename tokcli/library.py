@@ -20,12 +20,11 @@ from torch import Tensor
 
 from tokcli.artifacts import Artifact, load_artifact
 from tokcli.artifacts.artifact import codebook_ready
-from tokcli.commands.devices import pick_device
-from tokcli.commands.models import find_model
 from tokcli.contracts import ModalityName, Stream
 from tokcli.data.image.decoding import to_signal, to_upright_rgb
 from tokcli.data.modality import MODALITIES
 from tokcli.errors import InputError, MismatchError, UsageError
+from tokcli.models import find_model, pick_device
 from tokcli.tokenizer import Tokenizer
 from tokcli.tokens import TokenItem, TokenReader, open_tokens
 

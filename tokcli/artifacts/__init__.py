@@ -1,5 +1,5 @@
 """Trained tokenizers on disk: one safetensors file each, loaded strictly, never unpickled."""
 
-from tokcli.artifacts.artifact import Artifact, load_artifact, read_recipe, save_artifact
+from tokcli.artifacts.artifact import ARTIFACT_NAME, Artifact, load_artifact, read_recipe, save_artifact
 
-__all__ = ["Artifact", "load_artifact", "read_recipe", "save_artifact"]
+__all__ = ["ARTIFACT_NAME", "Artifact", "load_artifact", "read_recipe", "save_artifact"]

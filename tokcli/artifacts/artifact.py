@@ -21,6 +21,9 @@ from tokcli.tokenizer import Tokenizer
 
 FORMAT = "tok-artifact/1"
 
+ARTIFACT_NAME = "tokenizer.safetensors"
+"""What an artifact is called in the folder of its run."""
+
 
 @dataclass(frozen=True)
 class Artifact:

@@ -17,7 +17,7 @@ def info(
 
 
 def _show(facts: dict[str, Any], json: bool) -> int:
-    from tokcli.commands.models import WEIGHTS
+    from tokcli.models import WEIGHTS
 
     if json:
         print_json(facts)

@@ -17,9 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tokcli.commands.devices import batch_size_for, pick_device
-from tokcli.commands.models import judged_size, open_model
 from tokcli.errors import UsageError
+from tokcli.models import open_model, pick_batch_size, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.tokenizer import Tokenizer
 
@@ -90,9 +89,9 @@ def bench(
         raise UsageError(f"--threads: expected numbers from 1 on, got {', '.join(map(str, threads))}")
     where = pick_device(device)
     opened = open_model(model, where, reporter, codebook)
-    tokenizer, recipe = opened.artifact.tokenizer, opened.artifact.recipe
-    shape = signal_shape(tokenizer, size or judged_size(recipe))
-    batch = min(batch_size or batch_size_for(where), items)
+    tokenizer = opened.tokenizer
+    shape = signal_shape(tokenizer, size or opened.trained_size)
+    batch = min(batch_size or pick_batch_size(where), items)
     signals = synthetic_signals(items, shape, where)
     before = torch.get_num_threads()
     speeds: list[Speed] = []

@@ -10,19 +10,22 @@ from accelerate import PartialState
 
 from tokcli.artifacts import save_artifact
 from tokcli.codebooks import build_codebooks, require_builder, sample_latents
-from tokcli.commands.devices import pick_device
-from tokcli.commands.models import judged_size, open_model
 from tokcli.contracts import CodebookReport
 from tokcli.data.items import default_workers
-from tokcli.data.modality import MODALITIES
 from tokcli.errors import UsageError
+from tokcli.models import Model, open_model, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.build import build_training_source
 
 
 @dataclass(frozen=True)
 class BuiltCodebooks:
-    """The artifact, and how well each new codebook fits."""
+    """New codebooks of an artifact.
+
+    Attributes:
+        artifact: the file.
+        reports: how well each new codebook fits.
+    """
 
     artifact: pathlib.Path
     reports: Sequence[CodebookReport]
@@ -45,31 +48,39 @@ def build_codebook(
     device: str = "auto",
     reporter: Reporter = SILENT,
 ) -> BuiltCodebooks:
-    """Encode `data` (None: the recipe's training data) once and build a codebook of each of `sizes`.
+    """Encode data once and build a codebook of each of `sizes` from its latents.
 
-    Several processes share the encoding. Codebooks of other sizes stay;
-    one of the same size is replaced with `force`, and disowns the tokens it made.
-    Raises UsageError where the quantizer builds no codebook or the size is there, InputError without data.
+    Several processes share the encoding. Codebooks of other sizes stay; one of the same size is replaced with `force`,
+    and disowns the tokens it made.
+
+    Args:
+        model: a file or a run folder; None takes $TOK_MODEL, else the last finished run.
+        sizes: codes of each codebook; None builds one of the size that the model was trained for.
+        data: a folder, a file or a .txt list; None takes the recipe's training data.
+        samples: latents to build from, at most.
+        passes: over the data, each under another draw of what is random in it.
+        seed: of the sample and of the building.
+        force: replace a codebook of the same size.
+        device: auto, cpu, cuda or mps.
+        reporter: is told what happens.
+
+    Raises:
+        UsageError: where the quantizer builds no codebook or the size is there.
+        InputError: where there is no data.
     """
     picked = pick_device(device)
     processes = PartialState(cpu=picked.type == "cpu")
     picked = processes.device if processes.num_processes > 1 else picked
     opened = open_model(model, picked, reporter, need_tokens=False)
-    artifact, tokenizer = opened.artifact, opened.artifact.tokenizer
-    quantizer = require_builder(tokenizer)
-    wanted = list(sizes or [tokenizer.quantizer.codebook_size])
-    existing = {report.size for report in artifact.codebooks}
-    if (twice := sorted(existing & set(wanted))) and not force:
-        raise UsageError(
-            f"{opened.path} has a codebook of {twice[0]} codes; --force replaces it, and tokens made with it can then "
-            "no longer be decoded"
-        )
+    artifact, tokenizer = opened.artifact, opened.tokenizer
+    require_builder(tokenizer)
+    sizes = list(sizes or [tokenizer.quantizer.codebook_size])
+    if not force:
+        _check_new(opened, sizes)
     if data is None:
         source = build_training_source(artifact.recipe, tokenizer.modality)
     else:
-        modality = MODALITIES[tokenizer.modality]
-        size = modality.default_size(judged_size(artifact.recipe))
-        source = modality.open_source([data], size, tokenizer.autoencoder.sample_rate)
+        source = opened.open_source([data], opened.default_size)
     reporter.note(f"encoding {data or 'the training data of the recipe'}, {len(source)} items")
     latents = sample_latents(
         tokenizer,
@@ -82,11 +93,25 @@ def build_codebook(
         workers=default_workers(len(source), processes.num_processes),
         reporter=reporter,
     )
-    reports = build_codebooks(tokenizer, latents, wanted, seed=seed, reporter=reporter)
-    built = {report.size for report in reports}
-    kept = [report for report in artifact.codebooks if report.size not in built and report.size in quantizer.codebooks]
-    everything = sorted([*kept, *reports], key=lambda report: report.size)
+    reports = build_codebooks(tokenizer, latents, sizes, seed=seed, reporter=reporter)
     if processes.is_main_process:
-        save_artifact(opened.path, dataclasses.replace(artifact, codebooks=everything))
+        save_artifact(opened.path, dataclasses.replace(artifact, codebooks=_with_reports(opened, reports)))
     processes.wait_for_everyone()
     return BuiltCodebooks(opened.path, reports)
+
+
+def _check_new(model: Model, sizes: Sequence[int]) -> None:
+    existing = {report.size for report in model.artifact.codebooks}
+    if twice := sorted(existing & set(sizes)):
+        raise UsageError(
+            f"{model.path} has a codebook of {twice[0]} codes; --force replaces it, and tokens made with it can then "
+            "no longer be decoded"
+        )
+
+
+def _with_reports(model: Model, reports: Sequence[CodebookReport]) -> list[CodebookReport]:
+    """The reports of all codebooks that the model has now: `reports`, and those of other sizes, by size."""
+    built = {report.size for report in reports}
+    held = require_builder(model.tokenizer).codebooks
+    kept = [report for report in model.artifact.codebooks if report.size not in built and report.size in held]
+    return sorted([*kept, *reports], key=lambda report: report.size)

@@ -11,11 +11,10 @@ from typing import Any
 import torch
 
 from tokcli.artifacts.fingerprint import fingerprints_of
-from tokcli.commands.devices import batch_size_for, pick_device
-from tokcli.commands.models import Model, open_model
 from tokcli.data.items import Failure, group_alike
 from tokcli.data.modality import MODALITIES
 from tokcli.errors import MismatchError, UsageError
+from tokcli.models import Model, open_model, pick_batch_size, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.tokens import TokenItem, TokenReader, open_tokens
 
@@ -25,7 +24,13 @@ POSITIONS_AT_ONCE = 10_000
 
 @dataclass(frozen=True)
 class Decoded:
-    """A folder of files. failed: items that the token file lists as never encoded."""
+    """A folder of files.
+
+    Attributes:
+        output: the folder.
+        items: files in it.
+        failed: items that the token file lists as never encoded.
+    """
 
     output: pathlib.Path
     items: int
@@ -49,9 +54,19 @@ def decode(
 ) -> Decoded:
     """Decode every item of a token file into the folder `output`, under the names of the originals.
 
-    file_format: of the files, as their suffix without the dot; None takes the usual one, PNG or WAV.
-    Raises UsageError where files are in the way or are not written in that format, MismatchError where another
-    tokenizer made the tokens.
+    Args:
+        tokens: what `encode` wrote.
+        output: a folder for the files.
+        model: a file or a run folder; None takes $TOK_MODEL, else the last finished run.
+        file_format: of the files, as their suffix without the dot; None takes the usual one, PNG or WAV.
+        batch_size: items at a time; None chooses by the device.
+        force: overwrite.
+        device: auto, cpu, cuda or mps.
+        reporter: is told what happens.
+
+    Raises:
+        UsageError: where files are in the way or are not written in that format.
+        MismatchError: where another tokenizer made the tokens, or the file is damaged.
     """
     reader = open_tokens(pathlib.Path(tokens))
     modality = MODALITIES[reader.header.modality]
@@ -61,16 +76,16 @@ def decode(
     opened = _open_matching(reader, model, pick_device(device), reporter)
     folder = pathlib.Path(output)
     names = [record.item for record in reader.records]
-    places = {name: stem + suffix for name, stem in zip(names, modality.strip_suffixes(names), strict=True)}
-    _check_free(folder, list(places.values()), force)
+    outputs = {name: stem + suffix for name, stem in zip(names, modality.strip_suffixes(names), strict=True)}
+    _check_free(folder, list(outputs.values()), force)
     sample_rate = reader.header.sample_rate
     with reporter.task("decoding", len(reader), "items") as task:
         batches = group_alike(
-            reader, batch_size or batch_size_for(opened.device), lambda item: (item.tokens.shape, item.signal_size)
+            reader, batch_size or pick_batch_size(opened.device), lambda item: (item.tokens.shape, item.signal_size)
         )
         for group in batches:
-            for item, pieces in zip(group, _decoded(opened, group), strict=True):
-                modality.save(folder / places[item.name], pieces, sample_rate)
+            for item, pieces in zip(group, _decode_group(opened, group), strict=True):
+                modality.save(folder / outputs[item.name], pieces, sample_rate)
             task.advance(len(group))
     return Decoded(folder, len(reader), reader.failed)
 
@@ -79,7 +94,7 @@ def _open_matching(reader: TokenReader, model: str | None, device: torch.device,
     """The tokenizer, with the codebook that the tokens were made with."""
     header = reader.header
     opened = open_model(model, device, reporter, codebook=header.codebook_size)
-    sums = fingerprints_of(opened.artifact.tokenizer, opened.artifact.recipe)
+    sums = fingerprints_of(opened.tokenizer, opened.artifact.recipe)
     for what, own, theirs in (
         ("network", sums.network, header.network_fingerprint),
         ("codebook", sums.codebook, header.codebook_fingerprint),
@@ -92,9 +107,9 @@ def _open_matching(reader: TokenReader, model: str | None, device: torch.device,
     return opened
 
 
-def _decoded(model: Model, group: list[TokenItem]) -> Iterator[Iterable[torch.Tensor]]:
+def _decode_group(model: Model, group: list[TokenItem]) -> Iterator[Iterable[torch.Tensor]]:
     """Each item's signal in pieces (channels, *size) on the CPU; long ones are decoded as they are consumed."""
-    tokenizer = model.artifact.tokenizer
+    tokenizer = model.tokenizer
     size = group[0].signal_size
     stacked = torch.stack([item.tokens for item in group]).to(model.device)
     if tokenizer.streams and stacked.shape[1] > POSITIONS_AT_ONCE:

@@ -3,6 +3,7 @@
 files -> source -> signals -> tokens -> token file
 """
 
+import functools
 import math
 import pathlib
 import time
@@ -13,24 +14,31 @@ from typing import Any, Literal
 import torch
 
 from tokcli.artifacts.fingerprint import fingerprints_of
-from tokcli.commands.devices import batch_size_for, pick_device
-from tokcli.commands.models import Model, judged_size, open_model
 from tokcli.contracts import Item, Rate, Source, Stream, rate_of
 from tokcli.data.items import Failure, group_items, make_failure, read_items
-from tokcli.data.modality import MODALITIES
 from tokcli.errors import InputError, InterruptedRunError
 from tokcli.metrics.tokens import count_tokens, empirical_bits, entropy_bits, packed_bits
+from tokcli.models import Model, open_model, pick_batch_size, pick_device
 from tokcli.progress import SILENT, Reporter
-from tokcli.tokens import TokenHeader, TokenItem, TokenReader, TokenWriter, open_tokens, open_writer
+from tokcli.tokens import TokenHeader, TokenReader, TokenWriter, open_tokens, open_writer
 
 
 @dataclass(frozen=True)
 class Encoded:
     """A token file and its rate.
 
-    grid: positions of every item, None where they differ. packed, empirical: the rate of tokens stored in log2 K
-    bits, and in as many as the entropy of their frequencies.
-    items_per_second: of this command, items resumed not counted.
+    Attributes:
+        output: the file.
+        items: in it.
+        failed: items that could not be read.
+        tokens: of all items.
+        codebook_size: values per token.
+        grid: positions of every item, None where they differ.
+        dtype: that tokens are stored in.
+        entropy_bits_per_token: of how often each code occurs.
+        packed: the rate of tokens stored in log2 K bits.
+        empirical: the same in as many bits as the entropy of their frequencies.
+        items_per_second: of this command, items resumed not counted.
     """
 
     output: pathlib.Path
@@ -84,17 +92,30 @@ def encode(
 ) -> Encoded:
     """Encode folders, files and lists into one token file.
 
-    codebook: which of the built ones. size: items are resized and cropped to so many samples; native keeps each
-    whole; None takes the size that the model's recipe judges at, and sounds whole.
-    Items that cannot be read are listed in the result and in the file. Raises TokError where nothing can be done.
+    Items that cannot be read are listed in the result and in the file.
+
+    Args:
+        inputs: folders, files and .txt lists of files.
+        output: of the token file; its ending picks the format.
+        model: a file or a run folder; None takes $TOK_MODEL, else the last finished run.
+        codebook: which of the built ones, by its size.
+        size: items are resized and cropped to so many samples; native keeps each whole; None takes the size that the
+            model's recipe evaluates at, and audio whole.
+        batch_size: items at a time; None chooses by the device.
+        resume: go on with an interrupted encode.
+        force: overwrite.
+        device: auto, cpu, cuda or mps.
+        reporter: is told what happens.
+
+    Raises:
+        TokError: where nothing can be done.
     """
     opened = open_model(model, pick_device(device), reporter, codebook)
-    modality = MODALITIES[opened.artifact.tokenizer.modality]
-    prepared = None if size == "native" else size or modality.default_size(judged_size(opened.artifact.recipe))
-    source = modality.open_source(inputs, prepared, opened.artifact.tokenizer.autoencoder.sample_rate)
+    prepared = None if size == "native" else size or opened.default_size
+    source = opened.open_source(inputs, prepared)
     if size is None and prepared is not None:
         reporter.note(f"items are resized and cropped to {prepared}; --size native keeps them whole, --size N sets it")
-    header = header_of(opened, source)
+    header = describe_tokens(opened, source)
     path = pathlib.Path(output)
     started = time.perf_counter()
     with open_writer(path, header, source.names, resume=resume, force=force) as writer:
@@ -102,70 +123,63 @@ def encode(
         if first:
             reporter.note(f"going on behind {first} items that were encoded before")
         try:
-            _encode_rest(opened, source, writer, batch_size or batch_size_for(opened.device), reporter)
+            _encode_rest(opened, source, writer, batch_size or pick_batch_size(opened.device), reporter)
         except KeyboardInterrupt:
             done = f"{len(writer.done)} of {len(source)} items"
             raise InterruptedRunError(f"stopped after {done}; the same command with --resume goes on") from None
         seconds = time.perf_counter() - started
-    return _summary(open_tokens(path), path, (len(source) - first) / seconds)
+    return _summarize(open_tokens(path), path, (len(source) - first) / seconds)
 
 
 def _encode_rest(model: Model, source: Source, writer: TokenWriter, batch_size: int, reporter: Reporter) -> None:
     """Encode what the writer does not hold yet, in order."""
     first = len(writer.done)
-    readings = read_items(source, start=first, streams=model.artifact.tokenizer.streams)
+    readings = read_items(source, start=first, streams=model.tokenizer.streams)
     with reporter.task("encoding", len(source), "items", done=first) as task:
         for group in group_items(readings, batch_size):
-            encoded = _encoded(model, group)
-            if isinstance(encoded, Failure):
-                writer.fail(encoded.item, encoded.reason)
-                reporter.note(f"cannot encode {encoded.item}: {encoded.reason}")
-                task.advance()
+            if isinstance(group, list):
+                for item, tokens in zip(group, encode_group(model, group), strict=True):
+                    writer.append(item.name, tokens, item.original_size, item.signal.shape[1:])
+                task.advance(len(group))
                 continue
-            for item in encoded:
-                writer.append(item.name, item.tokens, item.original_size, item.signal_size)
-            task.advance(len(encoded))
-
-
-def _encoded(model: Model, group: list[Item] | Stream | Failure) -> list[TokenItem] | Failure:
-    """Tokens of what was read together; a failure passes through."""
-    if isinstance(group, Failure):
-        return group
-    if isinstance(group, Stream):
-        return encode_stream(model, group)
-    return [
-        TokenItem(item.name, tokens, item.original_size, tuple(item.signal.shape[1:]))
-        for item, tokens in zip(group, encode_group(model, group), strict=True)
-    ]
+            failure = encode_stream(model, group, writer) if isinstance(group, Stream) else group
+            if failure is not None:
+                writer.fail(failure.item, failure.reason)
+                reporter.note(f"cannot encode {failure.item}: {failure.reason}")
+            task.advance()
 
 
 def encode_group(model: Model, group: Sequence[Item]) -> torch.Tensor:
     """Tokens (batch, *grid, groups) of items of one shape, on the CPU."""
     signals = torch.stack([item.signal for item in group]).to(model.device)
-    return model.artifact.tokenizer.encode(signals).cpu()
+    return model.tokenizer.encode(signals).cpu()
 
 
-def encode_stream(model: Model, stream: Stream) -> list[TokenItem] | Failure:
-    """The one item that a stream is, read while it is encoded; its size is known at its end."""
+def encode_stream(model: Model, stream: Stream, writer: TokenWriter) -> Failure | None:
+    """Append the item that a stream is, which is read while it is encoded; or what went wrong with it.
+
+    Its size is known at its end.
+    """
     size = 0
 
-    def counted() -> Iterator[torch.Tensor]:
+    def count_samples() -> Iterator[torch.Tensor]:
         nonlocal size
         for block in stream.blocks():
             size += block.shape[1]
             yield block
 
     try:
-        tokens = model.artifact.tokenizer.encode_stream(counted()).cpu()
+        tokens = model.tokenizer.encode_stream(count_samples()).cpu()
     except InputError as error:
         return make_failure(stream.name, error)
-    return [TokenItem(stream.name, tokens, (size,), (size,))]
+    writer.append(stream.name, tokens, (size,), (size,))
+    return None
 
 
-def header_of(model: Model, source: Source) -> TokenHeader:
+def describe_tokens(model: Model, source: Source) -> TokenHeader:
     """What a token file says about the tokenizer and about what was done to the signals."""
-    tokenizer, recipe = model.artifact.tokenizer, model.artifact.recipe
-    sums = fingerprints_of(tokenizer, recipe)
+    tokenizer = model.tokenizer
+    sums = fingerprints_of(tokenizer, model.artifact.recipe)
     return TokenHeader(
         codebook_size=tokenizer.quantizer.codebook_size,
         groups=tokenizer.quantizer.groups,
@@ -178,14 +192,11 @@ def header_of(model: Model, source: Source) -> TokenHeader:
     )
 
 
-def _summary(reader: TokenReader, path: pathlib.Path, items_per_second: float) -> Encoded:
+def _summarize(reader: TokenReader, path: pathlib.Path, items_per_second: float) -> Encoded:
     """Count over the whole file, so that a resumed encode reports what an uninterrupted one would."""
     header = reader.header
-    counts, samples = None, 0
-    for item in reader:
-        counted = count_tokens(item.tokens, header.codebook_size)
-        counts = counted if counts is None else counts + counted
-        samples += math.prod(item.signal_size)
+    counts = functools.reduce(torch.add, (count_tokens(item.tokens, header.codebook_size) for item in reader))
+    samples = sum(math.prod(record.signal_size) for record in reader.records)
     return Encoded(
         output=path,
         items=len(reader),

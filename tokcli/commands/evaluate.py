@@ -10,8 +10,6 @@ import torch
 from tokcli.artifacts import load_artifact, read_recipe
 from tokcli.autoencoders import AUTOENCODERS
 from tokcli.codecs import build_codecs
-from tokcli.commands.devices import pick_device
-from tokcli.commands.models import Model, find_models, judged_size, open_model, short_labels
 from tokcli.contracts import Source
 from tokcli.data.modality import MODALITIES
 from tokcli.errors import UsageError
@@ -21,6 +19,7 @@ from tokcli.evaluation.run import judge
 from tokcli.evaluation.scores import Evaluation, remarks_on, remarks_on_use, with_differences
 from tokcli.evaluation.sheet import save_sheet
 from tokcli.metrics import build_metrics
+from tokcli.models import Model, find_models, open_model, pick_device, short_labels
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.build import build_evaluation_source
 
@@ -101,9 +100,7 @@ def _source(model: Model, data: str | None, size: int | None) -> Source:
     recipe, tokenizer = model.artifact.recipe, model.artifact.tokenizer
     if data is None:
         return build_evaluation_source(recipe, tokenizer.modality, way_on="judge on other data with --data FOLDER")
-    modality = MODALITIES[tokenizer.modality]
-    prepared = size or modality.default_size(judged_size(recipe))
-    return modality.open_source([data], prepared, tokenizer.autoencoder.sample_rate)
+    return model.open_source([data], size or model.default_size)
 
 
 def _same_data(first: Source, second: Source) -> bool:

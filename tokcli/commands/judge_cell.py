@@ -4,12 +4,11 @@ import json
 import pathlib
 
 from tokcli.commands.cells import WANTED
-from tokcli.commands.devices import pick_device
-from tokcli.commands.models import open_model
 from tokcli.data import SOURCES
 from tokcli.errors import InputError
 from tokcli.evaluation.run import json_figures, judge
 from tokcli.metrics import build_metrics
+from tokcli.models import open_model, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.build import build_evaluation_source
 from tokcli.sweeps.grid import Judging

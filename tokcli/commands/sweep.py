@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from tokcli.commands.cells import Job, claim_lock, environments, interrupted, settled, stop_gently, stopping
-from tokcli.commands.models import RUNS
 from tokcli.data import SOURCES
 from tokcli.errors import InputError, UsageError
 from tokcli.files import write_text
+from tokcli.models import RUNS
 from tokcli.progress import SILENT, Reporter, Task
 from tokcli.recipe.build import build_evaluation_source, build_training_source
 from tokcli.recipe.shipped import SWEEPS, recipe_text, summary_of

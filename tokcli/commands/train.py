@@ -17,11 +17,10 @@ from accelerate import Accelerator
 
 from tokcli.artifacts import Artifact, save_artifact
 from tokcli.codebooks import build_codebooks, require_builder, sample_latents
-from tokcli.commands.devices import pick_device
-from tokcli.commands.models import RUNS
 from tokcli.contracts import CodebookReport
 from tokcli.errors import UsageError
 from tokcli.evaluation.run import json_figures
+from tokcli.models import RUNS, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.recipe import Recipe, from_text
 from tokcli.recipe.shipped import recipe_text

@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from tokcli.artifacts import ARTIFACT_NAME
 from tokcli.files import UNFINISHED, replacing, write_text
 from tokcli.training.checkpoint import checkpoints_in
 
@@ -24,7 +25,7 @@ class RunFolder:
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
         self.recipe = path / "recipe.yaml"
-        self.artifact = path / "tokenizer.safetensors"
+        self.artifact = path / ARTIFACT_NAME
         self.metrics = path / "metrics.jsonl"
         self.curves = path / "curves.png"
         self.tensorboard = path / "tensorboard"

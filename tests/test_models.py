@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from tokcli.commands.models import short_labels
+from tokcli.models import short_labels
 
 
 def labels(*artifacts: str) -> list[str]:
