@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tokcli.artifacts import Artifact, load_artifact, save_artifact
+from tokcli.artifacts import Artifact, load_artifact, read_recipe, save_artifact
 from tokcli.artifacts.fingerprint import fingerprints_of
 from tokcli.artifacts.tensors import read_metadata
 from tokcli.errors import InputError, MismatchError, UsageError
@@ -58,6 +58,50 @@ def test_a_reloaded_artifact_gives_the_same_tokens_and_fingerprints(
     assert fingerprints_of(again.tokenizer, again.recipe) == fingerprints_of(artifact.tokenizer, artifact.recipe)
     assert again.recipe == artifact.recipe
     assert again.training == {"steps": 0}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda recipe: recipe["losses"].append({"kind": "loss-of-somebody-else", "weight": 2.0}),
+        lambda recipe: recipe["losses"].append({"kind": "their_package.losses:Loss", "sharpness": 3}),
+        lambda recipe: recipe["evaluation"].update(metrics=["metric-of-somebody-else"]),
+        lambda recipe: recipe["data"].update(train={"kind": "their_package:Tar", "path": "a.tar"}),
+    ],
+    ids=["loss", "loss of a package", "metric", "source"],
+)
+def test_what_only_training_needs_may_be_unknown(saved: pathlib.Path, change) -> None:
+    """Trained elsewhere, with parts that are not installed here: it gives the tokens it gave there."""
+    signals = torch.rand(2, 3, 16, 16) * 2 - 1
+    before = load_artifact(saved)
+    words = json.loads(read_metadata(saved)["recipe"])
+    change(words)
+    rewrite(saved, lambda _, metadata: metadata.update(recipe=json.dumps(words)))
+    after = load_artifact(saved)
+    assert torch.equal(after.tokenizer.encode(signals), before.tokenizer.encode(signals))
+    assert fingerprints_of(after.tokenizer, after.recipe) == fingerprints_of(before.tokenizer, before.recipe)
+    assert after.recipe.to_dict() == words
+    save_artifact(saved, after)  # as building a codebook does
+    assert json.loads(read_metadata(saved)["recipe"]) == words
+    assert read_recipe(saved).to_dict() == words
+
+
+def test_an_unknown_part_of_the_tokenizer_itself_is_refused(saved: pathlib.Path) -> None:
+    words = json.loads(read_metadata(saved)["recipe"])
+    words["quantizer"] = {"kind": "quantizer-of-somebody-else"}
+    rewrite(saved, lambda _, metadata: metadata.update(recipe=json.dumps(words)))
+    with pytest.raises(MismatchError, match=r"cannot build: quantizer\.kind: there is no quantizer"):
+        load_artifact(saved)
+
+
+def test_words_paths_and_run_folders_name_an_artifact(tiny: str, tmp_path: pathlib.Path) -> None:
+    run = tmp_path / "runs" / "a"
+    save_artifact(run / "tokenizer.safetensors", artifact_of(tiny))
+    for named in (run, str(run), run / "tokenizer.safetensors", str(run / "tokenizer.safetensors")):
+        assert load_artifact(named).recipe.name == "tiny"
+        assert read_recipe(named).name == "tiny"
+    with pytest.raises(InputError, match=r"there is no file .*runs.tokenizer\.safetensors"):
+        load_artifact(run.parent)
 
 
 def test_training_state_stays_out_of_the_artifact(tiny: str, tmp_path: pathlib.Path) -> None:

@@ -16,7 +16,7 @@ from tokcli.artifacts.tensors import read_metadata, read_tensors, write_tensors
 from tokcli.contracts import BuildsCodebook, CodebookReport
 from tokcli.errors import MismatchError, RecipeError, UsageError
 from tokcli.recipe.build import build_tokenizer
-from tokcli.recipe.recipe import Recipe, from_dict
+from tokcli.recipe.recipe import Recipe, from_artifact
 from tokcli.tokenizer import Tokenizer
 
 FORMAT = "tok-artifact/1"
@@ -29,8 +29,12 @@ ARTIFACT_NAME = "tokenizer.safetensors"
 class Artifact:
     """A trained tokenizer and where it comes from.
 
-    weights: whether they are the averaged ones. codebooks: reports of those built after training.
-    training: summary of the run, plain JSON values.
+    Attributes:
+        tokenizer: the autoencoder and the quantizer, with their weights.
+        recipe: it was trained by. Parts that only training needs may be of kinds that this installation does not know.
+        weights: whether they are the averaged ones.
+        codebooks: reports of those built after training.
+        training: summary of the run, plain JSON values.
     """
 
     tokenizer: Tokenizer
@@ -55,17 +59,26 @@ def save_artifact(path: pathlib.Path, artifact: Artifact) -> None:
     write_tensors(path, kept_tensors(artifact.tokenizer), {key: json.dumps(value) for key, value in metadata.items()})
 
 
-def load_artifact(path: pathlib.Path, codebook: int | None = None) -> Artifact:
+def load_artifact(path: str | pathlib.Path, codebook: int | None = None) -> Artifact:
     """Read an artifact strictly, in evaluation mode, on the CPU.
 
-    codebook: which of the built ones to use; None takes the one that was in use when it was saved.
-    Raises InputError where there is no file, MismatchError where it is not an artifact, is corrupt, or lacks or adds a
-    tensor, UsageError where it has no such codebook.
+    Only the autoencoder and the quantizer are built, so a model can be used where a loss or a metric that it was
+    trained with is not installed.
+
+    Args:
+        path: of the file, or of the folder of a finished run.
+        codebook: which of the built ones to use, by its size; None takes the one that was in use when it was saved.
+
+    Raises:
+        InputError: where there is no file.
+        MismatchError: where it is not an artifact, is corrupt, or lacks or adds a tensor.
+        UsageError: where it has no such codebook.
     """
+    path = _file_of(path)
     file = read_tensors(path)
-    metadata = _decoded(path, file.metadata)
+    metadata = _parse_metadata(path, file.metadata)
     try:
-        recipe = from_dict(metadata["recipe"])
+        recipe = from_artifact(metadata["recipe"])
         tokenizer = build_tokenizer(recipe)
     except RecipeError as error:
         raise _unbuildable(path, error) from error
@@ -76,10 +89,11 @@ def load_artifact(path: pathlib.Path, codebook: int | None = None) -> Artifact:
     return Artifact(tokenizer, recipe, metadata["weights"], reports, metadata["training"])
 
 
-def read_recipe(path: pathlib.Path) -> Recipe:
-    """The recipe of an artifact, without its tensors. Raises as `load_artifact` does."""
+def read_recipe(path: str | pathlib.Path) -> Recipe:
+    """The recipe of an artifact or of a run folder's, without its tensors. Raises as `load_artifact` does."""
+    path = _file_of(path)
     try:
-        return from_dict(_decoded(path, read_metadata(path))["recipe"])
+        return from_artifact(_parse_metadata(path, read_metadata(path))["recipe"])
     except RecipeError as error:
         raise _unbuildable(path, error) from error
 
@@ -96,18 +110,24 @@ def kept_tensors(tokenizer: Tokenizer) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in tokenizer.state_dict().items() if name not in training_only}
 
 
-def _decoded(path: pathlib.Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+def _file_of(path: str | pathlib.Path) -> pathlib.Path:
+    """The file that `path` stands for: itself, or the artifact in a run folder."""
+    path = pathlib.Path(path)
+    return path / ARTIFACT_NAME if path.is_dir() else path
+
+
+def _parse_metadata(path: pathlib.Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     try:
-        decoded = {key: json.loads(value) for key, value in metadata.items()}
+        values = {key: json.loads(value) for key, value in metadata.items()}
     except json.JSONDecodeError as error:
         raise MismatchError(f"{path} is a safetensors file, but not a tok artifact (metadata is not JSON)") from error
-    if decoded.get("format") != FORMAT:
-        found = decoded.get("format", "no format")
-        raise MismatchError(f"{path} is not a tok artifact: expected the format {FORMAT}, found {found}")
-    missing = {"recipe", "weights", "codebooks", "codebook", "training"} - decoded.keys()
+    if values.get("format") != FORMAT:
+        other = values.get("format", "no format")
+        raise MismatchError(f"{path} is not a tok artifact: expected the format {FORMAT}, found {other}")
+    missing = {"recipe", "weights", "codebooks", "codebook", "training"} - values.keys()
     if missing:
         raise MismatchError(f"{path} is a damaged artifact: its metadata lacks {', '.join(sorted(missing))}")
-    return decoded
+    return values
 
 
 def _unbuildable(path: pathlib.Path, error: RecipeError) -> MismatchError:
