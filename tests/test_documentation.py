@@ -4,6 +4,7 @@ import doctest
 import importlib
 import pathlib
 import re
+import runpy
 
 import numpy
 import pytest
@@ -58,3 +59,11 @@ def test_the_examples_of_a_docstring_run(folder: pathlib.Path, monkeypatch: pyte
     outcome = doctest.testmod(importlib.import_module(module), optionflags=doctest.ELLIPSIS)
     assert outcome.attempted
     assert not outcome.failed
+
+
+def test_the_tokenizer_trained_by_hand_is_saved_evaluated_and_opens(tmp_path: pathlib.Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    script = runpy.run_path(str(ROOT / "recipes" / "train_by_hand.py"))
+    untrained, trained = script["main"](1, "runs/short"), script["main"](60)
+    assert trained["psnr"] > untrained["psnr"] + 2
+    assert tokcli.load("runs/by-hand").codebook_size == 1000
