@@ -2,8 +2,9 @@
 
 import pytest
 
+import tokcli.registry
 from tokcli.errors import ArgumentError, InputError, RecipeError
-from tokcli.registry import Registry, nearest
+from tokcli.registry import CheckedNode, Registry, nearest
 
 
 class Part:
@@ -56,3 +57,27 @@ def test_what_the_constructor_refuses_carries_the_path_and_keeps_its_kind() -> N
 def test_the_hint_is_the_nearest_word_or_all_of_them() -> None:
     assert nearest("stpes", ["steps", "seed"]) == "did you mean 'steps'?"
     assert nearest("xyz", ["steps", "seed"]) == "expected one of: steps, seed"
+
+
+def test_another_error_of_a_constructor_is_a_bug_and_stays_loud() -> None:
+    class Broken(Part):
+        def __init__(self) -> None:
+            int("x")
+
+    with pytest.raises(ValueError, match="invalid literal") as caught:
+        Registry("part", {"broken": Broken}, Part).build({"kind": "broken"}, "p")
+    assert caught.type is ValueError
+
+
+def test_a_node_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    check = tokcli.registry.argument_problems
+    monkeypatch.setattr("tokcli.registry.argument_problems", lambda *given: calls.append(given) or check(*given))
+    node = PARTS.check({"kind": "part", "levels": [1]}, "p")
+    assert isinstance(node, CheckedNode)
+    assert node == {"kind": "part", "levels": [1], "rate": 0.5, "path": ""}
+    PARTS.build(node, "p")
+    PARTS.build(node, "p")
+    assert len(calls) == 1
+    PARTS.build(dict(node), "p")
+    assert len(calls) == 2

@@ -14,10 +14,10 @@ from tokcli.tokenizer import Tokenizer
 class Halves(Autoencoder):
     """Averages pairs of samples, and repeats them: small enough to follow by hand. stride 2."""
 
-    modality, channels, stride, latent_dim, decoder_dim = "audio", 1, 2, 1, 1
+    modality, channels = "audio", 1
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(stride=2, latent_dim=1)
         self.gain = nn.Parameter(torch.ones(()))
 
     def encode(self, signal: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tokcli.progress import SILENT, Reporter
-from tokcli.schema import CheckedArguments
+from tokcli.schema import CheckedArguments, Count, NotNegative
 
 ModalityName = Literal["image", "audio"]
 
@@ -184,23 +184,44 @@ class BuildsCodebook(Quantizer):
 class Autoencoder(Part, nn.Module, ABC):
     """Signals to latents and back.
 
-    modality: what the signals are. channels: of the signal. stride: signal samples per position along each axis.
-    latent_dim: channels that `encode` gives. decoder_dim: channels that `decode` reads.
-    sample_rate: of audio, in Hz; None for pictures.
-    window: positions that are computed at a time, each with its context, so that memory does not grow with the signal;
-        None where signals are only ever computed whole. Signals with windows have one axis.
-    context: positions on each side of its own on which a position's latents depend, and the samples of a position's
-        latents; only where there is a window.
+    Args:
+        stride: signal samples per position along each axis.
+        latent_dim: channels that `encode` gives.
+        decoder_dim: channels that `decode` reads; None: `latent_dim`.
+        sample_rate: of audio, in Hz; None for images.
+        window: positions that are computed at a time, each with its context, so that memory does not grow with the
+            signal; None where signals are only ever computed whole. Signals with windows have one axis.
+
+    Attributes:
+        modality: what the signals are.
+        channels: of the signal.
+        context: positions on each side of its own on which a position's latents depend, and the samples of a
+            position's latents; only where there is a window.
     """
 
-    modality: ModalityName
-    channels: int
+    modality: ClassVar[ModalityName]
+    channels: ClassVar[int]
     stride: int
     latent_dim: int
     decoder_dim: int
     sample_rate: int | None = None
     window: int | None = None
     context: int = 0
+
+    def __init__(
+        self,
+        stride: Count,
+        latent_dim: Count,
+        decoder_dim: Count | None = None,
+        sample_rate: Count | None = None,
+        window: Count | None = None,
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        self.latent_dim = latent_dim
+        self.decoder_dim = latent_dim if decoder_dim is None else decoder_dim
+        self.sample_rate = sample_rate
+        self.window = window
 
     @abstractmethod
     def encode(self, signal: Tensor) -> Tensor:
@@ -228,6 +249,10 @@ class Loss(Part, nn.Module, ABC):
     modality: ClassVar[ModalityName | None] = None
     weight: float
     sample_rate: int | None = None
+
+    def __init__(self, weight: NotNegative = 1.0) -> None:
+        super().__init__()
+        self.weight = float(weight)
 
     @abstractmethod
     def forward(self, reconstruction: Tensor, reference: Tensor) -> Tensor:

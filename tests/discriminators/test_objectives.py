@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tokcli.discriminators.lecam import LogitMeans, lecam_penalty
-from tokcli.discriminators.objectives import discriminator_loss, generator_loss
+from tokcli.discriminators.objectives import LogitMeans, discriminator_loss, generator_loss, lecam_penalty
 
 ORIGINAL = torch.tensor([2.0, 0.5, -1.0])
 RECONSTRUCTED = torch.tensor([-3.0, 0.0])

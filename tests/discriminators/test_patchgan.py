@@ -75,7 +75,11 @@ def test_it_learns_to_tell_blurred_from_sharp() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [({"width": 0}, "width and layers must be at least 1, got 0 and 3"), ({"norm": "layer"}, "norm")],
+    [
+        ({"width": 0}, "width: expected 1 or more, got 0"),
+        ({"layers": 0}, "layers: expected 1 or more, got 0"),
+        ({"norm": "layer"}, "norm"),
+    ],
 )
 def test_arguments_that_do_not_fit_are_refused(arguments: dict, words: str) -> None:
     with pytest.raises(RecipeError, match=words):

@@ -35,6 +35,34 @@ def test_a_wrong_type_says_what_was_received(tiny: str) -> None:
     assert problems_of(tiny, "training.steps=many") == ["training.steps: input should be a valid integer, got 'many'"]
 
 
+def test_values_out_of_range_are_reported_together(tiny: str) -> None:
+    assert problems_of(
+        tiny,
+        "training.steps=0",
+        "training.learning_rate=-1",
+        "training.betas=[1]",
+        "training.ema_decay=.nan",
+        "losses.0.weight=-1",
+        "autoencoder.width=0",
+        "evaluation.items=0",
+    ) == [
+        "autoencoder.width: expected 1 or more, got 0",
+        "losses.0.weight: expected 0 or more, got -1",
+        "training.steps: expected 1 or more, got 0",
+        "training.learning_rate: expected more than 0, got -1",
+        "training.betas.0: expected less than 1, got 1",
+        "training.ema_decay: expected a finite number, got nan",
+        "evaluation.items: expected 1 or more, got 0",
+    ]
+
+
+def test_settings_that_do_not_fit_each_other_carry_their_path(tiny: str) -> None:
+    assert problems_of(tiny, "training.batch_size=5", "training.accumulate=2", "adversary={lead_steps: 3}") == [
+        "training.batch_size: 5 does not divide into 2 micro-batches",
+        "adversary.lead_steps: expected at most start_step (0), got 3",
+    ]
+
+
 def test_a_value_out_of_range_carries_its_path(tiny: str) -> None:
     assert problems_of(tiny, "training.steps=0") == ["training.steps: expected 1 or more, got 0"]
 

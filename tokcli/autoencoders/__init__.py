@@ -1,4 +1,12 @@
-"""Autoencoders: signals to latents and back. One network, one file."""
+"""Autoencoders: signals to latents and back. One network, one file.
+
+To add one:
+1. a class in a file of this folder that inherits from `tokcli.contracts.Autoencoder`; its constructor's arguments are
+   what a recipe can write, with their ranges as types of `tokcli.schema`, and it gives the base class its stride;
+2. `modality` and `channels` of its signals;
+3. `encode` and `decode`; latents are channel-last; `last_layer` where an adversary's gradient can be balanced;
+4. its name in the table below, and an example of it in tests/autoencoders/test_contract.py.
+"""
 
 from tokcli.autoencoders.spectral import SpectralAutoencoder
 from tokcli.autoencoders.vqgan import VQGANAutoencoder

@@ -1,11 +1,15 @@
-"""Adversaries: discriminators that learn to tell reconstructions from originals, and the games they play.
+"""Discriminators: networks that learn to tell reconstructions from originals, and what they and the tokenizer minimise.
 
-To add one: a class in a file of this folder, and its name here.
+To add one:
+1. a class in a file of this folder that inherits from `tokcli.contracts.Discriminator`; its constructor's arguments are
+   what a recipe can write, with their ranges as types of `tokcli.schema`;
+2. `modality` of what it judges;
+3. `forward`: signals to a tuple of logits, one tensor for each scale;
+4. its name in the table below, and an example of it in tests/discriminators/test_contract.py.
 """
 
 from tokcli.contracts import Discriminator
-from tokcli.discriminators.multi_period import MultiPeriodDiscriminator
-from tokcli.discriminators.multi_scale_stft import MultiScaleStftDiscriminator
+from tokcli.discriminators.audio import MultiPeriodDiscriminator, MultiScaleStftDiscriminator
 from tokcli.discriminators.patchgan import PatchDiscriminator
 from tokcli.registry import Registry
 

@@ -1,16 +1,24 @@
-"""What the two players of an adversarial game minimise, as functions of the discriminator's logits.
+"""What the two sides of adversarial training minimise, as functions of the discriminator's logits.
 
 A logit is above zero where the discriminator takes a signal for an original. Logits of originals and of
 reconstructions may differ in number; every mean is over all of them.
+
+LeCam regularisation holds the discriminator's logits near where they have been lately: on little data a discriminator
+learns its training images by heart and its logits run apart. Tying each side's logits to the other side's running mean
+weakens it before that. Tseng et al. 2021 (arXiv 2104.03310).
 """
 
 from typing import Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
 DiscriminatorLoss = Literal["hinge", "logistic"]
 GeneratorLoss = Literal["non-saturating", "hinge"]
+
+DECAY = 0.99
+"""Of the running means of the logits, per step."""
 
 
 def discriminator_loss(kind: DiscriminatorLoss, original: Tensor, reconstructed: Tensor) -> Tensor:
@@ -33,3 +41,32 @@ def generator_loss(kind: GeneratorLoss, reconstructed: Tensor) -> Tensor:
     if kind == "non-saturating":
         return functional.softplus(-reconstructed).mean()
     return -reconstructed.mean()
+
+
+class LogitMeans(nn.Module):
+    """Running means of the logits: buffers, because they decide the next training step."""
+
+    original: Tensor
+    reconstructed: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("original", torch.zeros(()))
+        self.register_buffer("reconstructed", torch.zeros(()))
+
+    @torch.no_grad()
+    def update(self, original: Tensor, reconstructed: Tensor) -> None:
+        """Take in the mean logits of one batch, scalars that are equal in all processes."""
+        self.original.lerp_(original, 1 - DECAY)
+        self.reconstructed.lerp_(reconstructed, 1 - DECAY)
+
+
+def lecam_penalty(original: Tensor, reconstructed: Tensor, means: LogitMeans) -> Tensor:
+    """mean max(0, D(x) − α_x̂)² + mean max(0, α_x − D(x̂))², with running means α; scalar.
+
+    Equation 3 squares the differences themselves; the authors' code rectifies them first, so that a logit already on
+    the wrong side is left alone. This does what the code does.
+    """
+    above = functional.relu(original - means.reconstructed)
+    below = functional.relu(means.original - reconstructed)
+    return above.square().mean() + below.square().mean()

@@ -13,6 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from tokcli.contracts import Discriminator, ModalityName
 from tokcli.errors import InputError
+from tokcli.schema import Count
 
 Norm = Literal["batch", "group", "spectral"]
 
@@ -27,37 +28,35 @@ WEIGHT_SCALE = 0.02
 class PatchDiscriminator(Discriminator):
     """RGB images to one logit per patch.
 
-    width: channels of the first layer. layers: 4 × 4 convolutions that halve the resolution; two more keep it. With 3
-        a patch is 70 pixels wide, with 2 it is 34, with 1 it is 16.
-    norm: `batch` as published (over the images of one process, originals apart from reconstructions); `group` does not
-        depend on the batch; `spectral` bounds the slope of every convolution instead (arXiv 1802.05957).
-
-    Raises ValueError for an argument that does not fit.
+    Args:
+        width: channels of the first layer.
+        layers: 4 × 4 convolutions that halve the resolution; two more keep it. With 3 a patch is 70 pixels wide, with 2
+            it is 34, with 1 it is 16.
+        norm: `batch` as published (over the images of one process, originals apart from reconstructions); `group` does
+            not depend on the batch; `spectral` bounds the slope of every convolution instead (arXiv 1802.05957).
     """
 
     modality: ClassVar[ModalityName] = "image"
 
-    def __init__(self, width: int = 64, layers: int = 3, norm: Norm = "batch") -> None:
+    def __init__(self, width: Count = 64, layers: Count = 3, norm: Norm = "batch") -> None:
         super().__init__()
-        if width < 1 or layers < 1:
-            raise ValueError(f"width and layers must be at least 1, got {width} and {layers}")
-        if norm not in ("batch", "group", "spectral"):
-            raise ValueError(f"norm must be 'batch', 'group' or 'spectral', got {norm!r}")
         widths = [width * min(2**index, MOST_WIDTHS) for index in range(layers + 1)]
-        parts: list[nn.Module] = [_convolution(CHANNELS, width, 2, norm), nn.LeakyReLU(0.2)]
+        parts: list[nn.Module] = [_build_convolution(CHANNELS, width, 2, norm), nn.LeakyReLU(0.2)]
         for index in range(1, layers + 1):
             stride = 2 if index < layers else 1
-            parts.append(_convolution(widths[index - 1], widths[index], stride, norm))
-            parts += [*_normalisation(widths[index], norm), nn.LeakyReLU(0.2)]
-        parts.append(_convolution(widths[-1], 1, 1, norm))
+            parts.append(_build_convolution(widths[index - 1], widths[index], stride, norm))
+            parts += [*_build_norm(widths[index], norm), nn.LeakyReLU(0.2)]
+        parts.append(_build_convolution(widths[-1], 1, 1, norm))
         self.network = nn.Sequential(*parts)
         self.smallest_side = 3 * 2**layers
 
     def forward(self, signals: Tensor) -> tuple[Tensor]:
         """signals: (batch, 3, height, width) in [-1, 1] -> logits (batch, 1, rows, columns), of one scale.
 
-        Rows and columns are height and width halved `layers` times, less two. Raises InputError for images that
-        would leave none.
+        Rows and columns are height and width halved `layers` times, less two.
+
+        Raises:
+            InputError: for images that would leave none.
         """
         height, width = signals.shape[2:]
         if min(height, width) < self.smallest_side:
@@ -68,14 +67,15 @@ class PatchDiscriminator(Discriminator):
         return (self.network(signals),)
 
 
-def _convolution(inputs: int, outputs: int, stride: int, norm: Norm) -> nn.Module:
+def _build_convolution(inputs: int, outputs: int, stride: int, norm: Norm) -> nn.Module:
     convolution = nn.Conv2d(inputs, outputs, 4, stride=stride, padding=1)
     nn.init.normal_(convolution.weight, std=WEIGHT_SCALE)
-    nn.init.zeros_(convolution.bias)
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)
     return spectral_norm(convolution) if norm == "spectral" else convolution
 
 
-def _normalisation(channels: int, norm: Norm) -> list[nn.Module]:
+def _build_norm(channels: int, norm: Norm) -> list[nn.Module]:
     if norm == "batch":
         # Running statistics would only be needed in evaluation mode.
         layer = nn.BatchNorm2d(channels, track_running_stats=False)

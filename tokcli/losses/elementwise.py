@@ -3,25 +3,27 @@
 from torch import Tensor
 from torch.nn import functional
 
-from tokcli.losses.base import WeightedLoss
+from tokcli.contracts import Loss
 
 
-class L1(WeightedLoss):
-    """Mean absolute difference, over every sample of the batch."""
+class L1(Loss):
+    """Mean absolute difference, over every sample of the batch.
 
-    def __init__(self, weight: float = 1.0) -> None:
-        super().__init__(weight)
+    Args:
+        weight: the factor by which training multiplies it.
+    """
 
     def forward(self, reconstruction: Tensor, reference: Tensor) -> Tensor:
         """Both (batch, channels, *size) in [-1, 1] -> scalar float32, not yet weighted."""
         return functional.l1_loss(reconstruction.float(), reference.float())
 
 
-class Mse(WeightedLoss):
-    """Mean squared difference, over every sample of the batch."""
+class Mse(Loss):
+    """Mean squared difference, over every sample of the batch.
 
-    def __init__(self, weight: float = 1.0) -> None:
-        super().__init__(weight)
+    Args:
+        weight: the factor by which training multiplies it.
+    """
 
     def forward(self, reconstruction: Tensor, reference: Tensor) -> Tensor:
         """Both (batch, channels, *size) in [-1, 1] -> scalar float32, not yet weighted."""

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tokcli.contracts import Discriminator
-from tokcli.discriminators.lecam import LogitMeans, lecam_penalty
-from tokcli.discriminators.objectives import discriminator_loss, generator_loss
+from tokcli.discriminators.objectives import LogitMeans, discriminator_loss, generator_loss, lecam_penalty
 from tokcli.recipe.settings import AdversarySettings, TrainingSettings
 from tokcli.training.schedule import learning_rate
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from tokcli.contracts import Loss, Source
-from tokcli.discriminators.lecam import LogitMeans
+from tokcli.discriminators.objectives import LogitMeans
 from tokcli.errors import RecipeError
 from tokcli.recipe.build import (
     build_discriminator,

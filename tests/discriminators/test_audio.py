@@ -127,11 +127,11 @@ def test_bfloat16_autocast_is_accepted() -> None:
 @pytest.mark.parametrize(
     ("node", "words"),
     [
-        ({"kind": "multi-period", "periods": []}, "periods is [], expected at least one number of samples"),
-        ({"kind": "multi-period", "periods": [2, 0]}, "periods is [2, 0], expected at least one number of samples"),
-        ({"kind": "multi-scale-stft", "windows": []}, "windows is empty, expected at least one"),
-        ({"kind": "multi-scale-stft", "windows": [2]}, "a window of 2 samples is too short"),
-        ({"kind": "multi-scale-stft", "width": 0}, "width is 0, expected at least 1 channel"),
+        ({"kind": "multi-period", "periods": []}, "periods: expected at least 1 of them, got []"),
+        ({"kind": "multi-period", "periods": [2, 0]}, "periods.1: expected 1 or more, got 0"),
+        ({"kind": "multi-scale-stft", "windows": []}, "windows: expected at least 1 of them"),
+        ({"kind": "multi-scale-stft", "windows": [2]}, "windows.0: expected 4 or more, got 2"),
+        ({"kind": "multi-scale-stft", "width": 0}, "width: expected 1 or more, got 0"),
         ({"kind": "multi-period", "norm": "batch"}, "norm: input should be 'weight' or 'spectral', got 'batch'"),
     ],
 )

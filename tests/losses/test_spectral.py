@@ -69,16 +69,16 @@ def test_spectral_losses_hold_nothing_to_train_or_save() -> None:
 @pytest.mark.parametrize(
     ("node", "sentence"),
     [
-        ({"kind": "mel", "windows": [64]}, "there are 1 windows and 7 bands, expected one of each per scale"),
-        ({"kind": "multi-resolution-stft", "windows": []}, "windows is empty, expected at least one"),
-        ({"kind": "multi-resolution-stft", "windows": [2]}, "a window of 2 samples is too short, expected at least 4"),
+        ({"kind": "mel", "windows": [64]}, "loss: there are 1 windows and 7 bands, expected one of each per scale"),
+        ({"kind": "multi-resolution-stft", "windows": []}, r"loss\.windows: expected at least 1 of them, got \[\]"),
+        ({"kind": "multi-resolution-stft", "windows": [2]}, r"loss\.windows\.0: expected 4 or more, got 2"),
         (
             {"kind": "multi-resolution-stft", "linear": 0.0, "logarithmic": 0.0},
-            "linear and logarithmic are 0.0 and 0.0, expected factors of which none",
+            "loss: linear and logarithmic are 0.0 and 0.0, expected one to be positive",
         ),
-        ({"kind": "mel", "sample_rate": 0}, "320 mel bands at 0 Hz cannot be built, expected positive numbers"),
+        ({"kind": "mel", "sample_rate": 0}, r"loss\.sample_rate: expected 1 or more, got 0"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(node, sentence) -> None:
-    with pytest.raises(RecipeError, match=f"loss: {sentence}"):
+    with pytest.raises(RecipeError, match=sentence):
         LOSSES.build(node)

@@ -12,7 +12,7 @@ IMAGES = torch.rand(2, 3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture
 def loss(monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
-    monkeypatch.setattr("tokcli.losses.lpips.load_lpips", untrained_lpips)
+    monkeypatch.setattr("tokcli.losses.perceptual.load_lpips", untrained_lpips)
     torch.manual_seed(0)
     return LOSSES.build({"kind": "lpips", "backbone": "squeeze", "weight": 0.5})
 
