@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
-from tokcli.errors import RecipeError, TokError
+from tokcli.errors import ArgumentError, RecipeError, TokError
 from tokcli.schema import already_checked, argument_problems, complete_arguments, nearest
 
 T = TypeVar("T")
@@ -142,7 +142,7 @@ class Registry(Generic[T]):
         try:
             with already_checked():
                 return checked.constructor(**arguments)
-        except ValueError as error:  # To become ArgumentError alone once every family raises it.
+        except ArgumentError as error:
             raise RecipeError(f"{path}: {error}") from error
         except TokError as error:
             raise type(error)(f"{path}: {error}") from error

@@ -17,7 +17,7 @@ from tokcli.contracts import Item, ModalityName, Source, Stream
 from tokcli.data.audio.decoding import SUFFIXES, AudioReader
 from tokcli.data.audio.resampling import QUALITY, Samples, find_span, resample, resampled_length
 from tokcli.data.files import find_files
-from tokcli.errors import InputError
+from tokcli.errors import ArgumentError, InputError
 from tokcli.files import replacing
 
 LONG_SECONDS = 60
@@ -49,9 +49,9 @@ class AudioFiles(Source):
         self, path: str | list[str], size: int | None = None, sample_rate: int = 16000, crop: Crop = "center"
     ) -> None:
         if size is not None and size < 1:
-            raise ValueError(f"size must be at least 1 sample, got {size}")
+            raise ArgumentError(f"size must be at least 1 sample, got {size}")
         if sample_rate < 1:
-            raise ValueError(f"sample_rate must be at least 1 Hz, got {sample_rate}")
+            raise ArgumentError(f"sample_rate must be at least 1 Hz, got {sample_rate}")
         self.files = find_files([path] if isinstance(path, str) else path, SUFFIXES, "audio files")
         self.names = self.files.names
         self.sample_rate = sample_rate

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from tokcli.contracts import Item, ModalityName, Source, SourceDescription
+from tokcli.errors import ArgumentError
 
 Doubles = NDArray[numpy.float64]
 
@@ -45,9 +46,9 @@ class SyntheticVoices(Source):
     def __init__(self, items: int = 1000, size: int = 9600, sample_rate: int = 16000, seed: int = 0) -> None:
         for name, value, least in (("items", items, 1), ("size", size, 1), ("sample_rate", sample_rate, 1000)):
             if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+                raise ArgumentError(f"{name} must be at least {least}, got {value}")
         if seed < 0:
-            raise ValueError(f"seed must be at least 0, got {seed}")
+            raise ArgumentError(f"seed must be at least 0, got {seed}")
         self.names = [f"synthetic-voice-{index:06d}" for index in range(items)]
         self.sample_rate = sample_rate
         self._size = size

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from tokcli.contracts import Item, ModalityName, Source, SourceDescription
+from tokcli.errors import ArgumentError
 
 Floats = NDArray[numpy.float32]
 
@@ -46,7 +47,7 @@ class DeadLeaves(Source):
     def __init__(self, items: int = 1000, size: int = 64, seed: int = 0) -> None:
         for name, value, least in (("items", items, 1), ("size", size, 8), ("seed", seed, 0)):
             if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+                raise ArgumentError(f"{name} must be at least {least}, got {value}")
         self.names = [f"dead-leaves-{index:06d}" for index in range(items)]
         self._size = size
         self._seed = seed

@@ -15,7 +15,7 @@ from torch import Tensor
 from tokcli.contracts import Item, ModalityName, Source, SourceDescription
 from tokcli.data.files import find_files
 from tokcli.data.image.decoding import MAX_PIXELS, SUFFIXES, read_image, to_image, to_signal
-from tokcli.errors import InputError
+from tokcli.errors import ArgumentError, InputError
 from tokcli.files import replacing
 
 
@@ -45,9 +45,9 @@ class ImageFiles(Source):
         flip: bool = False,
     ) -> None:
         if size is not None and size < 1:
-            raise ValueError(f"size must be at least 1 pixel, got {size}")
+            raise ArgumentError(f"size must be at least 1 pixel, got {size}")
         if not isinstance(resize, bool) and resize < (size or 1):
-            raise ValueError(f"resize must be true, false or at least the crop's size ({size or 1}), got {resize}")
+            raise ArgumentError(f"resize must be true, false or at least the crop's size ({size or 1}), got {resize}")
         self.files = find_files([path] if isinstance(path, str) else path, SUFFIXES, "images")
         self.names = self.files.names
         self._size = size
