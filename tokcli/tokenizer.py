@@ -1,4 +1,4 @@
-"""A tokenizer: an autoencoder with a quantizer in its waist.
+"""A tokenizer: an autoencoder with a quantizer between its encoder and its decoder.
 
     signal --pad--> encode --> latents --> quantize --> tokens
     signal <-crop-- decode <-- latents <- dequantize <- tokens
@@ -16,21 +16,21 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tokcli.contracts import Autoencoder, ModalityName, Quantized, Quantizer, RoundTrip
 from tokcli.errors import InputError, RecipeError
 from tokcli.numerics import exact_float32
-from tokcli.windows import Layout, Window
+from tokcli.windows import Layout, Window, crop, encode_window, encode_windows, pad
 
 
 @dataclass(frozen=True)
 class Reconstructed:
     """What training sees of a tokenizer.
 
-    reconstructions: one signal (batch, channels, *size) for each set of latents the quantizer asked to decode; the
-        first is the quantized one.
-    quantized: the quantizer's own output, with its loss.
+    Attributes:
+        reconstructions: one signal (batch, channels, *size) for each set of latents that the quantizer wants decoded;
+            the first is the quantized one.
+        quantized: the quantizer's own output, with its loss.
     """
 
     reconstructions: tuple[Tensor, ...]
@@ -38,9 +38,14 @@ class Reconstructed:
 
 
 class Tokenizer(nn.Module):
-    """Signals (batch, channels, *size) to tokens (batch, *grid, groups) and back, for any size.
+    """Signals (batch, channels, *size) in [-1, 1] to tokens (batch, *grid, groups) and back, for any size.
 
-    Raises RecipeError where the widths of the two parts do not meet.
+    Args:
+        autoencoder: signals to latents and back.
+        quantizer: latents to tokens and back.
+
+    Raises:
+        RecipeError: where the widths of the two parts do not meet.
     """
 
     def __init__(self, autoencoder: Autoencoder, quantizer: Quantizer) -> None:
@@ -53,10 +58,12 @@ class Tokenizer(nn.Module):
 
     @property
     def modality(self) -> ModalityName:
+        """What the signals are."""
         return self.autoencoder.modality
 
     @property
     def device(self) -> torch.device:
+        """Where it computes."""
         return next(self.autoencoder.parameters()).device
 
     @property
@@ -75,10 +82,10 @@ class Tokenizer(nn.Module):
 
     def forward(self, signals: Tensor) -> Reconstructed:
         """signals: (batch, channels, *size) -> reconstructions of the same shape, differentiable."""
-        quantized = self.quantizer(self.autoencoder.encode(self._pad(signals)))
+        quantized = self.quantizer(self.autoencoder.encode(pad(signals, self.autoencoder.stride)))
         branches = (quantized.latents, *quantized.alternatives)
         decoded = self.autoencoder.decode(torch.cat(branches) if len(branches) > 1 else branches[0])
-        return Reconstructed(_crop(decoded, signals.shape[2:]).chunk(len(branches)), quantized)
+        return Reconstructed(crop(decoded, signals.shape[2:]).chunk(len(branches)), quantized)
 
     @torch.no_grad()
     def latents(self, signals: Tensor) -> Tensor:
@@ -88,9 +95,10 @@ class Tokenizer(nn.Module):
         the last bits, so that a batch would now and then give another token than its items alone.
         """
         with exact_float32(signals.device):
-            padded = self._pad(signals.float()).contiguous()
-            groups = padded.split(1) if padded.device.type == "cpu" else [padded]
-            return torch.cat([self._encoded(group) for group in groups])
+            padded = pad(signals.float(), self.autoencoder.stride).contiguous()
+            batches = padded.split(1) if padded.device.type == "cpu" else [padded]
+            stride, encode = self.autoencoder.stride, self.autoencoder.encode
+            return torch.cat([encode_windows(encode, batch, self.layout, stride) for batch in batches])
 
     @torch.no_grad()
     def encode(self, signals: Tensor) -> Tensor:
@@ -106,11 +114,12 @@ class Tokenizer(nn.Module):
 
         Raises InputError where there is no sample at all.
         """
-        tokens = []
+        tokens, stride = [], self.autoencoder.stride
         with exact_float32(self.device):
-            for signal, window in self.layout.gather(blocks, self.autoencoder.stride):
-                padded = self._pad(signal[None].to(self.device, torch.float32))
-                tokens.append(self.quantizer.quantize(self._kept_latents(padded, window))[0])
+            for signal, window in self.layout.gather(blocks, stride):
+                padded = pad(signal[None].to(self.device, torch.float32), stride)
+                latents = encode_window(self.autoencoder.encode, padded, window)
+                tokens.append(self.quantizer.quantize(latents)[0])
         if not tokens:
             raise InputError("there is no sample to encode; expected at least one")
         return torch.cat(tokens)
@@ -118,57 +127,34 @@ class Tokenizer(nn.Module):
     @torch.no_grad()
     def decode(self, tokens: Tensor, size: Sequence[int]) -> Tensor:
         """tokens: (batch, *grid, groups) -> signals (batch, channels, *size), cropped to `size` samples."""
-        pieces = [self._decoded(tokens, window) for window in self.layout.windows(tokens.shape[1])]
-        return _crop(torch.cat(pieces, dim=2), size)
+        pieces = [self._decode_window(tokens, window) for window in self.layout.windows(tokens.shape[1])]
+        return crop(torch.cat(pieces, dim=2), size)
 
     @torch.no_grad()
     def decode_stream(self, tokens: Tensor, size: Sequence[int]) -> Iterator[Tensor]:
         """tokens: (positions, groups) -> pieces (channels, samples), in order, that make up what `decode` gives."""
         (remaining,) = size
         for window in self.layout.windows(len(tokens)):
-            piece = self._decoded(tokens[None], window)[0, :, :remaining]
+            piece = self._decode_window(tokens[None], window)[0, :, :remaining]
             remaining -= piece.shape[1]
             yield piece
 
-    def decoded(self, latents: Tensor, size: Sequence[int]) -> Tensor:
+    def decode_latents(self, latents: Tensor, size: Sequence[int]) -> Tensor:
         """latents: (batch, *grid, decoder_dim) -> signals (batch, channels, *size), differentiable."""
-        return _crop(self.autoencoder.decode(latents), size)
+        return crop(self.autoencoder.decode(latents), size)
 
     def round_trip(self, signals: Tensor) -> RoundTrip:
-        """Encode and decode as a user would, for judging."""
+        """Encode and decode as a user would, for evaluation."""
         tokens = self.encode(signals)
         reconstruction = self.decode(tokens, signals.shape[2:])
         return RoundTrip(signals, reconstruction, tokens, self.quantizer.codebook_size, self.autoencoder.sample_rate)
 
-    def _encoded(self, signals: Tensor) -> Tensor:
-        """signals: (batch, channels, *size) of whole positions -> latents (batch, *positions, latent_dim) float32."""
-        stride = self.autoencoder.stride
-        windows = self.layout.windows(signals.shape[2] // stride)
-        return torch.cat([self._kept_latents(signals[:, :, w.samples(stride)], w) for w in windows], dim=1)
-
-    def _kept_latents(self, signals: Tensor, window: Window) -> Tensor:
-        """The latents that a window keeps of its signals (batch, channels, *size)."""
-        # A copy, because kernels may round differently where memory is aligned differently.
-        return self.autoencoder.encode(signals.clone())[:, window.kept].float()
-
-    def _decoded(self, tokens: Tensor, window: Window) -> Tensor:
+    def _decode_window(self, tokens: Tensor, window: Window) -> Tensor:
         """tokens: (batch, *grid, groups) -> the window's signals (batch, channels, *size), of whole positions."""
         with exact_float32(tokens.device):
             latents = self.quantizer.dequantize(tokens[:, window.first : window.last])
             signals = self.autoencoder.decode(latents).float()
         return signals[:, :, window.kept_samples(self.autoencoder.stride)]
-
-    def _pad(self, signals: Tensor) -> Tensor:
-        """Repeat the last samples up to a whole number of positions: unlike reflection it works for one sample."""
-        missing = [-length % self.autoencoder.stride for length in signals.shape[2:]]
-        if not any(missing):
-            return signals
-        widths = [width for length in reversed(missing) for width in (0, length)]
-        return functional.pad(signals, widths, mode="replicate")
-
-
-def _crop(signals: Tensor, size: Sequence[int]) -> Tensor:
-    return signals[(..., *(slice(length) for length in size))]
 
 
 def width_problems(autoencoder: Autoencoder, quantizer: Quantizer) -> list[str]:

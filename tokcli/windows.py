@@ -1,4 +1,4 @@
-"""Long signals in windows: which positions are computed at a time, and what of a signal each of them needs.
+"""Signals of any size: padded to whole positions, long ones in windows, cropped to their own size again.
 
     positions   0 ........ length ........ 2·length ........ end
     a window              |<- context ->|<- kept ->|<- context ->|
@@ -7,18 +7,22 @@ Windows lie at multiples of their length from the signal's start and their conte
 layout depends on nothing but the position: the same signal is cut alike whether it is whole or comes in blocks.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
 class Window:
     """Positions that are computed at a time: those from `first` up to, but without, `last`.
 
-    kept: which of them are results, counted from `first`; the others are context.
+    Attributes:
+        first: position.
+        last: position behind them.
+        kept: which of them are results, counted from `first`; the others are context.
     """
 
     first: int
@@ -38,14 +42,16 @@ class Window:
 class Layout:
     """Where the windows of a signal lie.
 
-    length: positions that a window keeps; None: all there are. context: positions on each side of them.
+    Attributes:
+        length: positions that a window keeps; None: all there are.
+        context: positions on each side of them.
     """
 
     length: int | None
     context: int
 
     def windows(self, positions: int, start: int = 0) -> Iterator[Window]:
-        """The windows of a signal of so many positions that keep those from `start`, the place of a window, on."""
+        """The windows of a signal of so many positions that keep those from `start`, where a window begins, on."""
         length = self.length or positions
         for begin in range(start, positions, length or 1):
             first, end = max(0, begin - self.context), min(begin + length, positions)
@@ -57,6 +63,7 @@ class Layout:
         blocks: (channels, samples) of any lengths, in order. The samples that come back are (channels, samples), and
         fill all positions of the window but, at the signal's end, the last. Needs a length.
         """
+        assert self.length is not None, "a signal comes in blocks only to a network with windows"
         held: list[Tensor] = []  # what is still needed, from the sample `first` on
         first = arrived = start = 0
         for block in blocks:
@@ -75,3 +82,39 @@ class Layout:
             signal = torch.cat(held, dim=1)
             samples = window.samples(stride)
             yield signal[:, samples.start - first : samples.stop - first], window
+
+
+def pad(signals: Tensor, stride: int) -> Tensor:
+    """Repeat the last samples up to whole positions of `stride`: unlike reflection it works for one sample.
+
+    signals: (batch, channels, *size) -> (batch, channels, *size rounded up).
+    """
+    missing = [-length % stride for length in signals.shape[2:]]
+    if not any(missing):
+        return signals
+    widths = [width for length in reversed(missing) for width in (0, length)]
+    return functional.pad(signals, widths, mode="replicate")
+
+
+def crop(signals: Tensor, size: Sequence[int]) -> Tensor:
+    """Leave off what `pad` added: signals (batch, channels, *longer) -> (batch, channels, *size)."""
+    return signals[(..., *(slice(length) for length in size))]
+
+
+def encode_windows(encode: Callable[[Tensor], Tensor], signals: Tensor, layout: Layout, stride: int) -> Tensor:
+    """The latents (batch, *positions, dim) float32 of signals (batch, channels, *size) of whole positions.
+
+    Args:
+        encode: gives the latents of signals, computed at once.
+        signals: padded to whole positions.
+        layout: of the windows.
+        stride: samples per position.
+    """
+    windows = layout.windows(signals.shape[2] // stride)
+    return torch.cat([encode_window(encode, signals[:, :, w.samples(stride)], w) for w in windows], dim=1)
+
+
+def encode_window(encode: Callable[[Tensor], Tensor], signals: Tensor, window: Window) -> Tensor:
+    """The latents (batch, *kept, dim) float32 that a window keeps of its signals (batch, channels, *size)."""
+    # A copy, because kernels may round differently where memory is aligned differently.
+    return encode(signals.clone())[:, window.kept].float()

@@ -60,7 +60,7 @@ def _backward(training: Training, tokenizer: Tokenizer, signals: Tensor) -> Tens
     precision = training.recipe.training.precision
     latents = tokenizer.quantizer.dequantize(tokenizer.encode(signals))
     with torch.autocast(signals.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        decoded = tokenizer.decoded(latents, signals.shape[2:])
+        decoded = tokenizer.decode_latents(latents, signals.shape[2:])
     output = Reconstructed((decoded,), Quantized(latents, None, latents.new_zeros(())))
     figures = reconstruction_losses(training.losses, output, signals)
     loss = sum(training.losses[kind].weight * value for kind, value in figures.items())
