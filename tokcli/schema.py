@@ -29,6 +29,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 """0 to 1, both included: a probability, a fraction."""
+PositiveShare = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 OpenShare = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 """Between 0 and 1, neither included: what a moving average keeps."""
 Momentum = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]

@@ -87,10 +87,12 @@ def test_two_thousand_levels_stay_in_range() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"levels": [8, 1]}, "at least 2"),
+        ({"levels": [8, 1]}, "levels.1: expected 2 or more, got 1"),
+        ({"levels": []}, "levels: expected at least 1 of them"),
+        ({"levels": [2001] * 6}, "more than a 64-bit token can count"),
         ({"levels": [8, 2]}, "use variant: symmetric"),
         ({"levels": [8], "noise": 0.5}, "needs variant: symmetric"),
-        ({"levels": [8], "variant": "symmetric", "noise": 1.5}, "probability"),
+        ({"levels": [8], "variant": "symmetric", "noise": 1.5}, "noise: expected 1 or less, got 1.5"),
         ({"levels": [8], "variant": "smooth"}, "got 'smooth'"),
     ],
 )

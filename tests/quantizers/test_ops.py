@@ -54,9 +54,3 @@ def test_62_binary_digits_are_counted_exactly() -> None:
 def test_a_size_beyond_64_bits_is_refused() -> None:
     with pytest.raises(ArgumentError, match="more than a 64-bit token can count"):
         count_codes([2] * 63)
-
-
-@pytest.mark.parametrize("levels", [[], [1], [8, 0], [5, -3]])
-def test_levels_below_two_are_refused(levels: list[int]) -> None:
-    with pytest.raises(ArgumentError, match="at least 2"):
-        count_codes(levels)

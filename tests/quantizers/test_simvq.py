@@ -51,10 +51,10 @@ def test_the_seeds_are_gaussian_with_variance_one_over_dim_and_stay() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"hidden": 0}, "at least 1, or null"),
+        ({"hidden": 0}, "hidden: expected 1 or more, got 0"),
         ({"gradient": "none"}, "got 'none'"),
-        ({"commitment": -1.0}, "not be negative"),
-        ({"dim": 0}, "dim must be at least 1"),
+        ({"commitment": -1.0}, "commitment: expected 0 or more"),
+        ({"dim": 0}, "dim: expected 1 or more"),
     ],
 )
 def test_unfit_arguments_are_explained(arguments: dict, words: str) -> None:

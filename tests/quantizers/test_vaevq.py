@@ -167,7 +167,8 @@ def test_the_divergence_is_summed_over_a_sample_and_averaged_over_the_batch() ->
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"), [({"query": "both"}, "got 'both'"), ({"dcr_weight": -1.0}, "not be negative")]
+    ("arguments", "words"),
+    [({"query": "both"}, "got 'both'"), ({"dcr_weight": -1.0}, "dcr_weight: expected 0 or more")],
 )
 def test_unfit_arguments_are_explained(arguments: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):

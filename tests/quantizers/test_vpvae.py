@@ -285,13 +285,13 @@ def test_latents_that_coincide_calibrate_to_one() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"codebook_size": 1}, "codebook_size at least 2"),
-        ({"neighbours_per_code": 4}, "density_neighbours must be at least 1 and at most neighbours_per_code"),
-        ({"eta": 0.0}, "eta must be a positive number or 'calibrated'"),
-        ({"queue_fraction": 0.0}, "queue_fraction and fill_fraction"),
-        ({"fill_fraction": 1.5}, "queue_fraction and fill_fraction"),
-        ({"transitions": 0}, "transitions must be at least 1"),
-        ({"mean_weight": -1.0}, "must not be negative"),
+        ({"codebook_size": 1}, "codebook_size: expected 2 or more"),
+        ({"neighbours_per_code": 4}, "density_neighbours must be at most neighbours_per_code, got 8 and 4"),
+        ({"eta": 0.0}, "eta: expected more than 0, got 0.0, or input should be 'calibrated'"),
+        ({"queue_fraction": 0.0}, "queue_fraction: expected more than 0"),
+        ({"fill_fraction": 1.5}, "fill_fraction: expected 1 or less"),
+        ({"transitions": 0}, "transitions: expected 1 or more"),
+        ({"mean_weight": -1.0}, "mean_weight: expected 0 or more"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, float], words: str) -> None:

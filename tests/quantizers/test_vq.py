@@ -240,9 +240,9 @@ def test_the_rotation_is_chosen_by_name() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"codebook_size": 1}, "codebook_size at least 2"),
-        ({"decay": 1.0}, "between 0 and 1, got 1.0"),
-        ({"commitment": -0.1}, "not be negative"),
+        ({"codebook_size": 1}, "codebook_size: expected 2 or more"),
+        ({"decay": 1.0}, "decay: expected less than 1, got 1.0"),
+        ({"commitment": -0.1}, "commitment: expected 0 or more"),
         ({"gradient": "magic"}, "got 'magic'"),
     ],
 )

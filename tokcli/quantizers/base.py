@@ -3,15 +3,15 @@
 import functools
 import math
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Generic, TypeVar, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tokcli.contracts import Quantizer
-from tokcli.errors import ArgumentError
 from tokcli.quantizers.ops import (
     GRADIENTS,
     GradientName,
@@ -20,6 +20,7 @@ from tokcli.quantizers.ops import (
     place_values,
     tokens_to_digits,
 )
+from tokcli.schema import Codes, Count, NotNegative
 from tokcli.search import nearest_code
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -47,20 +48,12 @@ class NearestCodeQuantizer(Quantizer):
 
     def __init__(
         self,
-        dim: int,
-        codebook_size: int,
-        commitment: float = 0.25,
-        codebook_weight: float = 1.0,
+        dim: Count,
+        codebook_size: Codes,
+        commitment: NotNegative = 0.25,
+        codebook_weight: NotNegative = 1.0,
         gradient: GradientName = "straight-through",
     ) -> None:
-        if dim < 1 or codebook_size < 2:
-            raise ArgumentError(f"dim must be at least 1 and codebook_size at least 2, got {dim} and {codebook_size}")
-        if min(commitment, codebook_weight) < 0:
-            raise ArgumentError(
-                f"commitment and codebook_weight must not be negative, got {commitment} and {codebook_weight}"
-            )
-        if gradient not in GRADIENTS:
-            raise ArgumentError(f"gradient must be 'straight-through' or 'rotation', got {gradient!r}")
         super().__init__()
         self.input_dim = self.dim = dim
         self.groups = 1
@@ -144,6 +137,9 @@ class MappedCodebook(nn.Module):
 
 # Grids of scalars
 
+Levels = Annotated[list[Codes], Field(min_length=1)]
+"""How many values each dimension has."""
+
 
 class ScalarGrid(Quantizer):
     """A codebook that is a grid: each dimension has its own few values, a token is one choice of them all.
@@ -160,7 +156,7 @@ class ScalarGrid(Quantizer):
     _places: Tensor
     _starts: Tensor
 
-    def __init__(self, levels: list[int], values: list[Tensor], joint: bool = True) -> None:
+    def __init__(self, levels: Sequence[int], values: list[Tensor], joint: bool = True) -> None:
         size = count_codes(levels) if joint else levels[0]
         super().__init__()
         self.input_dim = self.dim = len(levels)

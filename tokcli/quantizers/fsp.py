@@ -9,18 +9,19 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from tokcli.contracts import BuildsCodebook, CodebookReport, Quantized
-from tokcli.errors import ArgumentError, UsageError
+from tokcli.errors import UsageError
 from tokcli.progress import SILENT, Reporter
-from tokcli.quantizers.base import HostMirror, ScalarGrid, in_float32, moment_penalty
+from tokcli.quantizers.base import HostMirror, Levels, ScalarGrid, in_float32, moment_penalty
 from tokcli.quantizers.codebooks import lloyd_max, thresholds_between
 from tokcli.quantizers.ops import perplexity_of, straight_through, usage_stats
+from tokcli.schema import NotNegative, Share
 
 ActivationName = Literal["tanh", "normal", "laplace", "sigmoid", "cauchy"]
 
@@ -42,22 +43,14 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
 
     def __init__(
         self,
-        levels: list[int],
+        levels: Levels,
         activation: ActivationName = "tanh",
-        quantize_rate: float = 0.5,
-        eta: float = 1.0,
-        mean_weight: float = 0.1,
-        variance_weight: float = 0.07,
+        quantize_rate: Share = 0.5,
+        eta: NotNegative = 1.0,
+        mean_weight: NotNegative = 0.1,
+        variance_weight: NotNegative = 0.07,
         decode: Literal["centered", "inverse"] = "centered",
     ) -> None:
-        if activation not in ACTIVATIONS:
-            raise ArgumentError(f"activation must be one of {', '.join(get_args(ActivationName))}, got {activation!r}")
-        if decode not in ("centered", "inverse"):
-            raise ArgumentError(f"decode must be 'centered' or 'inverse', got {decode!r}")
-        if not 0 <= quantize_rate <= 1:
-            raise ArgumentError(f"quantize_rate is a probability in [0, 1], got {quantize_rate}")
-        if min(eta, mean_weight, variance_weight) < 0:
-            raise ArgumentError("eta, mean_weight and variance_weight must not be negative")
         super().__init__(levels, [(torch.arange(count) + 0.5) / count for count in levels])
         self.activation = ACTIVATIONS[activation]
         self.quantize_rate = quantize_rate

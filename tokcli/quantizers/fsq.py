@@ -12,8 +12,9 @@ from torch import Tensor
 
 from tokcli.contracts import Quantized
 from tokcli.errors import ArgumentError
-from tokcli.quantizers.base import ScalarGrid, in_float32
+from tokcli.quantizers.base import Levels, ScalarGrid, in_float32
 from tokcli.quantizers.ops import straight_through, usage_stats
+from tokcli.schema import Share
 
 OVERSHOOT = 1e-3
 """How far beyond the outermost level the plain squashing reaches, so that it can be rounded to (ε in the paper)."""
@@ -35,11 +36,7 @@ class FiniteScalarQuantizer(ScalarGrid):
     _offset: Tensor
     _steps: Tensor
 
-    def __init__(self, levels: list[int], variant: Literal["plain", "symmetric"] = "plain", noise: float = 0.0) -> None:
-        if variant not in ("plain", "symmetric"):
-            raise ArgumentError(f"variant must be 'plain' or 'symmetric', got {variant!r}")
-        if not 0 <= noise <= 1:
-            raise ArgumentError(f"noise is a probability in [0, 1], got {noise}")
+    def __init__(self, levels: Levels, variant: Literal["plain", "symmetric"] = "plain", noise: Share = 0.0) -> None:
         if noise and variant == "plain":
             raise ArgumentError(f"noise {noise} needs variant: symmetric; the plain variant has no noise")
         if variant == "plain" and 2 in levels:

@@ -1,7 +1,7 @@
 """Small functions that several quantizers use: gradients through a step, mixed-radix tokens, Gaussians, code use."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,18 +44,16 @@ GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"straight-through": 
 MOST_TOKENS = 2**63 - 1
 
 
-def count_codes(levels: list[int]) -> int:
+def count_codes(levels: Sequence[int]) -> int:
     """How many numbers the levels can write: their product.
 
     Raises:
-        ArgumentError: where a level is below 2, or where the product does not fit into int64.
+        ArgumentError: where the product does not fit into int64.
     """
-    if not levels or any(level < 2 for level in levels):
-        raise ArgumentError(f"levels must be a list of integers of at least 2, got {levels}")
     size = math.prod(levels)
     if size > MOST_TOKENS:
         raise ArgumentError(
-            f"levels {levels} make {size} codes, more than a 64-bit token can count; use fewer dimensions"
+            f"levels {list(levels)} make {size} codes, more than a 64-bit token can count; use fewer dimensions"
         )
     return size
 

@@ -4,9 +4,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tokcli.contracts import Quantized
-from tokcli.errors import ArgumentError
 from tokcli.quantizers.base import MappedCodebook, NearestCodeQuantizer, in_float32, nearest_tokens
 from tokcli.quantizers.ops import GradientName, usage_stats
+from tokcli.schema import Codes, Count, NotNegative
 
 
 class SimVectorQuantizer(NearestCodeQuantizer):
@@ -24,17 +24,15 @@ class SimVectorQuantizer(NearestCodeQuantizer):
 
     def __init__(
         self,
-        dim: int,
-        codebook_size: int,
-        commitment: float = 0.25,
-        codebook_weight: float = 1.0,
+        dim: Count,
+        codebook_size: Codes,
+        commitment: NotNegative = 0.25,
+        codebook_weight: NotNegative = 1.0,
         bias: bool = True,
-        hidden: int | None = None,
+        hidden: Count | None = None,
         gradient: GradientName = "straight-through",
     ) -> None:
         super().__init__(dim, codebook_size, commitment, codebook_weight, gradient)
-        if hidden is not None and hidden < 1:
-            raise ArgumentError(f"hidden is the width of a layer, at least 1, or null for a linear map; got {hidden}")
         self.codebook = MappedCodebook(codebook_size, dim, learn_seeds=False, bias=bias, hidden=hidden)
 
     @in_float32

@@ -7,23 +7,27 @@ into bins that are equally probable under the standard normal, and a bin decodes
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from tokcli.contracts import BuildsCodebook, CodebookReport, Quantized
 from tokcli.distributed import sum_over_ranks, world_size
-from tokcli.errors import ArgumentError, UsageError
+from tokcli.errors import UsageError
 from tokcli.progress import SILENT, Reporter
 from tokcli.quantizers.base import Flag, ScalarGrid, in_float32
 from tokcli.quantizers.ops import Gaussian, perplexity_of
+from tokcli.schema import Count, NotNegative
 
 REACH = 3.0
 """The normal is cut off there, so that the outermost bins have a near end."""
 
 MOST_BINS = 740
 """With more, the outermost borders would lie beyond the reach."""
+
+Bins = Annotated[int, Field(ge=2, le=MOST_BINS)]
 
 LARGEST_JOINT = 2**31
 """Beyond it each dimension gets a token of its own: joint tokens would be too many to count or to predict."""
@@ -53,11 +57,7 @@ class TokenBridge(ScalarGrid, BuildsCodebook):
     tracked_mean: Tensor
     tracked_square: Tensor
 
-    def __init__(self, dim: int, bins: int = 4, kl_weight: float = 1e-6) -> None:
-        if dim < 1 or not 2 <= bins <= MOST_BINS:
-            raise ArgumentError(f"dim must be at least 1 and bins between 2 and {MOST_BINS}, got {dim} and {bins}")
-        if kl_weight < 0:
-            raise ArgumentError(f"kl_weight must not be negative, got {kl_weight}")
+    def __init__(self, dim: Count, bins: Bins = 4, kl_weight: NotNegative = 1e-6) -> None:
         super().__init__([bins] * dim, [bin_means(bins)] * dim, joint=bins**dim <= LARGEST_JOINT)
         self.input_dim = 2 * dim
         self.kl_weight = kl_weight

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tokcli.contracts import Quantized
-from tokcli.errors import ArgumentError
 from tokcli.quantizers.base import MappedCodebook, NearestCodeQuantizer, in_float32, nearest_tokens
 from tokcli.quantizers.ops import Gaussian, distance_to_standard_normal, straight_through, usage_stats
+from tokcli.schema import Codes, Count, NotNegative
 
 
 class VAEVectorQuantizer(NearestCodeQuantizer):
@@ -31,19 +31,15 @@ class VAEVectorQuantizer(NearestCodeQuantizer):
 
     def __init__(
         self,
-        dim: int,
-        codebook_size: int,
-        rcs_weight: float = 1.0,
-        dcr_weight: float = 0.1,
-        kl_weight: float = 1e-6,
-        vq_weight: float = 0.0,
+        dim: Count,
+        codebook_size: Codes,
+        rcs_weight: NotNegative = 1.0,
+        dcr_weight: NotNegative = 0.1,
+        kl_weight: NotNegative = 1e-6,
+        vq_weight: NotNegative = 0.0,
         query: Literal["sample", "mean"] = "sample",
     ) -> None:
         super().__init__(dim, codebook_size)
-        if min(rcs_weight, dcr_weight, kl_weight, vq_weight) < 0:
-            raise ArgumentError("rcs_weight, dcr_weight, kl_weight and vq_weight must not be negative")
-        if query not in ("sample", "mean"):
-            raise ArgumentError(f"query must be 'sample' or 'mean', got {query!r}")
         self.input_dim = 2 * dim
         self.weights = {"rcs": rcs_weight, "dcr": dcr_weight, "kl": kl_weight, "vq": vq_weight}
         self.query = query

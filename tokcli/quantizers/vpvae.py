@@ -8,7 +8,6 @@ ball that holds M of them, the share of the latents that one code would serve, s
 code's quantization error. The density estimate π(z) ∝ D_k(z)^−dim then decides whether the latent may stay there.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from tokcli.quantizers.base import HostMirror, in_float32, moment_penalty
 from tokcli.quantizers.codebooks import BuiltCodebooks
 from tokcli.quantizers.kmeans import kmeans
 from tokcli.quantizers.ops import perplexity
+from tokcli.schema import Codes, Count, NotNegative, Positive, PositiveShare
 from tokcli.search import CodeIndex, live_index
 
 PROVISIONAL_SAMPLES_PER_CODE = 16
@@ -95,37 +95,24 @@ class VectorPerturbation(BuildsCodebook):
 
     def __init__(
         self,
-        dim: int,
-        codebook_size: int,
-        neighbours_per_code: int | None = None,
-        density_neighbours: int = 8,
-        eta: float | Literal["calibrated"] = 1.0,
-        queue_fraction: float = 0.01,
-        fill_fraction: float | None = None,
-        mean_weight: float = 0.1,
-        variance_weight: float = 0.07,
+        dim: Count,
+        codebook_size: Codes,
+        neighbours_per_code: Count | None = None,
+        density_neighbours: Count = 8,
+        eta: Positive | Literal["calibrated"] = 1.0,
+        queue_fraction: PositiveShare = 0.01,
+        fill_fraction: PositiveShare | None = None,
+        mean_weight: NotNegative = 0.1,
+        variance_weight: NotNegative = 0.07,
         accept: bool = True,
-        transitions: int = 1,
+        transitions: Count = 1,
     ) -> None:
         neighbours = round(16 * dim) if neighbours_per_code is None else neighbours_per_code
         fill_fraction = queue_fraction if fill_fraction is None else fill_fraction
-        if dim < 1 or codebook_size < 2:
-            raise ArgumentError(f"dim must be at least 1 and codebook_size at least 2, got {dim} and {codebook_size}")
-        if not 1 <= density_neighbours <= neighbours:
+        if density_neighbours > neighbours:
             raise ArgumentError(
-                "density_neighbours must be at least 1 and at most neighbours_per_code,"
-                f" got {density_neighbours} and {neighbours}"
+                f"density_neighbours must be at most neighbours_per_code, got {density_neighbours} and {neighbours}"
             )
-        if transitions < 1:
-            raise ArgumentError(f"transitions must be at least 1, got {transitions}")
-        if eta != "calibrated" and not (isinstance(eta, (int, float)) and 0 < eta < math.inf):
-            raise ArgumentError(f"eta must be a positive number or 'calibrated', got {eta!r}")
-        if not (0 < queue_fraction <= 1 and 0 < fill_fraction <= 1):
-            raise ArgumentError(
-                f"queue_fraction and fill_fraction must be above 0 and at most 1, got {queue_fraction}, {fill_fraction}"
-            )
-        if min(mean_weight, variance_weight) < 0:
-            raise ArgumentError(f"mean_weight and variance_weight must not be negative, got {mean_weight}")
         super().__init__()
         self.input_dim = self.dim = dim
         self.groups = 1

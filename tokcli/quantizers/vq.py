@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from tokcli.contracts import Quantized
 from tokcli.distributed import sum_over_ranks
-from tokcli.errors import ArgumentError
 from tokcli.quantizers.base import Flag, NearestCodeQuantizer, in_float32, nearest_tokens
 from tokcli.quantizers.codebooks import replace_codes, start_codes
 from tokcli.quantizers.ops import GradientName, perplexity, tally
+from tokcli.schema import Codes, Count, NotNegative, OpenShare
 
 SMOOTHING = 1e-5
 """Laplace smoothing of the counts that divide the moving sums: an unused code never divides by zero."""
@@ -47,22 +47,18 @@ class VectorQuantizer(NearestCodeQuantizer):
 
     def __init__(
         self,
-        dim: int,
-        codebook_size: int,
-        commitment: float = 0.25,
-        codebook_weight: float = 1.0,
+        dim: Count,
+        codebook_size: Codes,
+        commitment: NotNegative = 0.25,
+        codebook_weight: NotNegative = 1.0,
         ema: bool = False,
-        decay: float = 0.99,
-        restart_below: float = 0.0,
+        decay: OpenShare = 0.99,
+        restart_below: NotNegative = 0.0,
         kmeans_start: bool = False,
         cosine: bool = False,
         gradient: GradientName = "straight-through",
     ) -> None:
         super().__init__(dim, codebook_size, commitment, codebook_weight, gradient)
-        if restart_below < 0:
-            raise ArgumentError(f"restart_below must not be negative, got {restart_below}")
-        if not 0 < decay < 1:
-            raise ArgumentError(f"decay is the share of the average kept each step, between 0 and 1, got {decay}")
         if ema:
             self.codebook_weight = 0.0
         self.ema = ema
