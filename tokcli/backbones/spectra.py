@@ -14,9 +14,14 @@ FLOOR = 1e-5
 class Spectrogram(nn.Module):
     """Short-time Fourier magnitudes with a Hann window.
 
-    window: samples of the window and of the transform. A step is a quarter of it.
-    Raises ValueError for a window under 4 samples.
+    Args:
+        window: Samples of the window and of the transform, at least 4. A step is a quarter of it.
+
+    Raises:
+        ValueError: The window has under 4 samples.
     """
+
+    taper: Tensor
 
     def __init__(self, window: int) -> None:
         super().__init__()
@@ -51,8 +56,13 @@ class Spectrogram(nn.Module):
 class MelSpectrogram(nn.Module):
     """Magnitudes summed into bands that are equally wide to the ear.
 
-    bands: triangles with peak 1, equally spaced in mel = 2595·log10(1 + f/700) from 0 Hz to half the sample rate.
+    Args:
+        sample_rate: In Hz.
+        window: Samples of the transform.
+        bands: Triangles with peak 1, equally spaced in mel = 2595·log10(1 + f/700) from 0 Hz to half the sample rate.
     """
+
+    bank: Tensor
 
     def __init__(self, sample_rate: int, window: int, bands: int) -> None:
         super().__init__()

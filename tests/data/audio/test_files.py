@@ -210,8 +210,8 @@ def test_the_protocol_says_what_was_done(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"size": 0}, "size must be at least 1 sample, got 0"),
-        ({"sample_rate": 0}, "sample_rate must be at least 1 Hz, got 0"),
+        ({"size": 0}, "size: expected 1 or more, got 0"),
+        ({"sample_rate": 0}, "sample_rate: expected 1 or more, got 0"),
         ({"crop": "middle"}, "crop: input should be 'center', 'random' or 'start'"),
     ],
 )

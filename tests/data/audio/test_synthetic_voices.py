@@ -48,10 +48,10 @@ def test_voices_have_pauses_and_most_of_their_power_below_four_kilohertz() -> No
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"items": 0}, "items must be at least 1, got 0"),
-        ({"size": 0}, "size must be at least 1, got 0"),
-        ({"sample_rate": 100}, "sample_rate must be at least 1000, got 100"),
-        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"items": 0}, "items: expected 1 or more, got 0"),
+        ({"size": 0}, "size: expected 1 or more, got 0"),
+        ({"sample_rate": 100}, "sample_rate: expected 1000 or more, got 100"),
+        ({"seed": -1}, "seed: expected 0 or more, got -1"),
     ],
 )
 def test_arguments_that_do_not_fit_are_explained(arguments: dict[str, int], words: str) -> None:

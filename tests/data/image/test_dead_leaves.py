@@ -64,9 +64,9 @@ def test_any_size_can_be_made() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"items": 0}, "items must be at least 1, got 0"),
-        ({"size": 7}, "size must be at least 8, got 7"),
-        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"items": 0}, "items: expected 1 or more, got 0"),
+        ({"size": 7}, "size: expected 8 or more, got 7"),
+        ({"seed": -1}, "seed: expected 0 or more, got -1"),
     ],
 )
 def test_arguments_that_do_not_fit_are_explained(arguments: dict[str, int], words: str) -> None:

@@ -143,7 +143,7 @@ def test_the_protocol_says_what_was_done(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"size": 0}, "size must be at least 1 pixel, got 0"),
+        ({"size": 0}, "size: expected 1 or more, got 0"),
         ({"size": 64, "resize": 32}, r"resize must be true, false or at least the crop's size \(64\), got 32"),
         ({"resize": 0}, r"resize must be true, false or at least the crop's size \(1\), got 0"),
         ({"crop": "middle"}, "crop: input should be 'center' or 'random'"),

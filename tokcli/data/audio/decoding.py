@@ -74,7 +74,7 @@ class AudioReader:
                 self._file.seek(start)
             while position < end:
                 count = min(end - position, max(1, VALUES_AT_ONCE // self.channels))
-                block = self._file.read(count, dtype="float32", always_2d=True)
+                block = numpy.asarray(self._file.read(count, dtype="float32", always_2d=True), numpy.float32)
                 if len(block) < count:
                     read = position + len(block)
                     raise InputError(f"the sound is damaged or cut short: {read} of {self.frames} frames can be read")

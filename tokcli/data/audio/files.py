@@ -13,12 +13,13 @@ import soundfile
 import torch
 from torch import Tensor
 
-from tokcli.contracts import Item, ModalityName, Source, Stream
+from tokcli.contracts import Item, ModalityName, Source, SourceDescription, Stream
 from tokcli.data.audio.decoding import SUFFIXES, AudioReader
 from tokcli.data.audio.resampling import QUALITY, Samples, find_span, resample, resampled_length
 from tokcli.data.files import find_files
-from tokcli.errors import ArgumentError, InputError
+from tokcli.errors import InputError
 from tokcli.files import replacing
+from tokcli.schema import Count
 
 LONG_SECONDS = 60
 """Whole files longer than this are offered as streams."""
@@ -43,40 +44,36 @@ class AudioFiles(Source):
     """
 
     modality: ClassVar[ModalityName] = "audio"
-    sample_rate: int
 
     def __init__(
-        self, path: str | list[str], size: int | None = None, sample_rate: int = 16000, crop: Crop = "center"
+        self, path: str | list[str], size: Count | None = None, sample_rate: Count = 16000, crop: Crop = "center"
     ) -> None:
-        if size is not None and size < 1:
-            raise ArgumentError(f"size must be at least 1 sample, got {size}")
-        if sample_rate < 1:
-            raise ArgumentError(f"sample_rate must be at least 1 Hz, got {sample_rate}")
-        self.files = find_files([path] if isinstance(path, str) else path, SUFFIXES, "audio files")
-        self.names = self.files.names
-        self.sample_rate = sample_rate
+        self._files = find_files([path] if isinstance(path, str) else path, SUFFIXES, "audio files")
+        self.files = self._files
+        self.names = self._files.names
+        self.sample_rate = self._rate = sample_rate
         self._size = size
-        self._crop = crop
+        self._crop: Crop = crop
 
     def load(self, index: int, draw: int = 0) -> Item:
         """Item `index`; `draw` seeds its random crop. Raises InputError, naming it, if it is unreadable."""
         try:
-            with AudioReader(self.files.open(index)) as reader:
-                length = _measure(reader, self.sample_rate)
+            with AudioReader(self._files.open(index)) as reader:
+                length = _measure(reader, self._rate)
                 if self._size is None:
-                    signal = torch.cat(list(_read_pieces(reader, self.sample_rate)), dim=1)
+                    signal = torch.cat(list(_read_pieces(reader, self._rate)), dim=1)
                 else:
                     start = self._start(length, self._size, index, draw)
-                    signal = _read_part(reader, self.sample_rate, start, self._size, length)
+                    signal = _read_part(reader, self._rate, start, self._size, length)
         except InputError as error:
             raise InputError(f"{self.names[index]}: {error}") from error
-        return Item(self.names[index], signal, (length,), self.files.about(index))
+        return Item(self.names[index], signal, (length,), self._files.about(index))
 
     def load_or_stream(self, index: int, draw: int = 0) -> Item | Stream:
         """Item `index`, as a stream where it is whole and longer than a minute."""
         if self._size is not None:
             return self.load(index, draw)
-        name, opener = self.names[index], self.files.opener(index)
+        name, opener = self.names[index], self._files.opener(index)
         try:
             with AudioReader(opener()) as reader:
                 is_long = reader.frames > LONG_SECONDS * reader.sample_rate
@@ -84,7 +81,7 @@ class AudioFiles(Source):
             raise InputError(f"{name}: {error}") from error
         if not is_long:
             return self.load(index, draw)
-        return Stream(name, partial(_read_stream, opener, name, self.sample_rate))
+        return Stream(name, partial(_read_stream, opener, name, self._rate))
 
     def protocol(self) -> dict[str, object]:
         """What was done to the sounds, for the record."""
@@ -96,6 +93,10 @@ class AudioFiles(Source):
             "channels": "averaged",
             "beyond_full_scale": "clamped",
         }
+
+    def describe(self) -> SourceDescription:
+        """The size and where it is taken."""
+        return SourceDescription(self._size, crop=None if self._size is None else self._crop)
 
     def _start(self, length: int, size: int, index: int, draw: int) -> int:
         """The first sample of a crop of `size`, given the length of the whole."""

@@ -5,16 +5,17 @@ or noise, shaped by resonances that move from one syllable's vowel to the next. 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 
 from tokcli.contracts import Item, ModalityName, Source, SourceDescription
-from tokcli.errors import ArgumentError
+from tokcli.schema import Count, CountOrZero
 
-Doubles = NDArray[numpy.float64]
+Doubles = NDArray[numpy.floating]
 
 WINDOW_SECONDS = 0.032
 """Of the pieces that are shaped one by one and overlap by three quarters."""
@@ -33,31 +34,36 @@ BANDWIDTHS, STRENGTHS = (70.0, 100.0, 160.0, 250.0), (1.0, 0.6, 0.35, 0.2)
 
 
 class SyntheticVoices(Source):
-    """Sounds made from (seed, index, draw) alone, (1, size) float32 in [-1, 1].
-
-    items: sounds in the set. size: samples in each. sample_rate: in Hz. seed: another seed is another set.
+    """Audio made from (seed, index, draw) alone, (1, size) float32 in [-1, 1].
 
     Draw 0 is the fixed set that evaluation reads. Training reads every item under a new draw in each epoch, and so
-    never hears a sound twice.
+    never reads a sound twice.
+
+    Args:
+        items: Sounds in the set.
+        size: Samples in each.
+        sample_rate: In Hz, at least 1000.
+        seed: Another seed is another set.
     """
 
     modality: ClassVar[ModalityName] = "audio"
 
-    def __init__(self, items: int = 1000, size: int = 9600, sample_rate: int = 16000, seed: int = 0) -> None:
-        for name, value, least in (("items", items, 1), ("size", size, 1), ("sample_rate", sample_rate, 1000)):
-            if value < least:
-                raise ArgumentError(f"{name} must be at least {least}, got {value}")
-        if seed < 0:
-            raise ArgumentError(f"seed must be at least 0, got {seed}")
+    def __init__(
+        self,
+        items: Count = 1000,
+        size: Count = 9600,
+        sample_rate: Annotated[int, Field(ge=1000)] = 16000,
+        seed: CountOrZero = 0,
+    ) -> None:
         self.names = [f"synthetic-voice-{index:06d}" for index in range(items)]
-        self.sample_rate = sample_rate
+        self.sample_rate = self._rate = sample_rate
         self._size = size
         self._seed = seed
 
     def load(self, index: int, draw: int = 0) -> Item:
         """Sound `index`; each draw is another one, of another speaker."""
         generator = numpy.random.default_rng([self._seed, index, draw])
-        samples = speak(generator, self._size, self.sample_rate)
+        samples = speak(generator, self._size, self._rate)
         return Item(self.names[index], torch.from_numpy(samples)[None], (self._size,))
 
     def describe(self) -> SourceDescription:
@@ -66,14 +72,19 @@ class SyntheticVoices(Source):
 
     def protocol(self) -> dict[str, object]:
         """How the sounds are made, for the record."""
-        return {"made": "synthetic voices", "size": self._size, "sample_rate": self.sample_rate, "seed": self._seed}
+        return {"made": "synthetic voices", "size": self._size, "sample_rate": self._rate, "seed": self._seed}
 
 
 @dataclass(frozen=True)
 class Script:
     """What a speaker does in each short piece of a sound, (pieces, ...).
 
-    pitch: in Hz. voice, hiss: how loud, 0 to 1. formants: in Hz, (pieces, 4). colour: Hz that the hiss is centred on.
+    Attributes:
+        pitch: In Hz.
+        voice: How loud, 0 to 1.
+        hiss: How loud, 0 to 1.
+        formants: In Hz, (pieces, 4).
+        colour: Hz that the hiss is centred on.
     """
 
     pitch: Doubles
@@ -93,7 +104,7 @@ def speak(generator: numpy.random.Generator, size: int, sample_rate: int) -> NDA
     frequencies = numpy.fft.rfftfreq(4 * hop, 1 / sample_rate)
     voiced = script.voice[:, None] * vowel_spectrum(frequencies, script.formants)
     hissed = script.hiss[:, None] * hiss_spectrum(frequencies, script.colour)
-    sound = shaped(buzz, voiced, hop) + shaped(noise, hissed, hop)
+    sound = shape_pieces(buzz, voiced, hop) + shape_pieces(noise, hissed, hop)
     sound = sound[3 * hop : 3 * hop + size]  # the first pieces overlap with nothing before them
     sound *= generator.uniform(0.2, 0.9) / max(float(numpy.abs(sound).max()), 1e-2)
     sound += 10 ** generator.uniform(-3.5, -2.5) * noise[:size]
@@ -106,12 +117,12 @@ def write_script(generator: numpy.random.Generator, times: Doubles) -> Script:
     lengths = generator.uniform(*SYLLABLE_SECONDS, count)
     ends = numpy.cumsum(lengths) - generator.uniform(0, lengths[0])  # the sound begins anywhere in a syllable
     now = numpy.searchsorted(ends, times, side="right")
-    place = 1 - (ends[now] - times) / lengths[now]
+    progress = 1 - (ends[now] - times) / lengths[now]
     spoken = generator.random(count) >= PAUSES
     opening = generator.uniform(0.25, 0.45, count) * (spoken & (generator.random(count) < HISSES))
     loudness = generator.uniform(0.4, 1.0, count) * spoken
-    after = numpy.clip((place - opening[now]) / (1 - opening[now]), 0, 1)
-    before = numpy.clip(place / numpy.maximum(opening[now], 1e-9), 0, 1)
+    after = numpy.clip((progress - opening[now]) / (1 - opening[now]), 0, 1)
+    before = numpy.clip(progress / numpy.maximum(opening[now], 1e-9), 0, 1)
 
     tract = generator.uniform(0.85, 1.2)
     low, high = numpy.array(FORMANTS).T
@@ -122,7 +133,7 @@ def write_script(generator: numpy.random.Generator, times: Doubles) -> Script:
     return Script(
         pitch=numpy.interp(times, centres, pitches),
         voice=loudness[now] * numpy.sin(numpy.pi * after) ** 0.7,
-        hiss=0.5 * loudness[now] * numpy.sin(numpy.pi * before) * (place < opening[now]),
+        hiss=0.5 * loudness[now] * numpy.sin(numpy.pi * before) * (progress < opening[now]),
         formants=numpy.stack([numpy.interp(times, centres, target) for target in targets.T], axis=1),
         colour=generator.uniform(2000, 6500, count)[now],
     )
@@ -152,7 +163,7 @@ def hiss_spectrum(frequencies: Doubles, colour: Doubles) -> Doubles:
     return 0.25 * numpy.exp(-0.5 * ((frequencies - colour[:, None]) / (colour[:, None] / 3)) ** 2)
 
 
-def shaped(sound: Doubles, spectra: Doubles, hop: int) -> Doubles:
+def shape_pieces(sound: Doubles, spectra: Doubles, hop: int) -> Doubles:
     """Multiply the spectrum of each piece of four hops by its own of `spectra`; (pieces + 3) * hop samples."""
     pieces = len(spectra)
     taper = numpy.sqrt(numpy.hanning(4 * hop + 1)[:-1] / 2)  # its squares add up to one

@@ -51,6 +51,7 @@ class AudioView(View):
 
     def play(self, signals: Sequence[Tensor], sample_rate: int | None) -> list[bytes]:
         """FLAC files of 16 bits."""
+        assert sample_rate is not None, "audio has a sample rate"
         contents = []
         for signal in signals:
             file = io.BytesIO()

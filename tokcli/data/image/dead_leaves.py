@@ -5,15 +5,16 @@ at every scale and has the occlusion edges of natural images and their power spe
 Lee, Mumford, Huang, "Occlusion models for natural images", IJCV 2001. No files, no licence.
 """
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from pydantic import Field
 
 from tokcli.contracts import Item, ModalityName, Source, SourceDescription
-from tokcli.errors import ArgumentError
+from tokcli.schema import Count, CountOrZero
 
 Floats = NDArray[numpy.float32]
 
@@ -34,26 +35,26 @@ CORNERS = (3, 4, 5, 6, 24, 24, 24, 24)
 
 
 class DeadLeaves(Source):
-    """Pictures made from (seed, index, draw) alone, (3, size, size) float32 in [-1, 1].
-
-    items: pictures in the set. size: side in pixels. seed: another seed is another set.
+    """Images made from (seed, index, draw) alone, (3, size, size) float32 in [-1, 1].
 
     Draw 0 is the fixed set that evaluation reads. Training reads every item under a new draw in each epoch, and so
-    never sees a picture twice.
+    never sees an image twice.
+
+    Args:
+        items: Images in the set.
+        size: Side in pixels, at least 8.
+        seed: Another seed is another set.
     """
 
     modality: ClassVar[ModalityName] = "image"
 
-    def __init__(self, items: int = 1000, size: int = 64, seed: int = 0) -> None:
-        for name, value, least in (("items", items, 1), ("size", size, 8), ("seed", seed, 0)):
-            if value < least:
-                raise ArgumentError(f"{name} must be at least {least}, got {value}")
+    def __init__(self, items: Count = 1000, size: Annotated[int, Field(ge=8)] = 64, seed: CountOrZero = 0) -> None:
         self.names = [f"dead-leaves-{index:06d}" for index in range(items)]
         self._size = size
         self._seed = seed
 
     def load(self, index: int, draw: int = 0) -> Item:
-        """Picture `index`; each draw is another picture."""
+        """Image `index`; each draw is another image."""
         generator = numpy.random.default_rng([self._seed, index, draw])
         return Item(self.names[index], torch.from_numpy(paint(generator, self._size)), (self._size, self._size))
 
@@ -71,7 +72,7 @@ def paint(generator: numpy.random.Generator, size: int) -> Floats:
     side = size * OVERSAMPLING
     fine = textured(generator, fallen_leaves(generator, side))
     soft = fine.reshape(3, size, OVERSAMPLING, size, OVERSAMPLING).mean(axis=(2, 4))
-    return numpy.clip(soft, -1, 1)
+    return numpy.clip(soft, -1, 1, dtype=numpy.float32)
 
 
 def fallen_leaves(generator: numpy.random.Generator, side: int) -> NDArray[numpy.uint8]:

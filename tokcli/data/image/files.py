@@ -17,6 +17,9 @@ from tokcli.data.files import find_files
 from tokcli.data.image.decoding import MAX_PIXELS, SUFFIXES, read_image, to_image, to_signal
 from tokcli.errors import ArgumentError, InputError
 from tokcli.files import replacing
+from tokcli.schema import Count
+
+Crop = Literal["center", "random"]
 
 
 class ImageFiles(Source):
@@ -39,32 +42,31 @@ class ImageFiles(Source):
     def __init__(
         self,
         path: str | list[str],
-        size: int | None = None,
+        size: Count | None = None,
         resize: int | bool = True,
-        crop: Literal["center", "random"] = "center",
+        crop: Crop = "center",
         flip: bool = False,
     ) -> None:
-        if size is not None and size < 1:
-            raise ArgumentError(f"size must be at least 1 pixel, got {size}")
         if not isinstance(resize, bool) and resize < (size or 1):
             raise ArgumentError(f"resize must be true, false or at least the crop's size ({size or 1}), got {resize}")
-        self.files = find_files([path] if isinstance(path, str) else path, SUFFIXES, "images")
-        self.names = self.files.names
+        self._files = find_files([path] if isinstance(path, str) else path, SUFFIXES, "images")
+        self.files = self._files
+        self.names = self._files.names
         self._size = size
         self._resize = resize
-        self._crop = crop
+        self._crop: Crop = crop
         self._flip = flip
 
     def load(self, index: int, draw: int = 0) -> Item:
         """Item `index`; `draw` seeds its random crop and flip. Raises InputError, naming it, if it is unreadable."""
         try:
-            with self.files.open(index) as file:
+            with self._files.open(index) as file:
                 image = read_image(file)
             original_size = (image.height, image.width)
             signal = to_signal(self._prepare(image, index, draw))
         except InputError as error:
             raise InputError(f"{self.names[index]}: {error}") from error
-        return Item(self.names[index], signal, original_size, self.files.about(index))
+        return Item(self.names[index], signal, original_size, self._files.about(index))
 
     def describe(self) -> SourceDescription:
         """Size and crop, as they were asked for."""
