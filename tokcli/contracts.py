@@ -337,6 +337,55 @@ class Metric(Part, ABC):
         return f"{type(self).__name__}({self.extra_repr()})"
 
 
+class Candidate(ABC):
+    """What can be evaluated: a tokenizer, or anything else that loses something on the way.
+
+    Attributes:
+        competes: Whether it can be the best of a comparison. A classical codec is what the others are held against.
+    """
+
+    competes: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def modality(self) -> ModalityName:
+        """What its signals are."""
+
+    @property
+    @abstractmethod
+    def sample_rate(self) -> int | None:
+        """Of audio, in Hz; None for images."""
+
+    @property
+    @abstractmethod
+    def codebook_size(self) -> int:
+        """The values that a token can take; 1 where it makes no tokens."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where it wants its signals."""
+
+    @abstractmethod
+    def round_trip(self, signals: Tensor) -> RoundTrip:
+        """signals: (batch, channels, *size) in [-1, 1] -> what came back, with its tokens where it makes them."""
+
+    def embed(self, tokens: Tensor) -> Tensor | None:
+        """tokens: (batch, *positions, groups) -> the latents that they stand for, (batch, *positions, dim).
+
+        A report colours tokens by these; None where there are none to show.
+        """
+        return None
+
+    def file_rates(self) -> dict[str, float]:
+        """What the files it made so far cost, by name, whole files first; empty where its tokens tell the rate."""
+        return {}
+
+    def codec_record(self) -> dict[str, Any] | None:
+        """What stands under `codec` in the JSON beside the rate; None for what is no classical codec."""
+        return None
+
+
 @dataclass(frozen=True)
 class Rate:
     """What tokens or a file cost per unit of signal, as `0.75 bits_per_pixel` or `3 kbps`."""

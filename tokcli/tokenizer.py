@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tokcli.contracts import Autoencoder, ModalityName, Quantized, Quantizer, RoundTrip
+from tokcli.contracts import Autoencoder, Candidate, ModalityName, Quantized, Quantizer, RoundTrip
 from tokcli.errors import InputError, RecipeError
 from tokcli.numerics import exact_float32
 from tokcli.windows import Layout, Window, crop, encode_window, encode_windows, pad
@@ -37,7 +37,7 @@ class Reconstructed:
     quantized: Quantized
 
 
-class Tokenizer(nn.Module):
+class Tokenizer(nn.Module, Candidate):
     """Signals (batch, channels, *size) in [-1, 1] to tokens (batch, *grid, groups) and back, for any size.
 
     Args:
@@ -60,6 +60,16 @@ class Tokenizer(nn.Module):
     def modality(self) -> ModalityName:
         """What the signals are."""
         return self.autoencoder.modality
+
+    @property
+    def sample_rate(self) -> int | None:
+        """Of audio, in Hz; None for images."""
+        return self.autoencoder.sample_rate
+
+    @property
+    def codebook_size(self) -> int:
+        """The values that a token can take."""
+        return self.quantizer.codebook_size
 
     @property
     def device(self) -> torch.device:
@@ -142,6 +152,10 @@ class Tokenizer(nn.Module):
     def decode_latents(self, latents: Tensor, size: Sequence[int]) -> Tensor:
         """latents: (batch, *grid, decoder_dim) -> signals (batch, channels, *size), differentiable."""
         return crop(self.autoencoder.decode(latents), size)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """tokens: (batch, *grid, groups) -> the latents that they stand for, (batch, *grid, decoder_dim)."""
+        return self.quantizer.dequantize(tokens)
 
     def round_trip(self, signals: Tensor) -> RoundTrip:
         """Encode and decode as a user would, for evaluation."""

@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tokcli.distributed import first_process
+from tokcli.evaluation.compare import format_number
 from tokcli.progress import SILENT, Reporter, Task
 
 if TYPE_CHECKING:
@@ -102,11 +103,7 @@ def _parts(
 
 def shown(value: Any) -> str:
     """A value as a table shows it."""
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return str(value)
+    return format_number(value) if value is None or isinstance(value, float) else str(value)
 
 
 def clock(seconds: float) -> str:

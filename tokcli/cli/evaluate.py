@@ -9,10 +9,21 @@ from tokcli.cli.console import print_json, print_table
 from tokcli.cli.options import Device, Model, names, numbers
 from tokcli.cli.verb import Run, verb
 from tokcli.errors import PARTIAL_FAILURE
+from tokcli.evaluation.compare import (
+    CONFIDENCE,
+    COVERS,
+    UNKNOWN,
+    Difference,
+    best_rows,
+    choose_arrow,
+    format_difference,
+    format_name,
+    list_compared,
+    list_metrics,
+)
 
 if TYPE_CHECKING:
-    from tokcli.evaluation.run import Difference
-    from tokcli.evaluation.scores import Evaluation
+    from tokcli.evaluation.run import Scores
 
 CODEBOOKS = numbers("sizes separated by commas, such as 256,1024, or all", word="all")
 
@@ -58,84 +69,72 @@ def evaluate(
     return Run("tokcli.commands.evaluate:evaluate", _show, {"models": named})
 
 
-def _show(results: list["Evaluation"], json: bool) -> int:
+def _show(rows: list["Scores"], json: bool) -> int:
     if json:
-        reports = [result.to_json() for result in results]
+        reports = [row.to_json() for row in rows]
         print_json(reports if len(reports) > 1 else reports[0])
     else:
-        _print_figures(results)
-    return PARTIAL_FAILURE if any(result.failed for result in results) else 0
+        _print_figures(rows)
+        _print_differences(rows)
+        _print_remarks(rows)
+    return PARTIAL_FAILURE if any(row.failed for row in rows) else 0
 
 
-def _print_figures(results: list["Evaluation"]) -> None:
-    """One table of all, one of the differences to the first, and what a careful reader should know."""
-    from tokcli.evaluation.scores import higher_is_better
-
-    metrics = list(dict.fromkeys(name for result in results for name in result.metrics))
-    rates = list(dict.fromkeys(name for result in results for name in result.rate if name not in metrics))
-    rows, best = [], set()
-    for result in results:
-        figures = [result.metrics.get(name, result.rate.get(name)) for name in metrics]
-        rows.append((result.label, result.items, *figures, *(result.rate.get(name) for name in rates)))
-    for column, name in enumerate(metrics, start=2):
-        known = [
-            (row[column], place)
-            for place, row in enumerate(rows)
-            if row[column] is not None and not results[place].codec
-        ]
-        higher = higher_is_better(name)
-        if len(known) > 1 and higher is not None:
-            choose = max if higher else min
-            best |= {(place, column) for value, place in known if value == choose(known)[0]}
-    places = dict.fromkeys(f"{result.data} ({result.split})" for result in results)
-    columns = ["model", "items", *map(_heading, metrics), *(name.replace("_", " ") for name in rates)]
-    print_table(f"on {'; '.join(places)}", columns, rows, best)
+def _print_figures(rows: list["Scores"]) -> None:
+    """All figures in one table, the best of each column marked."""
+    metrics = list_metrics(rows)
+    rates = list(dict.fromkeys(name for row in rows for name in row.rates if name not in metrics))
+    cells = []
+    for row in rows:
+        figures = row.rate_figures | row.figures
+        cells.append((row.title.label, row.items, *(figures.get(name) for name in (*metrics, *rates))))
+    best = {(index, column) for column, name in enumerate(metrics, start=2) for index in best_rows(rows, name)}
+    data = dict.fromkeys(f"{row.title.data} ({row.title.split})" for row in rows)
+    columns = ["model", "items", *map(_heading, metrics), *map(format_name, rates)]
+    print_table(f"on {'; '.join(data)}", columns, cells, best)
     if best:
         print(f"↑ more is better, ↓ less is better; {_mark()} the best model of its column")
-    _print_differences(results)
-    for result in results:
-        owner = f"{result.label}: " if len(results) > 1 else ""
-        for remark in result.remarks:
-            print(f"{owner}{remark}")
-    if len({result.protocol["dataset_sha256"] for result in results}) > 1:
-        print("these models were not judged on the same signals, so their figures do not compare; --data and --size do")
 
 
-def _print_differences(results: list["Evaluation"]) -> None:
+def _print_differences(rows: list["Scores"]) -> None:
     """Whether the others differ from the first by more than the items would by chance."""
-    from tokcli.evaluation.run import CONFIDENCE, COVERS
-
-    others = [result for result in results if result.differences]
-    if not others:
+    metrics = list_compared(rows)
+    if not metrics:
         return
-    metrics = list(dict.fromkeys(name for result in others for name in result.differences))
-    items = max(difference.items for result in others for difference in result.differences.values())
-    rows, clear = [], set()
-    for place, result in enumerate(others):
-        found = [result.differences.get(name) for name in metrics]
-        rows.append((result.label, *(_difference(each, items) for each in found)))
-        clear |= {(place, column) for column, each in enumerate(found, start=1) if each is not None and each.clear}
-    counted = f"{items} item{'s' * (items != 1)}"
+    others = [(row.title.label, row.comparison) for row in rows if row.comparison is not None]
+    compared = [(label, comparison.differences) for label, comparison in others if comparison.differences]
+    items = max(difference.items for _, differences in compared for difference in differences.values())
+    cells, clear = [], set()
+    for index, (label, differences) in enumerate(compared):
+        found = [differences.get(name) for name in metrics]
+        cells.append((label, *(_difference(difference, items) for difference in found)))
+        clear |= {(index, column) for column, each in enumerate(found, start=1) if each is not None and each.clear}
+    title = f"difference to {rows[0].title.label}, paired over {items} item{'s' * (items != 1)}"
     print()
-    print_table(
-        f"difference to {results[0].label}, paired over {counted}", ["model", *map(_heading, metrics)], rows, clear
-    )
+    print_table(title, ["model", *map(_heading, metrics)], cells, clear)
     print(f"± half of the {CONFIDENCE:.0%} interval (paired t); {_mark()} where it leaves out zero. {COVERS}")
 
 
-def _difference(difference: "Difference | None", items: int) -> str:
+def _print_remarks(rows: list["Scores"]) -> None:
+    """What a careful reader should know."""
+    for row in rows:
+        owner = f"{row.title.label}: " if len(rows) > 1 else ""
+        for remark in row.remarks:
+            print(f"{owner}{remark}")
+    if len({row.protocol["dataset_sha256"] for row in rows}) > 1:
+        print("these models were not judged on the same signals, so their figures do not compare; --data and --size do")
+
+
+def _difference(difference: Difference | None, items: int) -> str:
     """Mean and margin; and how many items they are over, where those are not all the `items`."""
     if difference is None or difference.mean is None:
-        return "–"
-    margin = "" if difference.margin is None else f" ± {difference.margin:.2g}"
-    return f"{difference.mean:+.3g}{margin}" + (f" ({difference.items})" if difference.items != items else "")
+        return UNKNOWN
+    return "".join(format_difference(difference)) + (f" ({difference.items})" if difference.items != items else "")
 
 
 def _heading(metric: str) -> str:
-    from tokcli.evaluation.scores import higher_is_better
-
-    arrows = {True: "\N{NO-BREAK SPACE}↑", False: "\N{NO-BREAK SPACE}↓", None: ""}
-    return metric.replace("_", " ") + arrows[higher_is_better(metric)]
+    arrow = choose_arrow(metric)
+    return format_name(metric) + (f"\N{NO-BREAK SPACE}{arrow}" if arrow else "")
 
 
 def _mark() -> str:

@@ -1,11 +1,18 @@
 """Classical codecs, to hold a tokenizer against: what everybody's files would sound or look like at the same rate.
 
-To add one: a class in a file of this folder, and its name here.
+To add one:
+
+1. Write a class of `Codec` (base.py) in image.py, audio.py or a file of its own.
+2. Declare `modality` and `settings`, the qualities it can be asked for, the cheapest first.
+3. Write `compress` and `decompress`; lengths come back exact or longer, and `header_bytes` counts what is no signal.
+4. Say in `protocol` which library and options the figures depend on.
+5. Add its name to the table below.
+6. Run tests/codecs/test_contract.py, which takes every member of the table.
 """
 
+from tokcli.codecs.audio import Opus
 from tokcli.codecs.base import Codec
-from tokcli.codecs.pictures import Jpeg, WebP
-from tokcli.codecs.sounds import Opus
+from tokcli.codecs.image import Jpeg, WebP
 from tokcli.contracts import ModalityName
 from tokcli.errors import UsageError
 from tokcli.registry import Registry
@@ -17,7 +24,8 @@ CODECS: Registry[Codec] = Registry("codec", {"jpeg": Jpeg, "webp": WebP, "opus":
 def build_codecs(names: list[str], modality: ModalityName) -> dict[str, Codec]:
     """The named codecs.
 
-    Raises UsageError, with every problem in one message, for a name that is unknown or of another modality.
+    Raises:
+        UsageError: A name is unknown or of another modality; every problem is in one message.
     """
     suitable = [name for name in CODECS if CODECS[name].modality == modality]
     problems = []

@@ -1,8 +1,8 @@
-"""`tok evaluate`: one tokenizer or several, judged by the same measures on the same data."""
+"""`tok evaluate`: one tokenizer or several, evaluated by the same metrics on the same data."""
 
 import pathlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -11,13 +11,13 @@ from tokcli.artifacts import load_artifact, read_recipe
 from tokcli.autoencoders import AUTOENCODERS
 from tokcli.codecs import build_codecs
 from tokcli.contracts import Source
-from tokcli.data.modality import MODALITIES
 from tokcli.errors import UsageError
 from tokcli.evaluation.codecs import evaluate_codecs
-from tokcli.evaluation.report.build import save_report
-from tokcli.evaluation.run import judge
-from tokcli.evaluation.scores import Evaluation, remarks_on, remarks_on_use, with_differences
-from tokcli.evaluation.sheet import save_sheet
+from tokcli.evaluation.compare import compare_with
+from tokcli.evaluation.report.build import save_sheet
+from tokcli.evaluation.report.page import save_report
+from tokcli.evaluation.run import Scores, Title, remark_on_use
+from tokcli.evaluation.run import evaluate as evaluate_candidate
 from tokcli.metrics import build_metrics
 from tokcli.models import Model, find_models, open_model, pick_device, short_labels
 from tokcli.progress import SILENT, Reporter
@@ -27,8 +27,8 @@ Codebooks = Sequence[int] | Literal["all"]
 
 
 @dataclass(frozen=True)
-class _Entrant:
-    """A model that is about to be judged, on what, by what, and what its row is called."""
+class _Entry:
+    """A model that is about to be evaluated, on what, by what, and what its row is called."""
 
     model: Model
     source: Source
@@ -50,43 +50,70 @@ def evaluate(
     report_items: int = 12,
     device: str = "auto",
     reporter: Reporter = SILENT,
-) -> list[Evaluation]:
-    """Judge each of `models` (none: the one that would be found without a name).
+) -> list[Scores]:
+    """Evaluate models, and of several how those after the first differ from it.
 
-    data: a folder, file or list; None takes each recipe's evaluation data. codebooks: each model is judged with each
-    of these; "all" takes every one that it has built. size: that `data` is resized and cropped to; None takes the
-    recipe's. against: codecs to judge beside the models, at their rates. sheet: a PNG of originals over all
-    reconstructions. report: an HTML page about all of it, with `report_items` items.
-    Of several, those after the first carry their differences to it.
-    Raises TokError before anything is loaded where a model or a metric is not to be had, and before anything is
-    computed where the data is not, or where models that are to share a page would be judged on different data.
+    Args:
+        models: Artifacts or run folders; none: the one that would be found without a name.
+        data: A folder, file or list; None takes each recipe's evaluation data.
+        metrics: Their names; None takes each recipe's.
+        codebooks: Each model is evaluated with each of these; "all" takes every one that it has built.
+        size: That `data` is resized and cropped to; None takes the recipe's.
+        items: Only the first so many.
+        against: Codecs to evaluate beside the models, at their rates.
+        sheet: A PNG of originals over all reconstructions.
+        report: An HTML page about all of it.
+        report_items: Items on that page.
+        device: Where to compute.
+        reporter: Is told how far it is.
+
+    Raises:
+        TokError: Before anything is loaded where a model or a metric is not to be had, and before anything is computed
+            where the data is not, or where models that are to share a page would be evaluated on different data.
     """
     if size is not None and data is None:
         raise UsageError("--size goes with --data; the recipe's evaluation data has its own size")
-    where = pick_device(device)
-    paths = find_models(models)
-    judges = _metrics_of(paths, metrics)
-    entrants = []
-    for path, names, name in zip(paths, judges, short_labels(paths), strict=True):
-        for codebook in _codebooks_of(path, codebooks):
-            model = open_model(str(path), where, reporter, codebook)
-            label = name + (f" · {codebook}" if codebook else "")
-            entrants.append(_Entrant(model, _source(model, data, size), names, label))
-    same = all(_same_data(entrants[0].source, entrant.source) for entrant in entrants)
-    if not same and (report or against or sheet):
+    entries = _open_entries(models, metrics, codebooks, data, size, device, reporter)
+    first = entries[0].model.artifact
+    alike = all(_same_data(entries[0].source, entry.source) for entry in entries)
+    if not alike and (report or against or sheet):
         raise UsageError(
             "these models would be judged on different data, so they cannot share a report, a sheet or a codec; "
             "name what all of them are judged on: --data FOLDER --size N"
         )
-    codecs = build_codecs(list(against), entrants[0].model.artifact.tokenizer.modality)
-    shown = entrants[0].model.artifact.recipe.evaluation.sheet if sheet else 0
-    results = [_evaluate(entrant, data, items, shown, reporter) for entrant in entrants]
-    results = with_differences(results + evaluate_codecs(codecs, results, shown, reporter))
+    codecs = build_codecs(list(against), first.tokenizer.modality) if against else {}
+    examples = first.recipe.evaluation.sheet if sheet else 0
+    rows = [_evaluate(entry, data, items, examples, reporter) for entry in entries]
+    if codecs:
+        rows += evaluate_codecs(codecs, rows, examples, reporter)
+    rows = [rows[0], *(replace(row, comparison=compare_with(row, rows[0])) for row in rows[1:])]
     if sheet:
-        save_sheet(pathlib.Path(sheet), results)
+        save_sheet(pathlib.Path(sheet), rows)
     if report:
-        save_report(pathlib.Path(report), results, report_items, reporter)
-    return results
+        save_report(pathlib.Path(report), rows, report_items, reporter)
+    return rows
+
+
+def _open_entries(
+    models: Sequence[str],
+    metrics: Sequence[str] | None,
+    codebooks: Codebooks | None,
+    data: str | None,
+    size: int | None,
+    device: str,
+    reporter: Reporter,
+) -> list[_Entry]:
+    """Every model with every codebook asked for, on its device, with its data."""
+    where = pick_device(device)
+    paths = find_models(models)
+    names = _metrics_of(paths, metrics)
+    entries = []
+    for path, asked, name in zip(paths, names, short_labels(paths), strict=True):
+        for codebook in _codebooks_of(path, codebooks):
+            model = open_model(str(path), where, reporter, codebook)
+            label = name + (f" · {codebook}" if codebook else "")
+            entries.append(_Entry(model, _source(model, data, size), asked, label))
+    return entries
 
 
 def _codebooks_of(path: pathlib.Path, codebooks: Codebooks | None) -> Sequence[int | None]:
@@ -114,51 +141,40 @@ def _metrics_of(paths: Sequence[pathlib.Path], metrics: Sequence[str] | None) ->
     recipes = [read_recipe(path) for path in paths]
     names = [tuple(dict.fromkeys(metrics or recipe.evaluation.metrics)) for recipe in recipes]
     modalities = [AUTOENCODERS[recipe.autoencoder["kind"]].modality for recipe in recipes]
-    for wanted, modality in dict.fromkeys(zip(names, modalities, strict=True)):
-        build_metrics(wanted, modality)
+    for asked, modality in dict.fromkeys(zip(names, modalities, strict=True)):
+        build_metrics(asked, modality)
     return names
 
 
-def _evaluate(entrant: _Entrant, data: str | None, items: int | None, examples: int, reporter: Reporter) -> Evaluation:
-    model, source, names = entrant.model, entrant.source, entrant.metrics
-    recipe, tokenizer = model.artifact.recipe, model.artifact.tokenizer
-    rates = MODALITIES[tokenizer.modality].rate_metrics
-    judges = build_metrics(list(dict.fromkeys([*names, *rates])), tokenizer.modality)
-    described = data or str(recipe.eval_data.get("path", recipe.eval_data["kind"]))
-    split = "given" if data else "evaluation data of the recipe"
+def _evaluate(entry: _Entry, data: str | None, items: int | None, examples: int, reporter: Reporter) -> Scores:
+    """One model's scores, with what a careful reader should be told of them."""
+    artifact, source = entry.model.artifact, entry.source
+    recipe, tokenizer = artifact.recipe, artifact.tokenizer
+    quantizer = tokenizer.quantizer
     limit = items if items is not None or data else recipe.evaluation.items
+    groups = f" in {quantizer.groups} groups" if quantizer.groups > 1 else ""
+    title = Title(
+        model=str(entry.model.path),
+        label=entry.label,
+        summary=f"{recipe.quantizer['kind']}, {quantizer.codebook_size} codes{groups}",
+        data=data or str(recipe.eval_data.get("path", recipe.eval_data["kind"])),
+        split="given" if data else "evaluation data of the recipe",
+    )
     count = min(limit or len(source), len(source))
-    reporter.note(f"judging {entrant.label} on {described} ({split}), {count} items")
-    judgement = judge(
+    reporter.note(f"judging {title.label} on {title.data} ({title.split}), {count} items")
+    scores = evaluate_candidate(
         tokenizer,
         source,
-        judges,
+        entry.metrics,
+        rates=True,
         items=limit,
         batch_size=recipe.evaluation.batch_size,
         examples=examples,
         reporter=reporter,
     )
-    quantizer = tokenizer.quantizer
-    return Evaluation(
-        model=str(model.path),
-        label=entrant.label,
-        summary=f"{recipe.quantizer['kind']}, {quantizer.codebook_size} codes" + _in_groups(quantizer.groups),
-        codec=None,
-        data=described,
-        split=split,
-        metric_names=names,
-        rate_names=rates,
-        judgement=judgement,
-        counts=judges[rates[0]].counts,
-        notes={"weights": model.artifact.weights, "torch": torch.__version__},
-        remarks=[f"{failure.item} was left out: {failure.reason}" for failure in judgement.failed]
-        + remarks_on(judgement, names)
-        + remarks_on_use(judgement, tokenizer.modality, recipe.quantizer, model.artifact.training.get("steps")),
-        judged=tokenizer,
-        source=source,
-        limit=limit,
-    )
-
-
-def _in_groups(groups: int) -> str:
-    return f" in {groups} groups" if groups > 1 else ""
+    remarks = [f"{failure.item} was left out: {failure.reason}" for failure in scores.failed]
+    remarks += scores.remarks
+    uneven = remark_on_use(scores, quantizer.advice_for_uneven_use(), artifact.training.get("steps"))
+    remarks += [uneven] if uneven else []
+    protocol = scores.protocol | {"weights": artifact.weights, "torch": torch.__version__}
+    return replace(scores, title=title, protocol=protocol, remarks=remarks)

@@ -6,8 +6,7 @@ import pathlib
 from tokcli.commands.cells import WANTED
 from tokcli.data import SOURCES
 from tokcli.errors import InputError
-from tokcli.evaluation.run import json_figures, judge
-from tokcli.metrics import build_metrics
+from tokcli.evaluation.run import evaluate
 from tokcli.models import open_model, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.build import build_evaluation_source
@@ -33,15 +32,14 @@ def judge_cell(folder: str, *, device: str = "auto", reporter: Reporter = SILENT
             if judging.data is not None
             else build_evaluation_source(recipe, tokenizer.modality)
         )
-        judgement = judge(
+        scores = evaluate(
             tokenizer,
             source,
-            build_metrics(list(judging.metrics), tokenizer.modality),
+            judging.metrics,
             items=recipe.evaluation.items if judging.data is None else None,
             batch_size=recipe.evaluation.batch_size,
             workers=recipe.training.workers,
             reporter=reporter,
         )
-        codes = tokenizer.quantizer.codebook_size
-        add_judged(path, judging, Figures(json_figures(judgement.metrics), codes))
+        add_judged(path, judging, Figures(scores.figures, tokenizer.codebook_size))
     return len(wanted)

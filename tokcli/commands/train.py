@@ -1,6 +1,6 @@
 """`tok train`: a recipe becomes a run folder with a tokenizer that is ready to use.
 
-recipe -> parts -> loop -> codebook stage -> final judgement -> artifact -> curves
+recipe -> parts -> loop -> codebook stage -> final scores -> artifact -> curves
 """
 
 import dataclasses
@@ -19,7 +19,6 @@ from tokcli.artifacts import Artifact, save_artifact
 from tokcli.codebooks import build_codebooks, require_builder, sample_latents
 from tokcli.contracts import CodebookReport
 from tokcli.errors import UsageError
-from tokcli.evaluation.run import json_figures
 from tokcli.models import RUNS, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.recipe import Recipe, from_text
@@ -28,7 +27,7 @@ from tokcli.tokenizer import Tokenizer
 from tokcli.training.announcement import announce_data
 from tokcli.training.checkpoint import load_checkpoint, newest_whole_checkpoint
 from tokcli.training.curves import draw_curves
-from tokcli.training.evaluation import evaluate_training, judge_training, keep_evaluation, provisional_codebook
+from tokcli.training.evaluation import evaluate_training, evaluate_weights, keep_evaluation, provisional_codebook
 from tokcli.training.finetune import finetune_decoder
 from tokcli.training.loop import train as run_loop
 from tokcli.training.parts import Training, make_accelerator, prepare
@@ -130,12 +129,12 @@ def _finish(training: Training, tokenizer: Tokenizer, run: RunFolder, reporter: 
     reports = _build_stage(training, tokenizer, reporter)
     finetune_decoder(training, tokenizer, reporter)
     with provisional_codebook(tokenizer):
-        judgement = judge_training(training, tokenizer, reporter)
-    figures = json_figures(judgement.metrics)
+        scores = evaluate_weights(training, tokenizer, reporter)
+    figures = scores.figures
     sheet = None
     if training.accelerator.is_main_process:
-        sheet = keep_evaluation(training, run, judgement)
-        summary = {"steps": training.step, "metrics": figures, "protocol": judgement.protocol}
+        sheet = keep_evaluation(training, run, scores)
+        summary = {"steps": training.step, "metrics": figures, "protocol": scores.protocol}
         save_artifact(run.artifact, Artifact(tokenizer, training.recipe, training.weights, reports, summary))
     training.accelerator.wait_for_everyone()
     return TrainResult(run.path, run.artifact, training.step, 0.0, figures, reports, sheet)

@@ -34,8 +34,6 @@ class Modality:
         saved_suffixes: Of files that can be written, the usual one first.
         whole: Whether commands leave files at their own size where nobody names one. Else they take the size that the
             recipe evaluates at.
-        rate_unit: What its rate is counted in.
-        compute_rate: Of bits, samples of signal (pixels, audio samples) and a sample rate in Hz makes a rate.
         rate_metrics: The metrics that are its rate, packed and empirical.
         low_cvu: A codebook with a lower cvu is worth a look.
         view: How its signals are shown.
@@ -50,8 +48,6 @@ class Modality:
     suffixes: tuple[str, ...]
     saved_suffixes: tuple[str, ...]
     whole: bool
-    rate_unit: str
-    compute_rate: Callable[[float, int, int | None], float]
     rate_metrics: tuple[str, str]
     low_cvu: float
     view: View
@@ -61,10 +57,6 @@ class Modality:
     def default_size(self, evaluated: int | None) -> int | None:
         """The size that files are brought to where nobody names one, given that which the recipe evaluates at."""
         return None if self.whole else evaluated
-
-    def rate(self, bits: float, samples: int, sample_rate: int | None) -> dict[str, float]:
-        """How much `bits` is for so many samples of signal (pixels, audio samples), under the name of its unit."""
-        return {self.rate_unit: self.compute_rate(bits, samples, sample_rate)}
 
     def choose_suffix(self, file_format: str | None = None) -> str:
         """The suffix of files in `file_format` ("wav"; None: the usual one).
@@ -103,15 +95,6 @@ def _open_audio(paths: Sequence[str], size: int | None, sample_rate: int | None)
     return AudioFiles(list(paths), size, sample_rate)
 
 
-def _bits_per_pixel(bits: float, samples: int, sample_rate: int | None) -> float:
-    return bits / samples
-
-
-def _kilobits_per_second(bits: float, samples: int, sample_rate: int | None) -> float:
-    assert sample_rate is not None, "audio has a sample rate"
-    return bits / 1000 * sample_rate / samples
-
-
 IMAGE = Modality(
     name="image",
     nouns=("picture", "pictures"),
@@ -119,8 +102,6 @@ IMAGE = Modality(
     suffixes=image_decoding.SUFFIXES,
     saved_suffixes=(".png",),
     whole=False,
-    rate_unit="bits_per_pixel",
-    compute_rate=_bits_per_pixel,
     rate_metrics=("bits_per_pixel", "bits_per_pixel_empirical"),
     low_cvu=0.3,
     view=ImageView(),
@@ -135,8 +116,6 @@ AUDIO = Modality(
     suffixes=audio_decoding.SUFFIXES,
     saved_suffixes=(".wav", ".flac"),
     whole=True,  # a recipe may be evaluated on short pieces, but who names a file means all of it
-    rate_unit="kbps",
-    compute_rate=_kilobits_per_second,
     rate_metrics=("kbps", "kbps_empirical"),
     low_cvu=0.02,  # speech repeats itself: good speech tokenizers stay under 0.15
     view=AudioView(),

@@ -1,20 +1,23 @@
-"""Classical codecs beside the models: each at the setting whose files cost what a model's tokens cost."""
+"""Classical codecs beside the models: each at the setting whose files cost what a model's tokens cost.
 
+One setting serves the whole set, so that its files may spend more on what is harder, as their users' do.
+"""
+
+import math
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from tokcli.codecs import Codec
-from tokcli.codecs.base import CodedTrip
-from tokcli.codecs.matching import matching_setting
-from tokcli.contracts import Item, Source
+from tokcli.contracts import Candidate, Item, ModalityName, Rate, RoundTrip, Source, rate_of
 from tokcli.data.items import read_items
-from tokcli.data.modality import MODALITIES
-from tokcli.evaluation.run import judge
-from tokcli.evaluation.scores import Evaluation, remarks_on
-from tokcli.metrics import METRICS, build_metrics
+from tokcli.evaluation.compare import format_name, list_metrics
+from tokcli.evaluation.run import Scores, Title, evaluate
+from tokcli.metrics import METRICS
 from tokcli.progress import Reporter
 
 SEARCHED_ITEMS = 128
@@ -30,40 +33,128 @@ HEADERS_COUNT = 0.2
 """A row whose files are headers to this part says so."""
 
 
-def evaluate_codecs(
-    codecs: Mapping[str, Codec], models: Sequence[Evaluation], examples: int, reporter: Reporter
-) -> list[Evaluation]:
-    """A row for each codec and each distinct packed rate of `models`, which were judged on the same data.
+class CodecAtSetting(Candidate):
+    """A codec at one setting, which counts the bits of every file that it makes.
 
-    examples: items that each keeps to be looked at.
+    Args:
+        name: Of the codec in its table.
+        codec: Makes the files.
+        setting: One of the codec's.
+        sample_rate: Of audio, in Hz.
+        target: The rate that its files are to have.
+        matched_to: The labels of the models whose rate that is.
+
+    Attributes:
+        bits: Of all files so far.
+        header_bits: Of those, what is no coded signal.
+        samples: Pixels or audio samples in the files.
+    """
+
+    competes: ClassVar[bool] = False
+    codebook_size = 1
+    device = torch.device("cpu")
+
+    def __init__(
+        self,
+        name: str,
+        codec: Codec,
+        setting: int,
+        sample_rate: int | None,
+        target: float = math.nan,
+        matched_to: Sequence[str] = (),
+    ) -> None:
+        self.name = name
+        self.codec = codec
+        self.setting = setting
+        self._sample_rate = sample_rate
+        self.target = target
+        self.matched_to = matched_to
+        self.bits = self.header_bits = self.samples = 0
+
+    @property
+    def modality(self) -> ModalityName:
+        """The codec's."""
+        return self.codec.modality
+
+    @property
+    def sample_rate(self) -> int | None:
+        """Of the files, in Hz; None for images."""
+        return self._sample_rate
+
+    def round_trip(self, signals: Tensor) -> RoundTrip:
+        """signals: (batch, channels, *size) -> what the codec's files give back, item by item."""
+        reconstructions = torch.stack([self._reconstruct(signal) for signal in signals])
+        return RoundTrip(signals, reconstructions, None, self.codebook_size, self.sample_rate)
+
+    def _reconstruct(self, signal: Tensor) -> Tensor:
+        data = self.make_file(signal)
+        return self.codec.decompress(data)[(..., *(slice(length) for length in signal.shape[1:]))]
+
+    def make_file(self, signal: Tensor) -> bytes:
+        """The file of one signal (channels, *size), counted."""
+        data = self.codec.compress(signal, self.setting, self.sample_rate)
+        self.bits += 8 * len(data)
+        self.header_bits += 8 * self.codec.header_bytes(data)
+        self.samples += math.prod(signal.shape[1:])
+        return data
+
+    @property
+    def rate(self) -> Rate:
+        """Of all files so far, headers included."""
+        return rate_of(self.bits, self.samples, self.sample_rate)
+
+    def file_rates(self) -> dict[str, float]:
+        """Of all files so far: whole, and without headers."""
+        bare = rate_of(self.bits - self.header_bits, self.samples, self.sample_rate)
+        return {self.rate.unit: self.rate.value, f"{bare.unit}_without_headers": bare.value}
+
+    def codec_record(self) -> dict[str, Any]:
+        """The setting, and what it was matched to."""
+        return {
+            "name": self.name,
+            "setting": self.setting,
+            "matched_to": list(self.matched_to),
+            "target": self.target,
+        }
+
+
+def evaluate_codecs(
+    codecs: Mapping[str, Codec], models: Sequence[Scores], examples: int, reporter: Reporter
+) -> list[Scores]:
+    """A row for each codec and each distinct packed rate of `models`.
+
+    Args:
+        codecs: By name.
+        models: Scores on the same data, with their rates.
+        examples: Items that each row keeps to be looked at.
+        reporter: Is told what is evaluated.
     """
     if not codecs:
         return []
-    source, limit = models[0].source, models[0].limit
+    source, asked = models[0].source, models[0].asked
     rows = []
     for name, codec in codecs.items():
-        sample = _sample(source, limit, codec.searched_samples)
-        rate = MODALITIES[source.modality].rate
-        found: dict[int, list[str]] = {}
+        sample = _sample(source, asked, codec.searched_samples)
+        matched: dict[int, list[str]] = {}
         targets: dict[int, float] = {}
-        for target, matched in _targets(models).items():
-            setting = matching_setting(codec, sample, target, rate, source.sample_rate)
-            found.setdefault(setting, []).extend(matched)
+        for target, labels in _group_by_rate(models).items():
+            setting = find_setting(codec, sample, target, source.sample_rate)
+            matched.setdefault(setting, []).extend(labels)
             targets[setting] = target
-        for setting, matched in found.items():
+        for setting, labels in matched.items():
             reporter.note(f"judging {name} at {codec.setting_name(setting)}, to cost what the tokens cost")
-            rows.append(_evaluate_codec(name, codec, setting, targets[setting], matched, models, examples))
+            candidate = CodecAtSetting(name, codec, setting, source.sample_rate, targets[setting], labels)
+            rows.append(_evaluate_codec(candidate, models, examples))
     return rows
 
 
-def _sample(source: Source, limit: int | None, samples: int) -> list[Tensor]:
-    """Signals of items that are evenly spread over the source, until there are so many `samples` of them."""
-    total = len(source) if limit is None else min(limit, len(source))
-    wanted = sorted({place * total // SEARCHED_ITEMS for place in range(SEARCHED_ITEMS)})
+def _sample(source: Source, asked: int, samples: int) -> list[Tensor]:
+    """Signals of items that are evenly spread over the first `asked`, until there are so many `samples` of them."""
+    indices = sorted({step * asked // SEARCHED_ITEMS for step in range(SEARCHED_ITEMS)})
     # Shuffled, so that a sample that ends early is spread over the source as well.
-    random.Random(0).shuffle(wanted)
+    random.Random(0).shuffle(indices)
     signals: list[Tensor] = []
-    for item in read_items(source, 0, indices=wanted):
+    for item in read_items(source, 0, indices=indices):
         if isinstance(item, Item):
             signals.append(item.signal)
         if sum(signal[0].numel() for signal in signals) >= samples:
@@ -71,71 +162,76 @@ def _sample(source: Source, limit: int | None, samples: int) -> list[Tensor]:
     return signals
 
 
-def _targets(models: Sequence[Evaluation]) -> dict[float, list[str]]:
-    """The distinct packed rates of the models, and who has them."""
-    targets: dict[float, list[str]] = {}
-    for model in sorted(models, key=lambda each: _packed(each)):
-        near = [target for target in targets if abs(_packed(model) / target - 1) < SAME_RATE]
-        targets.setdefault(near[0] if near else _packed(model), []).append(model.label)
-    return targets
+def _group_by_rate(models: Sequence[Scores]) -> dict[float, list[str]]:
+    """The distinct packed rates of the models, and the labels of those that have them."""
+    groups: dict[float, list[str]] = {}
+    for model in sorted(models, key=_packed_rate):
+        near = [target for target in groups if abs(_packed_rate(model) / target - 1) < SAME_RATE]
+        groups.setdefault(near[0] if near else _packed_rate(model), []).append(model.title.label)
+    return groups
 
 
-def _packed(model: Evaluation) -> float:
-    return next(iter(model.rate.values()))
+def _packed_rate(model: Scores) -> float:
+    return next(iter(model.rates.values()))
 
 
-def _evaluate_codec(
-    name: str,
-    codec: Codec,
-    setting: int,
-    target: float,
-    matched: Sequence[str],
-    models: Sequence[Evaluation],
-    examples: int,
-) -> Evaluation:
+def find_setting(codec: Codec, signals: Sequence[Tensor], target: float, sample_rate: int | None = None) -> int:
+    """The setting whose whole files, headers included, come closest to a rate over `signals`.
+
+    The end of the codec's range where the target lies beyond it. Between settings, rates are taken to rise.
+
+    Args:
+        codec: Makes the files.
+        signals: (channels, *size) each.
+        target: Bits per pixel or kilobits per second.
+        sample_rate: Of audio, in Hz.
+    """
+    tried: dict[int, float] = {}
+
+    def spend(setting: int) -> float:
+        if setting not in tried:
+            candidate = CodecAtSetting("", codec, setting, sample_rate)
+            for signal in signals:
+                candidate.make_file(signal)
+            tried[setting] = candidate.rate.value
+        return tried[setting]
+
+    low, high = codec.settings[0], codec.settings[-1]
+    if spend(low) >= target:
+        return low
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if spend(middle) <= target else (low, middle)
+    return min((low, high), key=lambda setting: (abs(spend(setting) - target), setting))
+
+
+def _evaluate_codec(candidate: CodecAtSetting, models: Sequence[Scores], examples: int) -> Scores:
     first = models[0]
-    names = list(dict.fromkeys(each for model in models for each in model.metric_names))
-    names = [each for each in names if not METRICS[each].needs_tokens]
-    trip = CodedTrip(codec, setting, first.source.sample_rate)
-    metrics = build_metrics(names, first.source.modality)
-    judgement = judge(trip, first.source, metrics, items=first.limit, examples=examples)
-    rate_of = MODALITIES[first.source.modality].rate
-    ((unit, reached),) = rate_of(trip.bits, trip.samples, trip.sample_rate).items()
-    ((_, bare),) = rate_of(trip.bits - trip.header_bits, trip.samples, trip.sample_rate).items()
-    record = {
-        "name": name,
-        "setting": setting,
-        "matched_to": list(matched),
-        "target": target,
-        "rate": {unit: reached, f"{unit}_without_headers": bare},
-    }
-    return Evaluation(
-        model=name,
-        label=f"{name} {codec.setting_name(setting)}",
-        summary=f"whole files, for {target:.3g} {unit.replace('_', ' ')}",
-        codec=record,
-        data=first.data,
-        split=first.split,
-        metric_names=names,
-        rate_names=[],
-        judgement=judgement,
-        counts=None,
-        notes={"codec": record | codec.protocol()},
-        # What could not be read was said with the models, which read the same.
-        remarks=remarks_on(judgement, names) + rate_remarks(record, codec, unit, reached, bare),
-        judged=trip,
-        source=first.source,
-        limit=first.limit,
+    names = [name for name in list_metrics(models) if not METRICS[name].needs_tokens]
+    scores = evaluate(candidate, first.source, names, items=first.asked, examples=examples)
+    setting, unit = candidate.codec.setting_name(candidate.setting), format_name(candidate.rate.unit)
+    title = Title(
+        model=candidate.name,
+        label=f"{candidate.name} {setting}",
+        summary=f"whole files, for {candidate.target:.3g} {unit}",
+        data=first.title.data,
+        split=first.title.split,
     )
+    record = candidate.codec_record() | {"rate": scores.rates} | candidate.codec.protocol()
+    # What could not be read was said with the models, which read the same.
+    remarks = [*scores.remarks, *remarks_on_rate(candidate)]
+    return replace(scores, title=title, protocol=scores.protocol | {"codec": record}, remarks=remarks)
 
 
-def rate_remarks(record: Mapping[str, Any], codec: Codec, unit: str, reached: float, bare: float) -> list[str]:
+def remarks_on_rate(candidate: CodecAtSetting) -> list[str]:
     """How far the codec is from the rate that it was to match, and what its headers cost."""
-    unit, target, remarks = unit.replace("_", " "), record["target"], []
+    unit, target, remarks = format_name(candidate.rate.unit), candidate.target, []
+    reached, bare = candidate.file_rates().values()
     if abs(reached / target - 1) > FAR:
-        end = {codec.settings[0]: " is its lowest rate", codec.settings[-1]: " is its highest rate"}
-        where = end.get(record["setting"], " is as close as it comes")
-        remarks.append(f"{reached:.3g} {unit}{where}, {reached / target:.3g} times the {target:.3g} of the models")
+        settings = candidate.codec.settings
+        ends = {settings[0]: " is its lowest rate", settings[-1]: " is its highest rate"}
+        end = ends.get(candidate.setting, " is as close as it comes")
+        remarks.append(f"{reached:.3g} {unit}{end}, {reached / target:.3g} times the {target:.3g} of the models")
     if 1 - bare / reached > HEADERS_COUNT:
         remarks.append(f"headers are {1 - bare / reached:.0%} of its files: {bare:.3g} {unit} without them")
     return remarks

@@ -1,52 +1,48 @@
-"""Judging a tokenizer over a source: every item goes through it as a user's would, and every metric sees every item.
+"""Evaluating a candidate over a source: every item goes through it as a user's would, and every metric sees every item.
 
-Training judges itself with this, and so does `tok evaluate`, so their figures agree.
+Training evaluates itself with this, and so does `tok evaluate`, so their figures agree.
+
+    source -> items -> candidate -> round trips -> metrics -> scores
 """
 
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import torch
-from scipy.special import stdtrit
 from torch import Tensor
 
-from tokcli.contracts import Item, Metric, RoundTrip, Source
+from tokcli.contracts import Candidate, Item, Metric, Source
 from tokcli.data.items import Failure, group_items, read_items
+from tokcli.data.modality import MODALITIES
+from tokcli.distributed import gather_objects
 from tokcli.errors import InputError
-from tokcli.metrics import merge_states
+from tokcli.evaluation.compare import Comparison
+from tokcli.metrics import build_metrics, merge_states
+from tokcli.metrics.tokens import is_undersampled
 from tokcli.progress import SILENT, Reporter
 
 Gather = Callable[[dict[str, Tensor]], Sequence[dict[str, Tensor]]]
 """Collects tensors by name from every process, and every process gets all of them; shapes and names may differ."""
 
+EARLY = 200
+"""A run of fewer steps is a trial, whose codebook says little."""
 
-CONFIDENCE = 0.95
-"""Of the interval about a paired difference."""
-
-COVERS = (
-    "The interval covers chance in the choice of items, for these very weights, and none in training: "
-    "another seed may differ by more, and tok sweep repeats trainings."
-)
-"""For whoever reads that interval."""
-
-
-class Judged(Protocol):
-    """What can be judged: a tokenizer, or anything else that loses something on the way."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where it wants its signals."""
-
-    def round_trip(self, signals: Tensor) -> RoundTrip:
-        """signals: (batch, channels, *size) in [-1, 1] -> what came back."""
+NAMED = 5
+"""Unscored items that a remark names; the JSON names all."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A signal and what came back, (channels, *size) on the CPU, for people to look at."""
+    """A signal and what came back, for people to look at.
+
+    Attributes:
+        name: Of the item.
+        reference: (channels, *size) on the CPU.
+        reconstruction: Of the same shape.
+    """
 
     name: str
     reference: Tensor
@@ -54,133 +50,238 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """Figures over a set, with what they depend on.
+class Title:
+    """What a table or a page calls scores.
 
-    metrics: by name; NaN where nothing could be scored. items: signals judged. failed: those that could not be read.
-    unscored: by metric, the number of items it could not judge; absent where it judged all.
-    names: of the items judged, in the order of the source. scores: by metric, the score of each of `names`, (items,),
-        NaN where it could not be judged; only of metrics that judge items one by one.
-    protocol: plain JSON values.
+    Attributes:
+        model: The artifact, or the codec's name. Rows of one are joined by a line in a plot.
+        label: Of the row; unique among those compared.
+        summary: What the candidate is, in a few words.
+        data: What it was evaluated on.
+        split: Where that came from.
     """
 
-    metrics: dict[str, float]
-    items: int
-    failed: Sequence[Failure]
-    unscored: dict[str, int]
-    protocol: dict[str, Any]
-    examples: Sequence[Example]
-    names: Sequence[str] = ()
-    scores: dict[str, Tensor] = field(default_factory=dict)
-
-    def unscored_items(self, metric: str) -> list[str]:
-        """The names of the items that `metric` could not judge; empty where it does not judge items one by one."""
-        if metric not in self.scores:
-            return []
-        return [self.names[place] for place in torch.isnan(self.scores[metric]).nonzero().flatten().tolist()]
+    model: str = ""
+    label: str = ""
+    summary: str = ""
+    data: str = ""
+    split: str = ""
 
 
 @dataclass(frozen=True)
-class Difference:
-    """By how much one scores above another on the same items.
+class Scores:
+    """How good a candidate is on a set of data, with what that depends on.
 
-    items: that both have a score for. mean: over them; None where there are none.
-    margin: the interval about the mean reaches this far to either side; None below two items.
+    Attributes:
+        candidate: What was evaluated.
+        source: What it was evaluated on; the items are its first.
+        names: Of the items evaluated, in the order of the source.
+        failed: Items that could not be read.
+        metrics: The figures asked for, by name; NaN where nothing could be scored.
+        rates: What the signal costs, by name: for tokens packed and then for an ideal entropy coder, for files whole
+            and then without headers. Empty where nobody asked.
+        item_scores: By metric the score of each of `names`, (items,), NaN where it could not be scored; only of
+            metrics that score items one by one.
+        unscored: By metric the number of items that it could not score; absent where it scored all.
+        counts: How often each code occurred, (groups, codes); None where no tokens were counted.
+        protocol: The choices that the figures depend on; plain JSON values.
+        remarks: What a careful reader should be told.
+        examples: The first items, before and after.
+        title: What to call all this beside others.
+        comparison: How it differs from the first of several; None for the first.
     """
 
-    items: int
-    mean: float | None
-    margin: float | None
+    candidate: Candidate
+    source: Source
+    names: Sequence[str]
+    failed: Sequence[Failure]
+    metrics: dict[str, float]
+    rates: dict[str, float]
+    item_scores: dict[str, Tensor]
+    unscored: dict[str, int]
+    counts: Tensor | None
+    protocol: dict[str, Any]
+    remarks: Sequence[str] = ()
+    examples: Sequence[Example] = ()
+    title: Title = field(default_factory=Title)
+    comparison: Comparison | None = None
 
     @property
-    def clear(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.mean is not None and self.margin is not None and abs(self.mean) > self.margin
+    def items(self) -> int:
+        """Signals evaluated."""
+        return len(self.names)
+
+    @property
+    def asked(self) -> int:
+        """Signals that were to be evaluated: those that were, and those that could not be read."""
+        return len(self.names) + len(self.failed)
+
+    @property
+    def figures(self) -> dict[str, float | None]:
+        """The metrics as JSON can hold them."""
+        return json_figures(self.metrics)
+
+    @property
+    def rate_figures(self) -> dict[str, float | None]:
+        """The rates as JSON can hold them."""
+        return json_figures(self.rates)
+
+    def unscored_items(self, metric: str) -> list[str]:
+        """The names of the items that `metric` could not score; empty where it does not score items one by one."""
+        if metric not in self.item_scores:
+            return []
+        return [self.names[index] for index in torch.isnan(self.item_scores[metric]).nonzero().flatten().tolist()]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        plain: dict[str, Any] = {
+            "model": self.title.model,
+            "label": self.title.label,
+            "data": self.title.data,
+            "split": self.title.split,
+            "items": self.items,
+            "failed": [asdict(failure) for failure in self.failed],
+            "metrics": self.figures,
+            "rate": self.rate_figures,
+            "unscored": self.json_unscored(),
+            "protocol": self.protocol,
+            "item_scores": self._json_item_scores(),
+        }
+        if self.comparison is not None:
+            plain["difference"] = self.comparison.to_json()
+        codec = self.candidate.codec_record()
+        return plain if codec is None else plain | {"codec": codec | {"rate": self.rates}}
+
+    def json_unscored(self) -> dict[str, dict[str, Any]]:
+        """By metric: how many items it could not score, and their names where it scores them one by one."""
+        return {
+            name: {"count": count, "items": self.unscored_items(name)}
+            for name, count in self.unscored.items()
+            if name in self.metrics
+        }
+
+    def _json_item_scores(self) -> list[dict[str, Any]]:
+        """Every item with its score by each metric that scores items; None where there is none."""
+        scores = {name: self.item_scores[name].tolist() for name in self.metrics if name in self.item_scores}
+        rows = zip(*scores.values(), strict=True) if scores else [()] * self.items
+        return [
+            {"item": item, **json_figures(dict(zip(scores, row, strict=True)))}
+            for item, row in zip(self.names, rows, strict=True)
+        ]
 
 
-def paired_difference(scores: Tensor, reference: Tensor) -> Difference:
-    """Both (items,), of the same items in one order, NaN where there is no score -> `scores` less `reference`.
-
-    The interval is Student's for the mean of the differences: what items have in common with themselves cancels.
-    """
-    differences = scores.double() - reference.double()
-    differences = differences[torch.isfinite(differences)]
-    count = len(differences)
-    if count < 2:
-        return Difference(count, float(differences[0]) if count else None, None)
-    spread = float(differences.std()) / math.sqrt(count)
-    return Difference(count, float(differences.mean()), float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * spread)
-
-
-def judge(
-    tokenizer: Judged,
+def evaluate(
+    candidate: Candidate,
     source: Source,
-    metrics: Mapping[str, Metric],
+    metrics: Mapping[str, Metric] | Sequence[str],
     *,
+    rates: bool = False,
     items: int | None = None,
     batch_size: int = 8,
     workers: int | None = None,
     examples: int = 0,
     shard: tuple[int, int] = (0, 1),
-    gather: Gather | None = None,
+    gather: Gather = gather_objects,
     reporter: Reporter = SILENT,
-) -> Judgement:
-    """Send the first `items` of `source` (None: all) through `tokenizer` and compute `metrics`.
+) -> Scores:
+    """Send the items of `source` through `candidate` and score what comes back.
 
-    shard: this process and how many there are; each takes every so-manieth item, and `gather` brings states together.
-    Raises InputError where not one item could be read.
+    Args:
+        candidate: A tokenizer, or anything else that loses something on the way.
+        source: What to send through it.
+        metrics: What scores it: their names, or the metrics by name.
+        rates: Whether to count what its tokens cost as well; a candidate that counts its files tells that itself.
+        items: The first so many; None takes all.
+        batch_size: Items of one shape that go through together.
+        workers: Processes that read; 0 reads in this one, None chooses.
+        examples: The first so many items are kept, before and after.
+        shard: This process and how many there are; each takes every item whose index leaves its rank as remainder.
+        gather: Brings the states of all processes together, where there are several.
+        reporter: Is told how far it is.
+
+    Raises:
+        InputError: Not one item could be read.
+        UsageError: A name among `metrics` is unknown, or judges another modality.
     """
+    asked = dict(metrics) if isinstance(metrics, Mapping) else build_metrics(metrics, candidate.modality)
+    counting = MODALITIES[candidate.modality].rate_metrics if rates else ()
+    used = asked | build_metrics([name for name in counting if name not in asked], candidate.modality)
     rank, world = shard
     total = len(source) if items is None else min(items, len(source))
-    indices = range(rank, total, world)
-    failed: list[Failure] = []
-    kept: list[Example] = []
-    judged: list[int] = []
-    digest = hashlib.sha256()
-    with reporter.task("evaluating", len(indices), "items") as task:
-        for places, group in _placed(group_items(read_items(source, workers, indices=indices), batch_size), indices):
-            if isinstance(group, Failure):
-                failed.append(group)
-                task.advance()
-                continue
-            signals = torch.stack([item.signal for item in group]).to(tokenizer.device)
-            round_trip = tokenizer.round_trip(signals)
-            for metric in metrics.values():
-                metric.update(round_trip)
-            for place, item in enumerate(group):
-                digest.update(item.name.encode() + item.signal.numpy().tobytes())
-                if len(kept) < examples:
-                    kept.append(Example(item.name, item.signal, round_trip.reconstruction[place].cpu()))
-            judged += places
-            task.advance(len(group))
-    for metric in metrics.values():
-        metric.finish()
-    merged = _scores_in_order(judged, metrics, gather)
-    _merge(metrics, gather)
-    places = merged.pop("places").tolist()
-    if not places:
-        reason = f"; the first: {failed[0].item}: {failed[0].reason}" if failed else ""
+    walk = _Walk(candidate, used, examples)
+    walk.over(source, range(rank, total, world), batch_size, workers, reporter)
+    merged = _scores_in_order(walk.seen, used, gather if world > 1 else None)
+    if world > 1:
+        for metric in used.values():
+            metric.state = merge_states(gather({name: value.cpu() for name, value in metric.state.items()}))
+    indices = merged.pop("indices").tolist()
+    if not indices:
+        reason = f"; the first: {walk.failed[0].item}: {walk.failed[0].reason}" if walk.failed else ""
         raise InputError(f"none of the {total} items could be read{reason}")
-    protocol = {
-        "data": dict(source.protocol()),
-        "items": len(places),
-        "dataset_sha256": digest.hexdigest() if world == 1 else None,
-        "weights_precision": "float32",
-        "metrics": {name: metric.protocol() for name, metric in metrics.items()},
-    }
-    return Judgement(
-        metrics={name: metric.compute() for name, metric in metrics.items()},
-        items=len(places),
-        failed=failed,
-        unscored={name: count for name, metric in metrics.items() if (count := metric.unscored)},
-        protocol=protocol,
-        examples=kept,
-        names=[source.names[place] for place in places],
-        scores=merged,
+    figures = {name: metric.compute() for name, metric in used.items()}
+    scores = Scores(
+        candidate=candidate,
+        source=source,
+        names=[source.names[index] for index in indices],
+        failed=walk.failed,
+        metrics={name: figures[name] for name in asked},
+        rates={name: figures[name] for name in counting} | candidate.file_rates(),
+        item_scores=merged,
+        unscored={name: metric.unscored for name, metric in used.items() if metric.unscored},
+        counts=next((metric.counts for metric in used.values() if metric.counts is not None), None),
+        protocol={
+            "data": dict(source.protocol()),
+            "items": len(indices),
+            "dataset_sha256": walk.digest.hexdigest() if world == 1 else None,
+            "weights_precision": "float32",
+            "metrics": {name: metric.protocol() for name, metric in used.items()},
+        },
+        examples=walk.examples,
     )
+    return replace(scores, remarks=_remarks(scores, asked))
 
 
-def _placed(
+class _Walk:
+    """One process's way over its part of a source."""
+
+    def __init__(self, candidate: Candidate, metrics: Mapping[str, Metric], keep: int) -> None:
+        self.candidate = candidate
+        self.metrics = metrics
+        self.keep = keep
+        self.seen: list[int] = []
+        self.failed: list[Failure] = []
+        self.examples: list[Example] = []
+        self.digest = hashlib.sha256()
+
+    def over(
+        self, source: Source, indices: Sequence[int], batch_size: int, workers: int | None, reporter: Reporter
+    ) -> None:
+        """Take in the items at `indices`, and finish the metrics."""
+        with reporter.task("evaluating", len(indices), "items") as task:
+            groups = group_items(read_items(source, workers, indices=indices), batch_size)
+            for numbers, group in _with_indices(groups, indices):
+                if isinstance(group, Failure):
+                    self.failed.append(group)
+                else:
+                    self._take(group)
+                    self.seen += numbers
+                task.advance(len(numbers))
+        for metric in self.metrics.values():
+            metric.finish()
+
+    def _take(self, group: Sequence[Item]) -> None:
+        """Send items of one shape through the candidate and show every metric what came back."""
+        signals = torch.stack([item.signal for item in group]).to(self.candidate.device)
+        round_trip = self.candidate.round_trip(signals)
+        for metric in self.metrics.values():
+            metric.update(round_trip)
+        for number, item in enumerate(group):
+            self.digest.update(item.name.encode() + item.signal.numpy().tobytes())
+            if len(self.examples) < self.keep:
+                self.examples.append(Example(item.name, item.signal, round_trip.reconstruction[number].cpu()))
+
+
+def _with_indices(
     groups: Iterator[list[Item] | Failure], indices: Sequence[int]
 ) -> Iterator[tuple[list[int], list[Item] | Failure]]:
     """Each group with the indices of its items in the source, from which groups come in order."""
@@ -191,26 +292,57 @@ def _placed(
         first += count
 
 
-def _merge(metrics: Mapping[str, Metric], gather: Gather | None) -> None:
-    """Give every metric the state over all processes."""
-    if gather is not None:
-        for metric in metrics.values():
-            metric.state = merge_states(gather(metric.state))
+def _scores_in_order(seen: Sequence[int], metrics: Mapping[str, Metric], gather: Gather | None) -> dict[str, Tensor]:
+    """The scores of items, of all processes, in the order of the source; and `indices`, where they lie in it.
 
-
-def _scores_in_order(judged: Sequence[int], metrics: Mapping[str, Metric], gather: Gather | None) -> dict[str, Tensor]:
-    """The scores that metrics gave to items, of all processes, in the order of the source; and `places`, their indices.
-
-    judged: indices of the items that this process saw, in the order in which it saw them.
+    Args:
+        seen: Indices of the items that this process saw, in the order in which it saw them.
+        metrics: Finished.
+        gather: Brings the scores of all processes together; None where there is one.
     """
-    own = {"places": torch.tensor(judged, dtype=torch.int64)}
+    own = {"indices": torch.tensor(seen, dtype=torch.int64)}
     own |= {name: scores for name, metric in metrics.items() if (scores := metric.item_scores()) is not None}
     parts = [own] if gather is None else gather(own)
     together = {name: torch.cat([part[name] for part in parts]) for name in own}
-    order = together["places"].argsort()
+    order = together["indices"].argsort()
     return {name: values[order] for name, values in together.items()}
 
 
-def json_figures(figures: Mapping[str, float]) -> dict[str, float | None]:
+def _remarks(scores: Scores, asked: Mapping[str, Metric]) -> list[str]:
+    """What a careful reader of the metrics asked for should be told."""
+    remarks = [_unscored_remark(scores, name) for name in scores.unscored if name in asked]
+    told = [remark for metric in asked.values() if (remark := metric.remark()) is not None]
+    return remarks + list(dict.fromkeys(told))
+
+
+def _unscored_remark(scores: Scores, name: str) -> str:
+    items = scores.unscored_items(name)
+    shown = ", ".join(items[:NAMED]) + (", …" if len(items) > NAMED else "")
+    listed = f" ({shown})" if items else ""
+    count = scores.unscored[name]
+    return f"{name}: {count} item{'s' * (count != 1)} could not be scored and left out of the mean{listed}"
+
+
+def remark_on_use(scores: Scores, advice: str, steps: int | None) -> str | None:
+    """What to know and to do where few of a codebook's codes do the work; None where enough of them do.
+
+    Args:
+        scores: With `cvu` and counts of codes, else there is nothing to say.
+        advice: What helps this quantizer.
+        steps: That were trained; None where unknown.
+    """
+    cvu, counts = scores.metrics.get("cvu"), scores.counts
+    if cvu is None or counts is None or is_undersampled(counts) or (steps is not None and steps < EARLY):
+        return None
+    if not cvu < MODALITIES[scores.candidate.modality].low_cvu:
+        return None
+    codes = counts.shape[1]
+    return (
+        f"cvu, perplexity as a share of the codes, is {cvu:.3g}: used evenly, {cvu * codes:.0f} of the {codes} codes "
+        f"would do the same work; {advice}"
+    )
+
+
+def json_figures(figures: Mapping[str, float | None]) -> dict[str, float | None]:
     """Figures as JSON can hold them: what is unknown is null."""
-    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in figures.items()}

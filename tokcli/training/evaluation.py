@@ -4,13 +4,10 @@ import contextlib
 import json
 import pathlib
 
-from torch import Tensor
-
 from tokcli.artifacts.artifact import Artifact, codebook_ready, save_artifact
 from tokcli.artifacts.tensors import read_metadata
 from tokcli.data.modality import MODALITIES
-from tokcli.distributed import gather_objects
-from tokcli.evaluation.run import Judgement, json_figures, judge
+from tokcli.evaluation.run import Scores, evaluate
 from tokcli.metrics import METRICS
 from tokcli.progress import Reporter
 from tokcli.recipe.build import build_evaluation
@@ -20,19 +17,19 @@ from tokcli.training.run_folder import RunFolder
 
 
 def evaluate_training(training: Training, run: RunFolder, reporter: Reporter) -> None:
-    """Judge the weights that would be exported now, with a provisional codebook where none is built yet."""
+    """Evaluate the weights that would be exported now, with a provisional codebook where none is built yet."""
     with training.export_weights() as tokenizer:
         with provisional_codebook(tokenizer):
-            judgement = judge_training(training, tokenizer, reporter)
+            scores = evaluate_weights(training, tokenizer, reporter)
         if training.accelerator.is_main_process:
-            keep_evaluation(training, run, judgement)
-            _keep_best(training, run, judgement)
+            keep_evaluation(training, run, scores)
+            _keep_best(training, run, scores)
 
 
-def judge_training(training: Training, tokenizer: Tokenizer, reporter: Reporter) -> Judgement:
-    """Judge `tokenizer` by the recipe's evaluation, shared over all processes."""
+def evaluate_weights(training: Training, tokenizer: Tokenizer, reporter: Reporter) -> Scores:
+    """Evaluate `tokenizer` by the recipe's evaluation, shared over all processes."""
     settings, accelerator = training.recipe.evaluation, training.accelerator
-    return judge(
+    return evaluate(
         tokenizer,
         training.eval_source,
         build_evaluation(training.recipe, tokenizer.modality),
@@ -41,18 +38,17 @@ def judge_training(training: Training, tokenizer: Tokenizer, reporter: Reporter)
         workers=training.recipe.training.workers,
         examples=settings.sheet,
         shard=(accelerator.process_index, accelerator.num_processes),
-        gather=_gather_state if accelerator.num_processes > 1 else None,
         reporter=reporter,
     )
 
 
-def keep_evaluation(training: Training, run: RunFolder, judgement: Judgement) -> pathlib.Path | None:
+def keep_evaluation(training: Training, run: RunFolder, scores: Scores) -> pathlib.Path | None:
     """Write the figures and the sheet of the present step; returns where the sheet is."""
-    run.record({"step": training.step, "evaluation": json_figures(judgement.metrics)})
-    if not judgement.examples:
+    run.record({"step": training.step, "evaluation": scores.figures})
+    if not scores.examples:
         return None
-    references = [example.reference for example in judgement.examples]
-    reconstructions = [example.reconstruction for example in judgement.examples]
+    references = [example.reference for example in scores.examples]
+    reconstructions = [example.reconstruction for example in scores.examples]
     return run.save_sheet(
         MODALITIES[training.tokenizer.modality].view.sheet(references, reconstructions), training.step
     )
@@ -65,21 +61,16 @@ def provisional_codebook(tokenizer: Tokenizer) -> contextlib.AbstractContextMana
     return tokenizer.quantizer.provisional_codebook()
 
 
-def _keep_best(training: Training, run: RunFolder, judgement: Judgement) -> None:
+def _keep_best(training: Training, run: RunFolder, scores: Scores) -> None:
     """Keep these weights as an artifact of their own where they are the best so far by the recipe's measure."""
     name = training.recipe.evaluation.best
     if name is None:
         return
-    figure = judgement.metrics[name]
+    figure = scores.metrics[name]
     higher = METRICS[name].higher_is_better
     if run.best.exists():
         former = json.loads(read_metadata(run.best)["training"])["metrics"][name]
         if former is not None and not (figure > former if higher else figure < former):
             return
-    summary = {"steps": training.step, "metrics": json_figures(judgement.metrics)}
+    summary = {"steps": training.step, "metrics": scores.figures}
     save_artifact(run.best, Artifact(training.tokenizer, training.recipe, training.weights, training=summary))
-
-
-def _gather_state(state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-    """The states of all processes, in every process. Objects, because a process that met no item has fewer tensors."""
-    return gather_objects({name: value.cpu() for name, value in state.items()})

@@ -77,10 +77,6 @@ def test_results_mirror_the_names_of_their_items() -> None:
     assert AUDIO.strip_suffixes(["a.wav", "a.flac"]) == ["a.wav", "a.flac"]
 
 
-def test_a_rate_is_kilobits_per_second() -> None:
-    assert AUDIO.rate(20_000, 32_000, 16_000) == {"kbps": 10.0}
-
-
 def test_a_sheet_shows_spectrograms_of_originals_over_reconstructions() -> None:
     source = SyntheticVoices(items=6, size=60_000)
     references = [source.load(index).signal for index in range(6)]

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections import Counter
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -14,27 +15,55 @@ import soundfile
 import torch
 from PIL import Image
 
-from tokcli.evaluation.report.charts import Axis, usage_chart
-from tokcli.evaluation.report.content import Contender, Report, Returned, ShownItem
+from tokcli.contracts import Candidate, RoundTrip
+from tokcli.evaluation.compare import COVERS, Comparison, Difference
+from tokcli.evaluation.report.build import Report, Returned, ShownItem
+from tokcli.evaluation.report.charts import Axis, draw_usage
 from tokcli.evaluation.report.page import render
-from tokcli.evaluation.report.views import packed_tokens, token_maps
-from tokcli.evaluation.run import COVERS, Difference
+from tokcli.evaluation.report.views import draw_token_maps, pack_tokens
+from tokcli.evaluation.run import Scores, Title
 
 HOSTILE = '<script>alert("x")</script>&\'.png'
 
 
-def contender(label: str, psnr: float, *, is_model: bool = True) -> Contender:
+class Nothing(Candidate):
+    """A candidate that has been evaluated already."""
+
+    codebook_size = 16
+    device = torch.device("cpu")
+
+    def __init__(self, modality: str, sample_rate: int | None, competes: bool) -> None:
+        self.kind = modality
+        self.hertz = sample_rate
+        self.competes = competes
+
+    @property
+    def modality(self) -> str:
+        return self.kind
+
+    @property
+    def sample_rate(self) -> int | None:
+        return self.hertz
+
+    def round_trip(self, signals: torch.Tensor) -> RoundTrip:
+        raise NotImplementedError
+
+
+def scored(label: str, psnr: float, *, is_model: bool = True) -> Scores:
     generator = torch.Generator().manual_seed(len(label))
-    return Contender(
-        label=label,
-        summary="fsq, 16 codes",
-        family=label,
-        is_model=is_model,
-        figures={"psnr": psnr, "usage": 0.5} if is_model else {"psnr": psnr},
-        rate={"bits_per_pixel": 0.25, "bits_per_pixel_empirical": 0.2},
+    return Scores(
+        candidate=Nothing("image", None, is_model),
+        source=SimpleNamespace(),
+        names=["a", "b"],
+        failed=[],
+        metrics={"psnr": psnr, "usage": 0.5} if is_model else {"psnr": psnr},
+        rates={"bits_per_pixel": 0.25, "bits_per_pixel_empirical": 0.2},
+        item_scores={},
+        unscored={},
         counts=torch.randint(0, 50, (1, 16), generator=generator) if is_model else None,
-        remarks=[f"{HOSTILE} was left out"],
         protocol={"data": HOSTILE, "items": 2},
+        remarks=[f"{HOSTILE} was left out"],
+        title=Title(label, label, "fsq, 16 codes", HOSTILE, "given"),
     )
 
 
@@ -49,9 +78,8 @@ def pictures() -> Report:
     tokens = torch.arange(24).reshape(4, 6, 1) % 16
     made = [*(returned(0.9 * reference, tokens, 20.5),) * 2, returned(reference, None, None)]
     shown = [ShownItem(name, f"worst {HOSTILE}", reference, made) for name in (HOSTILE, "plain.png")]
-    contenders = [contender("a", 21.0), contender(HOSTILE, 22.5), contender("jpeg 7", 30.0, is_model=False)]
-    better = {"psnr": True, "usage": True}
-    return Report("image", HOSTILE, "given", 2, "psnr", ["psnr"], better, contenders, shown, None, "0.1")
+    rows = [scored("a", 21.0), scored(HOSTILE, 22.5), scored("jpeg 7", 30.0, is_model=False)]
+    return Report(rows, "psnr", shown)
 
 
 def sounds() -> Report:
@@ -60,8 +88,13 @@ def sounds() -> Report:
     reference = 0.5 * torch.sin(2000 * times)[None]
     tokens = torch.arange(1000).reshape(1000, 1) % 16
     shown = [ShownItem("a.wav", "the worst", reference, [returned(0.5 * reference, tokens, 1.25)])]
-    only = dataclasses.replace(contender("a", 3.0), figures={"pesq": 1.25}, rate={"kbps": 0.4, "kbps_empirical": 0.3})
-    return Report("audio", "speech", "given", 1, "pesq", ["pesq"], {"pesq": True}, [only], shown, 8000, "0.1")
+    only = dataclasses.replace(
+        scored("a", 3.0),
+        candidate=Nothing("audio", 8000, True),
+        metrics={"pesq": 1.25},
+        rates={"kbps": 0.4, "kbps_empirical": 0.3},
+    )
+    return Report([only], "pesq", shown)
 
 
 class Page(HTMLParser):
@@ -168,10 +201,10 @@ def test_the_best_model_is_bold_and_a_codec_never_is() -> None:
 
 def test_differences_to_the_first_are_a_table_with_what_the_interval_covers() -> None:
     report = pictures()
-    first, other, codec = report.contenders
-    other = dataclasses.replace(other, differences={"psnr": Difference(40, 1.5, 0.25)})
-    codec = dataclasses.replace(codec, differences={"psnr": Difference(1, 9.0, None)})
-    html = render(dataclasses.replace(report, contenders=[first, other, codec]))
+    first, other, codec = report.rows
+    other = dataclasses.replace(other, comparison=Comparison("a", {"psnr": Difference(40, 1.5, 0.25)}))
+    codec = dataclasses.replace(codec, comparison=Comparison("a", {"psnr": Difference(1, 9.0, None)}))
+    html = render(dataclasses.replace(report, rows=[first, other, codec]))
     assert "Difference to a, item by item" in html
     assert "<td><b>+1.5</b> ± 0.25<small>40 items</small></td>" in html
     assert "<td>+9<small>1 item</small></td>" in html
@@ -184,10 +217,9 @@ def test_differences_to_the_first_are_a_table_with_what_the_interval_covers() ->
 def test_what_is_neither_better_high_nor_low_has_no_arrow_and_no_best() -> None:
     report = pictures()
     rates = [
-        dataclasses.replace(one, figures={"bits_per_pixel": 0.25 + place})
-        for place, one in enumerate(report.contenders)
+        dataclasses.replace(row, metrics={"bits_per_pixel": 0.25 + index}) for index, row in enumerate(report.rows)
     ]
-    html = render(dataclasses.replace(report, contenders=rates, distortions=[]))
+    html = render(dataclasses.replace(report, rows=rates))
     rows = re.findall(r"<tr class=.*?</tr>", html)
     assert not any("<b>" in row for row in rows)
     assert "is better" not in html.replace("which way is better", "")
@@ -195,7 +227,7 @@ def test_what_is_neither_better_high_nor_low_has_no_arrow_and_no_best() -> None:
 
 def test_alike_codes_get_alike_colours_over_all_grids() -> None:
     codes = torch.tensor([[[0.0, 0.0], [9.0, 0.0]]]), torch.tensor([[[9.0, 0.0], [0.1, 0.0]]])
-    contents = [base64.b64decode(address.partition(",")[2]) for address in token_maps(codes)]
+    contents = [base64.b64decode(address.partition(",")[2]) for address in draw_token_maps(codes)]
     maps = [Image.open(io.BytesIO(content)).convert("RGB") for content in contents]
     (low, high), (same, near) = ([picture.getpixel((x, 0)) for x in (0, 1)] for picture in maps)
     assert high == same
@@ -205,13 +237,13 @@ def test_alike_codes_get_alike_colours_over_all_grids() -> None:
 
 def test_tokens_are_packed_row_by_row() -> None:
     tokens = torch.tensor([[[1, 2], [3, 70_000]]])
-    assert numpy.frombuffer(base64.b64decode(packed_tokens(tokens)), "<u4").tolist() == [1, 2, 3, 70_000]
+    assert numpy.frombuffer(base64.b64decode(pack_tokens(tokens)), "<u4").tolist() == [1, 2, 3, 70_000]
 
 
 def test_a_codebook_used_evenly_is_a_level_line_and_unused_codes_are_not_drawn() -> None:
-    even = dataclasses.replace(contender("a", 1.0), counts=torch.full((1, 10), 7))
-    half = dataclasses.replace(contender("b", 1.0), counts=torch.tensor([[4] * 5 + [0] * 5]))
-    lines = re.findall(r'class="line " points="([^"]+)"', usage_chart([even, half]))
+    even = dataclasses.replace(scored("a", 1.0), counts=torch.full((1, 10), 7))
+    half = dataclasses.replace(scored("b", 1.0), counts=torch.tensor([[4] * 5 + [0] * 5]))
+    lines = re.findall(r'class="line " points="([^"]+)"', draw_usage([even, half]))
     first, second = ([tuple(map(float, point.split(","))) for point in line.split()] for line in lines)
     assert len({y for _, y in first}) == 1
     assert len(first) == 10

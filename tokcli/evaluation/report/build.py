@@ -1,116 +1,160 @@
-"""The report: which items are worth showing, what every contender makes of them, and the file."""
+"""What a report shows, before it is a page: the scores, and some items with what every candidate made of them."""
 
 import pathlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tokcli import __version__
-from tokcli.evaluation.report.content import Contender, Report, Returned, ShownItem
-from tokcli.evaluation.report.page import render
-from tokcli.evaluation.run import Judged
-from tokcli.evaluation.scores import Evaluation, higher_is_better
-from tokcli.files import write_text
+from tokcli.contracts import Candidate
+from tokcli.data.modality import MODALITIES, Modality
+from tokcli.evaluation.run import Scores
+from tokcli.files import replacing
 from tokcli.metrics import METRICS
 from tokcli.progress import Reporter
 
 
-def save_report(path: pathlib.Path, evaluations: Sequence[Evaluation], count: int, reporter: Reporter) -> None:
-    """Write one HTML file about `evaluations`, all of the same data, with `count` items of it."""
-    metric = _ranking_metric(evaluations)
-    chosen = chosen_items(evaluations, metric, count)
+@dataclass(frozen=True)
+class Returned:
+    """What a candidate made of an item.
+
+    Attributes:
+        reconstruction: (channels, *size).
+        tokens: (*grid, groups); None where it makes none.
+        codes: (*grid, dim), the latents that the tokens stand for; None where there are none.
+        score: By the report's metric; None where it could not be scored.
+    """
+
+    reconstruction: Tensor
+    tokens: Tensor | None
+    codes: Tensor | None
+    score: float | None
+
+
+@dataclass(frozen=True)
+class ShownItem:
+    """An item before and after.
+
+    Attributes:
+        name: Of the item.
+        reason: Why it is shown.
+        reference: (channels, *size).
+        returned: One for each row of the report, in their order.
+    """
+
+    name: str
+    reason: str
+    reference: Tensor
+    returned: Sequence[Returned]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All of a page.
+
+    Attributes:
+        rows: Scores on the same data, the one that others are compared with first.
+        metric: The one that items were ranked by; None where no metric scores items.
+        shown: Items to look at.
+    """
+
+    rows: Sequence[Scores]
+    metric: str | None
+    shown: Sequence[ShownItem]
+
+    @property
+    def first(self) -> Scores:
+        """The first row, which stands for what all rows have in common."""
+        return self.rows[0]
+
+    @property
+    def modality(self) -> Modality:
+        """Of the data."""
+        return MODALITIES[self.first.candidate.modality]
+
+    @property
+    def sample_rate(self) -> int | None:
+        """Of audio, in Hz."""
+        return self.first.candidate.sample_rate
+
+    @property
+    def distortions(self) -> list[str]:
+        """The metrics that are drawn over the rate: those that judge signals and not tokens."""
+        return [name for name in self.first.metrics if not METRICS[name].needs_tokens]
+
+
+def collect_report(rows: Sequence[Scores], count: int, reporter: Reporter) -> Report:
+    """The report about `rows`, all of the same data, with `count` items sent through every candidate once more."""
+    metric = _ranking_metric(rows)
+    chosen = choose_items(rows, metric, count)
     shown = []
     with reporter.task("reporting", len(chosen), "items") as task:
         for name, reason in chosen.items():
-            shown.append(_shown(name, reason, evaluations, metric))
+            shown.append(_show_item(name, reason, rows, metric))
             task.advance()
-    first = evaluations[0]
-    names = {name for each in evaluations for name in each.metric_names}
-    report = Report(
-        modality=first.source.modality,
-        data=first.data,
-        split=first.split,
-        items=first.items,
-        metric=metric,
-        distortions=[name for name in first.metric_names if not METRICS[name].needs_tokens],
-        higher_is_better={name: higher for name in names if (higher := higher_is_better(name)) is not None},
-        contenders=[_contender(each) for each in evaluations],
-        shown=shown,
-        sample_rate=first.source.sample_rate,
-        version=__version__,
-    )
-    write_text(path, render(report))
-    reporter.note(f"report {path}, {path.stat().st_size / 1e6:.1f} MB")
+    return Report(rows, metric, shown)
 
 
-def _ranking_metric(evaluations: Sequence[Evaluation]) -> str | None:
-    """The first metric that judged items one by one in all of them."""
-    for name in evaluations[0].metric_names:
-        if all(name in each.judgement.scores for each in evaluations):
-            return name
-    return None
+def _ranking_metric(rows: Sequence[Scores]) -> str | None:
+    """The first metric that scored items one by one in all rows."""
+    return next((name for name in rows[0].metrics if all(name in row.item_scores for row in rows)), None)
 
 
-def chosen_items(evaluations: Sequence[Evaluation], metric: str | None, count: int) -> dict[str, str]:
+def choose_items(rows: Sequence[Scores], metric: str | None, count: int) -> dict[str, str]:
     """The names of the items to show, and why: a third the worst, a third the best, the rest evenly spread.
 
     Worst and best are by the mean score of the models, codecs left out, over items that all models could be scored on.
     """
-    names, models = evaluations[0].judgement.names, [each for each in evaluations if each.codec is None]
+    names, models = rows[0].names, [row for row in rows if row.candidate.competes]
     count = min(count, len(names))
     if metric is None:
-        return dict.fromkeys((names[place * len(names) // count] for place in range(count)), "one of an even spread")
-    means = torch.stack([model.judgement.scores[metric] for model in models]).mean(0)
+        return dict.fromkeys((names[step * len(names) // count] for step in range(count)), "one of an even spread")
+    means = torch.stack([model.item_scores[metric] for model in models]).mean(0)
     sign = 1 if METRICS[metric].higher_is_better else -1
-    ranked = [place for place in (sign * means).argsort().tolist() if torch.isfinite(means[place])]
+    ranked = [index for index in (sign * means).argsort().tolist() if torch.isfinite(means[index])]
     third = min(count // 3, len(ranked) // 2)
     chosen: dict[int, str] = {}
-    for extreme, places in (("worst", ranked[:third]), ("best", ranked[::-1][:third])):
-        for rank, place in enumerate(places, start=1):
+    for extreme, indices in (("worst", ranked[:third]), ("best", ranked[::-1][:third])):
+        for rank, index in enumerate(indices, start=1):
             nth = f"{extreme} {rank} of {len(ranked)}" if rank > 1 else f"the {extreme} of {len(ranked)}"
-            chosen[place] = f"{nth} by mean {metric} of the models ({float(means[place]):.4g})"
-    rest = [place for place in range(len(names)) if place not in chosen]
-    wanted = count - len(chosen)
-    chosen |= {rest[step * len(rest) // wanted]: "one of an even spread" for step in range(wanted)}
-    return {names[place]: reason for place, reason in chosen.items()}
+            chosen[index] = f"{nth} by mean {metric} of the models ({float(means[index]):.4g})"
+    rest = [index for index in range(len(names)) if index not in chosen]
+    missing = count - len(chosen)
+    chosen |= {rest[step * len(rest) // missing]: "one of an even spread" for step in range(missing)}
+    return {names[index]: reason for index, reason in chosen.items()}
 
 
-def _contender(evaluation: Evaluation) -> Contender:
-    return Contender(
-        label=evaluation.label,
-        summary=evaluation.summary,
-        family=evaluation.model,
-        is_model=evaluation.codec is None,
-        figures=evaluation.metrics,
-        rate=evaluation.rate,
-        counts=None if evaluation.counts is None else evaluation.counts.cpu(),
-        remarks=evaluation.remarks,
-        protocol=evaluation.protocol | {"model": evaluation.model, "unscored": evaluation.unscored},
-        differences=evaluation.differences,
-    )
-
-
-def _shown(name: str, reason: str, evaluations: Sequence[Evaluation], metric: str | None) -> ShownItem:
-    source = evaluations[0].source
+def _show_item(name: str, reason: str, rows: Sequence[Scores], metric: str | None) -> ShownItem:
+    source = rows[0].source
     item = source.load(list(source.names).index(name))
-    returned = [_returned(each.judged, item.signal, _score(each, name, metric)) for each in evaluations]
+    returned = [_send(row.candidate, item.signal, _score(row, name, metric)) for row in rows]
     return ShownItem(name, reason, item.signal, returned)
 
 
-def _score(evaluation: Evaluation, name: str, metric: str | None) -> float | None:
+def _score(row: Scores, name: str, metric: str | None) -> float | None:
     if metric is None:
         return None
-    score = float(evaluation.judgement.scores[metric][list(evaluation.judgement.names).index(name)])
+    score = float(row.item_scores[metric][list(row.names).index(name)])
     return score if score == score else None
 
 
 @torch.no_grad()
-def _returned(judged: Judged, signal: Tensor, score: float | None) -> Returned:
-    """One item's way through what was judged."""
-    round_trip = judged.round_trip(signal[None].to(judged.device))
+def _send(candidate: Candidate, signal: Tensor, score: float | None) -> Returned:
+    """One item's way through a candidate."""
+    round_trip = candidate.round_trip(signal[None].to(candidate.device))
     tokens = codes = None
-    if round_trip.tokens is not None:
-        codes = judged.quantizer.dequantize(round_trip.tokens)[0].cpu()
-        tokens = round_trip.tokens[0].cpu()
+    if round_trip.tokens is not None and (embedded := candidate.embed(round_trip.tokens)) is not None:
+        tokens, codes = round_trip.tokens[0].cpu(), embedded[0].cpu()
     return Returned(round_trip.reconstruction[0].cpu(), tokens, codes, score)
+
+
+def save_sheet(path: pathlib.Path, rows: Sequence[Scores]) -> None:
+    """Write the examples that `rows` kept, all of the same items, as one PNG with a labelled row for each."""
+    first = rows[0]
+    images = [[example.reference for example in first.examples]]
+    images += [[example.reconstruction for example in row.examples] for row in rows]
+    view = MODALITIES[first.candidate.modality].view
+    sheet = view.sheet(*images, labels=["original", *(row.title.label for row in rows)])
+    with replacing(path) as unfinished:
+        sheet.save(unfinished, format="PNG")

@@ -7,12 +7,14 @@ from html import escape
 
 import torch
 
-from tokcli.evaluation.report.content import Contender, Report
+from tokcli.evaluation.compare import format_name, higher_is_better
+from tokcli.evaluation.report.build import Report
+from tokcli.evaluation.run import Scores
 
 WIDTH, HEIGHT = 560, 340
 LEFT, RIGHT, TOP, BOTTOM = 66, 14, 14, 52
 COLOURS = 8
-"""How many colours the page's style defines for contenders, `--c0` onwards."""
+"""How many colours the page's style defines for rows, `--c0` onwards."""
 
 MARKS = (
     "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0",
@@ -21,7 +23,7 @@ MARKS = (
     "M0 -6.5l5 6.5l-5 6.5l-5 -6.5z",
     "M0 6l5.5 -10h-11z",
 )
-"""Shapes about the origin, so that contenders differ by more than colour."""
+"""Shapes about the origin, so that rows differ by more than colour."""
 
 POINTS = 240
 """On a curve of sorted codes."""
@@ -55,12 +57,12 @@ class Axis:
         power = 10 ** math.floor(math.log10(rough))
         step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
         first = math.ceil(self.low / step)
-        return [step * place for place in range(first, math.floor(self.high / step + 1e-9) + 1)]
+        return [step * index for index in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
-def usage_chart(contenders: Sequence[Contender]) -> str:
+def draw_usage(rows: Sequence[Scores]) -> str:
     """How often each code occurs, most frequent first, relative to all being equally frequent; one curve a model."""
-    curves = [(place, _sorted_usage(one.counts)) for place, one in enumerate(contenders) if one.counts is not None]
+    curves = [(index, _sort_usage(row.counts.cpu())) for index, row in enumerate(rows) if row.counts is not None]
     values = [value for _, points in curves for _, value in points]
     low = 10 ** math.floor(math.log10(min([*values, 0.1])))
     high = 10 ** math.ceil(math.log10(max([*values, 10])))
@@ -68,65 +70,81 @@ def usage_chart(contenders: Sequence[Contender]) -> str:
         Axis("codes, most frequent first (share of the codebook)", 0, 1),
         Axis("times even use", low, high, True),
     )
-    marks = [_line(points, across, up, place, "") for place, points in curves]
+    marks = [_line(points, across, up, index, "") for index, points in curves]
     even = _y(up, 1)
     marks.append(f'<line class="even" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{even:.1f}" y2="{even:.1f}"/>')
-    names = ", ".join(contenders[place].label for place, _ in curves)
+    names = ", ".join(rows[index].title.label for index, _ in curves)
     return _chart(across, up, marks, f"How often each code occurs, sorted, on a logarithmic scale, for {names}")
 
 
-def rate_chart(report: Report, metric: str) -> str:
+@dataclass(frozen=True)
+class _Spot:
+    """Where a row lies in the plot of rate and distortion: at its packed rate, and at its empirical one if known."""
+
+    index: int
+    model: str
+    label: str
+    rates: Sequence[float]
+    figure: float
+
+
+def draw_rates(report: Report, metric: str) -> str:
     """A metric over the rate: a filled mark at the packed rate, an open one at the empirical rate."""
-    spots: list[tuple[int, str, list[float], float]] = []
-    for place, one in enumerate(report.contenders):
-        figure, rates = one.figures.get(metric), [rate for rate in one.rate.values() if rate]
+    spots = []
+    for index, row in enumerate(report.rows):
+        figure, rates = row.figures.get(metric), [rate for rate in row.rate_figures.values() if rate]
         if figure is not None and rates:
-            spots.append((place, one.family, rates, figure))
+            spots.append(_Spot(index, row.title.model, row.title.label, rates, figure))
     if not spots:
         return ""
-    rates = [rate for spot in spots for rate in spot[2]]
-    figures = [spot[3] for spot in spots]
+    rates, figures = [rate for spot in spots for rate in spot.rates], [spot.figure for spot in spots]
     margin = 0.08 * (max(figures) - min(figures)) or 0.05 * abs(figures[0]) or 1.0
-    unit = next(iter(report.contenders[0].rate)).replace("_", " ")
+    unit = format_name(next(iter(report.first.rates)))
     across = Axis(unit, min(rates) / 1.15, max(rates) * 1.15, True)
-    better = "higher is better" if report.higher_is_better.get(metric, True) else "lower is better"
+    better = "lower is better" if higher_is_better(metric) is False else "higher is better"
     up = Axis(f"{metric} ({better})", min(figures) - margin, max(figures) + margin)
     marks = []
-    for family in dict.fromkeys(spot[1] for spot in spots):
-        members = sorted((spot for spot in spots if spot[1] == family), key=lambda spot: spot[2][0])
+    for model in dict.fromkeys(spot.model for spot in spots):
+        members = sorted((spot for spot in spots if spot.model == model), key=lambda spot: spot.rates[0])
         if len(members) > 1:
-            marks.append(_line([(spot[2][0], spot[3]) for spot in members], across, up, members[0][0], "family"))
-    for place, _, both, figure in spots:
-        title = f"{report.contenders[place].label}: {metric} {figure:.4g} at {both[0]:.4g} {unit}"
-        if len(both) > 1:
-            marks.append(_line([(both[0], figure), (both[1], figure)], across, up, place, "reach"))
-            marks.append(_mark(both[1], figure, across, up, place, "open", f"{title}, empirical {both[1]:.4g}"))
-        marks.append(_mark(both[0], figure, across, up, place, "filled", title))
-    names = ", ".join(report.contenders[spot[0]].label for spot in spots)
-    return _chart(across, up, marks, f"{metric} over {unit} of {names}")
+            points = [(spot.rates[0], spot.figure) for spot in members]
+            marks.append(_line(points, across, up, members[0].index, "family"))
+    marks += [mark for spot in spots for mark in _draw_spot(spot, across, up, metric, unit)]
+    return _chart(across, up, marks, f"{metric} over {unit} of {', '.join(spot.label for spot in spots)}")
 
 
-def swatch(place: int) -> str:
-    """The mark of contender `place`, for a legend or a table."""
-    shape = MARKS[place % len(MARKS)]
+def _draw_spot(spot: _Spot, across: Axis, up: Axis, metric: str, unit: str) -> list[str]:
+    """The filled mark of a row, and where there are two rates the line to the open one."""
+    packed, *empirical = spot.rates
+    title = f"{spot.label}: {metric} {spot.figure:.4g} at {packed:.4g} {unit}"
+    marks = []
+    for least in empirical[:1]:
+        marks.append(_line([(packed, spot.figure), (least, spot.figure)], across, up, spot.index, "reach"))
+        marks.append(_mark(least, spot.figure, across, up, spot.index, "open", f"{title}, empirical {least:.4g}"))
+    return [*marks, _mark(packed, spot.figure, across, up, spot.index, "filled", title)]
+
+
+def draw_swatch(index: int) -> str:
+    """The mark of row `index`, for a legend or a table."""
+    shape = MARKS[index % len(MARKS)]
     return (
-        f'<svg class="swatch" viewBox="-8 -8 16 16" aria-hidden="true"><path d="{shape}" {_colour(place)}'
+        f'<svg class="swatch" viewBox="-8 -8 16 16" aria-hidden="true"><path d="{shape}" {_colour(index)}'
         ' class="filled"/></svg>'
     )
 
 
-def _sorted_usage(counts: torch.Tensor) -> list[tuple[float, float]]:
+def _sort_usage(counts: torch.Tensor) -> list[tuple[float, float]]:
     """(share of the codebook, frequency over even frequency) of the codes that occur, thinned to a few points."""
     values = counts.coalesce().values() if counts.is_sparse else counts.flatten()
     codes = counts.shape[0] * counts.shape[1]
     ordered = values[values > 0].double().sort(descending=True).values
     relative = ordered / ordered.sum() * codes
-    picked = sorted({round(place) for place in torch.linspace(0, len(ordered) - 1, POINTS).tolist()})
-    return [((place + 0.5) / codes, float(relative[place])) for place in picked]
+    picked = sorted({round(index) for index in torch.linspace(0, len(ordered) - 1, POINTS).tolist()})
+    return [((index + 0.5) / codes, float(relative[index])) for index in picked]
 
 
-def _colour(place: int) -> str:
-    return f'style="--c:var(--c{place % COLOURS})"'
+def _colour(index: int) -> str:
+    return f'style="--c:var(--c{index % COLOURS})"'
 
 
 def _x(axis: Axis, value: float) -> float:
@@ -137,17 +155,17 @@ def _y(axis: Axis, value: float) -> float:
     return HEIGHT - BOTTOM - axis.share(value) * (HEIGHT - TOP - BOTTOM)
 
 
-def _line(points: Sequence[tuple[float, float]], across: Axis, up: Axis, place: int, kind: str) -> str:
+def _line(points: Sequence[tuple[float, float]], across: Axis, up: Axis, index: int, kind: str) -> str:
     path = " ".join(f"{_x(across, x):.1f},{_y(up, y):.1f}" for x, y in points)
-    dashes = "" if kind or place < COLOURS else ' stroke-dasharray="6 3"'
-    return f'<polyline class="line {kind}" points="{path}" {_colour(place)}{dashes}/>'
+    dashes = "" if kind or index < COLOURS else ' stroke-dasharray="6 3"'
+    return f'<polyline class="line {kind}" points="{path}" {_colour(index)}{dashes}/>'
 
 
-def _mark(x: float, y: float, across: Axis, up: Axis, place: int, kind: str, title: str) -> str:
+def _mark(x: float, y: float, across: Axis, up: Axis, index: int, kind: str, title: str) -> str:
     where = f"translate({_x(across, x):.1f} {_y(up, y):.1f})"
-    shape = MARKS[place % len(MARKS)]
+    shape = MARKS[index % len(MARKS)]
     return (
-        f'<path class="{kind}" d="{shape}" transform="{where}" {_colour(place)}><title>{escape(title)}</title></path>'
+        f'<path class="{kind}" d="{shape}" transform="{where}" {_colour(index)}><title>{escape(title)}</title></path>'
     )
 
 

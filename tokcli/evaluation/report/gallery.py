@@ -1,4 +1,4 @@
-"""The part of the page that shows items: an original and what each contender made of it, to be compared by eye or ear.
+"""The part of the page that shows items: an original and what each candidate made of it, to be compared by eye or ear.
 
 Each card has a stage, where two pictures lie on each other, and a strip of small pictures that says which two. The
 stage borrows the strip's pictures, so that each is in the file once.
@@ -7,10 +7,9 @@ stage borrows the strip's pictures, so that each is in the file once.
 from collections.abc import Sequence
 from html import escape
 
-from tokcli.data.modality import MODALITIES
-from tokcli.evaluation.report.charts import swatch
-from tokcli.evaluation.report.content import Report, ShownItem
-from tokcli.evaluation.report.views import data_address, packed_tokens, picture_address, token_maps
+from tokcli.evaluation.report.build import Report, ShownItem
+from tokcli.evaluation.report.charts import draw_swatch
+from tokcli.evaluation.report.views import draw_token_maps, make_address, make_image_address, pack_tokens
 
 MODES = (
     ("slide", "Slide", "Drag across the picture, or use the slider: the original is on the left."),
@@ -20,18 +19,18 @@ MODES = (
 )
 
 Maps = dict[tuple[int, int], tuple[str, str, int, int]]
-"""By item and contender: a token map's picture, its packed tokens, its columns and its groups."""
+"""By item and row: a token map's picture, its packed tokens, its columns and its groups."""
 
 
-def cards(report: Report) -> str:
+def write_cards(report: Report) -> str:
     """The section of items."""
     if not report.shown:
         return '<section id="items"><h2>Items</h2><p class="note">No items were asked for.</p></section>'
-    maps = _maps(report)
-    shown = "".join(_card(report, place, item, maps) for place, item in enumerate(report.shown))
+    maps = _draw_maps(report)
+    shown = "".join(_card(report, number, item, maps) for number, item in enumerate(report.shown))
     return (
-        f'<section id="items"><h2>Items</h2><p class="note">{len(report.shown)} of {report.items} items. '
-        f"{_ranked(report)}{escape(MODALITIES[report.modality].view.limits)}</p>{_toolbar(report)}{shown}</section>"
+        f'<section id="items"><h2>Items</h2><p class="note">{len(report.shown)} of {report.first.items} items. '
+        f"{_ranked(report)}{escape(report.modality.view.limits)}</p>{_toolbar(report)}{shown}</section>"
     )
 
 
@@ -47,7 +46,7 @@ def _toolbar(report: Report) -> str:
         for mode, label, hint in MODES
     )
     choices = "".join(
-        f'<option value="{place}">{escape(one.label)}</option>' for place, one in enumerate(report.contenders)
+        f'<option value="{index}">{escape(row.title.label)}</option>' for index, row in enumerate(report.rows)
     )
     return (
         f'<div class="toolbar"><div class="modes" role="group" aria-label="How to compare">{modes}</div>'
@@ -56,30 +55,30 @@ def _toolbar(report: Report) -> str:
     )
 
 
-def _card(report: Report, place: int, item: ShownItem, maps: Maps) -> str:
-    view = MODALITIES[report.modality].view
+def _card(report: Report, number: int, item: ShownItem, maps: Maps) -> str:
+    view = report.modality.view
     reconstructions = [returned.reconstruction for returned in item.returned]
-    pictures = [picture_address(image) for image in view.draw(item.reference, reconstructions, report.sample_rate)]
+    pictures = [make_image_address(image) for image in view.draw(item.reference, reconstructions, report.sample_rate)]
     played = view.play([item.reference, *reconstructions], report.sample_rate)
-    sounds = [data_address("audio/flac", content) for content in played]
+    sounds = [make_address("audio/flac", content) for content in played]
     name = escape(item.name)
     figures = [
         f'<figure class="original"><img class="picture" src="{pictures[0]}" alt="Original of {name}">'
         f"<figcaption>original</figcaption>{_player(sounds, 0, f'original of {name}')}</figure>"
     ]
-    for index, (one, returned) in enumerate(zip(report.contenders, item.returned, strict=True)):
-        label = escape(one.label)
+    for index, (row, returned) in enumerate(zip(report.rows, item.returned, strict=True)):
+        label = escape(row.title.label)
         score = "" if returned.score is None else f" <span class='score'>{returned.score:.4g}</span>"
         figures.append(
             f'<figure><button type="button" class="pick" data-contender="{index}" aria-pressed="false" '
             f'aria-label="Compare {name} with {label}">'
             f'<img class="picture" src="{pictures[index + 1]}" alt="{name} by {label}">'
-            f"{_map(maps, place, index, label)}</button><figcaption>{swatch(index)}{label}{score}</figcaption>"
+            f"{_map(maps, number, index, label)}</button><figcaption>{draw_swatch(index)}{label}{score}</figcaption>"
             f"{_player(sounds, index + 1, f'{name} by {label}')}</figure>"
         )
     *_, height, width = item.reference.shape if not view.wide else (256, 300)
     return (
-        f'<article class="item" id="item-{place}"><h3>{name}</h3><p class="reason">{escape(item.reason)}</p>'
+        f'<article class="item" id="item-{number}"><h3>{name}</h3><p class="reason">{escape(item.reason)}</p>'
         f'<div class="view"><div class="stage" style="aspect-ratio:{width}/{height};--ratio:{width / height:.3f}">'
         '<div class="pictures"></div><div class="rule"></div><span class="side left">original</span>'
         '<span class="side right"></span></div>'
@@ -89,26 +88,26 @@ def _card(report: Report, place: int, item: ShownItem, maps: Maps) -> str:
     )
 
 
-def _player(sounds: Sequence[str], place: int, label: str) -> str:
-    return f'<audio controls preload="metadata" src="{sounds[place]}" aria-label="{label}"></audio>' if sounds else ""
+def _player(sounds: Sequence[str], index: int, label: str) -> str:
+    return f'<audio controls preload="metadata" src="{sounds[index]}" aria-label="{label}"></audio>' if sounds else ""
 
 
-def _map(maps: Maps, place: int, index: int, label: str) -> str:
-    if (place, index) not in maps:
+def _map(maps: Maps, number: int, index: int, label: str) -> str:
+    if (number, index) not in maps:
         return ""
-    picture, tokens, columns, groups = maps[place, index]
+    picture, tokens, columns, groups = maps[number, index]
     return (
         f'<img class="map" src="{picture}" alt="Token map of {label}" data-tokens="{tokens}" '
         f'data-columns="{columns}" data-groups="{groups}">'
     )
 
 
-def _maps(report: Report) -> Maps:
-    """Token maps of every item, coloured alike over all items of a contender."""
-    view, maps = MODALITIES[report.modality].view, {}
-    for index in range(len(report.contenders)):
+def _draw_maps(report: Report) -> Maps:
+    """Token maps of every item, coloured alike over all items of a row."""
+    view, maps = report.modality.view, {}
+    for index in range(len(report.rows)):
         with_tokens = [
-            (place, item) for place, item in enumerate(report.shown) if item.returned[index].tokens is not None
+            (number, item) for number, item in enumerate(report.shown) if item.returned[index].tokens is not None
         ]
         if not with_tokens:
             continue
@@ -119,7 +118,7 @@ def _maps(report: Report) -> Maps:
             ]
             for _, item in with_tokens
         ]
-        pictures = token_maps([codes for codes, _ in parts])
-        for (place, _), picture, (_, tokens) in zip(with_tokens, pictures, parts, strict=True):
-            maps[place, index] = (picture, packed_tokens(tokens), tokens.shape[1], tokens.shape[2])
+        pictures = draw_token_maps([codes for codes, _ in parts])
+        for (number, _), picture, (_, tokens) in zip(with_tokens, pictures, parts, strict=True):
+            maps[number, index] = (picture, pack_tokens(tokens), tokens.shape[1], tokens.shape[2])
     return maps

@@ -18,14 +18,14 @@ WEBP_CHUNK = 20
 """Bytes of the RIFF header and of the head of the one chunk that a plain lossy WebP holds."""
 
 
-class PictureCodec(Codec):
+class ImageCodec(Codec):
     """A format that Pillow writes; a subclass names it and its options."""
 
     modality: ClassVar[ModalityName] = "image"
     file_format: ClassVar[str]
     options: ClassVar[dict[str, object]]
 
-    def compress(self, signal: Tensor, setting: int, sample_rate: int | None = None) -> bytes:
+    def compress(self, signal: Tensor, setting: int, sample_rate: int | None) -> bytes:
         """The file of (3, height, width), at quality `setting`."""
         file = io.BytesIO()
         to_image(signal).save(file, format=self.file_format, quality=setting, **self.options)
@@ -40,8 +40,8 @@ class PictureCodec(Codec):
         return {"library": f"Pillow {PIL.__version__}", **self.options}
 
 
-class Jpeg(PictureCodec):
-    """JPEG: colour at half resolution, Huffman tables fitted to each picture."""
+class Jpeg(ImageCodec):
+    """JPEG: colour at half resolution, Huffman tables fitted to each image."""
 
     settings: ClassVar[range] = range(1, 96)
     file_format: ClassVar[str] = "JPEG"
@@ -49,13 +49,13 @@ class Jpeg(PictureCodec):
 
     def header_bytes(self, data: bytes) -> int:
         """Everything up to the coded pixels, and the two bytes that end the file."""
-        place = 2
-        while data[place + 1] != JPEG_SCAN:
-            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-        return place + 2 + int.from_bytes(data[place + 2 : place + 4], "big") + 2
+        start = 2
+        while data[start + 1] != JPEG_SCAN:
+            start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+        return start + 2 + int.from_bytes(data[start + 2 : start + 4], "big") + 2
 
 
-class WebP(PictureCodec):
+class WebP(ImageCodec):
     """Lossy WebP, the slowest and smallest way."""
 
     settings: ClassVar[range] = range(0, 101)

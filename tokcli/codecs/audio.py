@@ -11,7 +11,7 @@ from tokcli.codecs.base import Codec
 from tokcli.contracts import ModalityName
 from tokcli.errors import UsageError
 
-RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
+SAMPLE_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
 
 LOWEST_KBPS, KBPS_SPAN = 6, 250
 """libsndfile offers 6 to 256 kbps a channel, by a compression level from 1 down to 0."""
@@ -37,10 +37,11 @@ class Opus(Codec):
     def compress(self, signal: Tensor, setting: int, sample_rate: int | None) -> bytes:
         """The file of (channels, samples), aiming at 6 + `setting` kbps a channel.
 
-        Raises UsageError for a sample rate that Opus does not know.
+        Raises:
+            UsageError: Opus does not know this sample rate.
         """
-        if sample_rate not in RATES:
-            known = ", ".join(map(str, RATES))
+        if sample_rate not in SAMPLE_RATES:
+            known = ", ".join(map(str, SAMPLE_RATES))
             raise UsageError(f"Opus codes sound at {known} Hz, this model's is at {sample_rate} Hz; leave opus out")
         file = io.BytesIO()
         samples = signal.float().clamp(-1, 1).cpu().numpy().T
@@ -55,13 +56,13 @@ class Opus(Codec):
 
     def header_bytes(self, data: bytes) -> int:
         """The two pages that introduce the stream, and the head of every page."""
-        place = pages = headers = 0
-        while place < len(data):
-            segments = data[place + PAGE_HEAD - 1]
+        start = pages = headers = 0
+        while start < len(data):
+            segments = data[start + PAGE_HEAD - 1]
             head = PAGE_HEAD + segments
-            body = sum(data[place + PAGE_HEAD : place + head])
+            body = sum(data[start + PAGE_HEAD : start + head])
             headers += head + (body if pages < 2 else 0)
-            place += head + body
+            start += head + body
             pages += 1
         return headers
 
