@@ -133,10 +133,16 @@ def record_from_json(values: Any, path: pathlib.Path) -> TokenRecord | Failure:
     if isinstance(values, Mapping) and isinstance(values.get("item"), str):
         if isinstance(values.get("reason"), str):
             return Failure(values["item"], values["reason"])
-        sizes = [values.get(name) for name in ("grid", "original_size", "signal_size")]
-        if all(isinstance(size, list) and size and all(type(n) is int and n > 0 for n in size) for size in sizes):
-            return TokenRecord(values["item"], *(tuple(size) for size in sizes))
+        sizes = [_size(values.get(name)) for name in ("grid", "original_size", "signal_size")]
+        if all(sizes):
+            return TokenRecord(values["item"], *sizes)
     raise MismatchError(f"{path} has a damaged list of items: {values!r} does not describe one")
+
+
+def _size(values: Any) -> tuple[int, ...]:
+    """A list of positive numbers as a tuple; an empty one for anything else."""
+    whole = isinstance(values, list) and all(type(number) is int and number > 0 for number in values)
+    return tuple(values) if whole else ()
 
 
 def file_shape(record: TokenRecord, groups: int) -> tuple[int, ...]:
