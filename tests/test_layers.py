@@ -18,7 +18,7 @@ RANKS = [
     {"recipe"},
     {"artifacts", "tokens", "codebooks", "codecs"},
     {"models"},
-    {"evaluation"},
+    {"evaluation", "exchange"},
     {"training"},
     {"sweeps"},
     {"commands"},
@@ -33,6 +33,7 @@ KEEPERS = {
     "click": {"cli"},
     "accelerate": {"training", "commands"},
     "safetensors": {"artifacts", "tokens"},
+    "pyarrow": {"exchange"},
     "yaml": {"recipe"},
     "pickle": set(),
 }

@@ -2,7 +2,19 @@
 
 import pytest
 
-COMMANDS = ["train", "encode", "decode", "build-codebook", "evaluate", "sweep", "bench", "recipes", "info"]
+COMMANDS = [
+    "train",
+    "encode",
+    "decode",
+    "build-codebook",
+    "evaluate",
+    "sweep",
+    "bench",
+    "export",
+    "import",
+    "recipes",
+    "info",
+]
 
 
 @pytest.fixture

@@ -10,7 +10,19 @@ from collections.abc import Sequence
 
 import typer
 
-from tokcli.cli import bench, build_codebook, decode, encode, evaluate, info, recipes, sweep, train
+from tokcli.cli import (
+    bench,
+    build_codebook,
+    decode,
+    encode,
+    evaluate,
+    export,
+    import_tokens,
+    info,
+    recipes,
+    sweep,
+    train,
+)
 from tokcli.cli.console import print_json
 from tokcli.cli.launch import tell_exit_code
 from tokcli.cli.verb import VERSION, Command
@@ -35,6 +47,8 @@ VERBS = {
     "evaluate": evaluate.evaluate,
     "sweep": sweep.sweep,
     "bench": bench.bench,
+    "export": export.export,
+    "import": import_tokens.import_tokens,
     "recipes": recipes.recipes,
     "info": info.info,
 }
