@@ -1,6 +1,6 @@
 """Train, save and evaluate one tokenizer with the library alone: copy this file and change what you like.
 
-    python recipes/train_by_hand.py [STEPS] [FOLDER]        (2000 steps: about a minute on two CPU cores)
+    python recipes/train_by_hand.py [STEPS] [FOLDER]        (2000 steps: a minute or two on two CPU cores)
 
 It is `tok train quickstart` without what makes a run safe (checkpoints, resuming, several processes, logs): five parts,
 one loop. The recipe names the autoencoder and the quantizer, because a saved tokenizer is built again from it.
