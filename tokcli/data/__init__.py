@@ -19,6 +19,11 @@ from tokcli.registry import Registry
 
 SOURCES: Registry[Source] = Registry(
     "data source",
-    {"images": ImageFiles, "dead-leaves": DeadLeaves, "audio": AudioFiles, "synthetic-voices": SyntheticVoices},
+    {
+        "images": ImageFiles,
+        "dead-leaves": DeadLeaves,
+        "audio": AudioFiles,
+        "synthetic-voices": SyntheticVoices,
+    },
     Source,
 )
