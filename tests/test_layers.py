@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 
 import pytest
 
@@ -74,3 +75,9 @@ def test_only_its_keepers_know_a_library(path: pathlib.Path) -> None:
         library = name.split(".")[0]
         if library in KEEPERS:
             assert room_of(path) in KEEPERS[library], f"{path} imports {library}"
+
+
+def test_the_map_of_the_house_shows_these_ranks() -> None:
+    rows = re.findall(r"^\| (\d+) \| ((?:`\w+`(?:, )?)+) \|", (PACKAGE / "README.md").read_text(), re.MULTILINE)
+    drawn = {int(rank): set(re.findall(r"`(\w+)`", modules)) for rank, modules in rows}
+    assert drawn == dict(enumerate(RANKS))
