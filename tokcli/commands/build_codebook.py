@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from accelerate import PartialState
 
 from tokcli.artifacts import save_artifact
 from tokcli.codebooks import build_codebooks, require_builder, sample_latents
-from tokcli.contracts import CodebookReport
+from tokcli.contracts import CodebookReport, Source
 from tokcli.data.items import default_workers
 from tokcli.errors import UsageError
 from tokcli.models import Model, open_model, pick_device
@@ -70,34 +71,51 @@ def build_codebook(
     """
     picked = pick_device(device)
     processes = PartialState(cpu=picked.type == "cpu")
-    picked = processes.device if processes.num_processes > 1 else picked
-    opened = open_model(model, picked, reporter, need_tokens=False)
+    opened = _open_shared(model, picked, processes, reporter)
     artifact, tokenizer = opened.artifact, opened.tokenizer
     require_builder(tokenizer)
     sizes = list(sizes or [tokenizer.quantizer.codebook_size])
     if not force:
         _check_new(opened, sizes)
-    if data is None:
-        source = build_training_source(artifact.recipe, tokenizer.modality)
-    else:
-        source = opened.open_source([data], opened.default_size)
-    reporter.note(f"encoding {data or 'the training data of the recipe'}, {len(source)} items")
-    latents = sample_latents(
-        tokenizer,
-        source,
-        samples,
-        passes=passes,
-        items=None,
-        seed=seed,
-        batch_size=artifact.recipe.evaluation.batch_size,
-        workers=default_workers(len(source), processes.num_processes),
-        reporter=reporter,
-    )
+    source = _open_data(opened, data, reporter)
+    latents = _sample(opened, source, processes.num_processes, samples, passes, seed, reporter)
     reports = build_codebooks(tokenizer, latents, sizes, seed=seed, reporter=reporter)
     if processes.is_main_process:
         save_artifact(opened.path, dataclasses.replace(artifact, codebooks=_with_reports(opened, reports)))
     processes.wait_for_everyone()
     return BuiltCodebooks(opened.path, reports)
+
+
+def _open_data(model: Model, data: str | None, reporter: Reporter) -> Source:
+    """The data to build from; None takes the recipe's training data."""
+    if data is None:
+        source = build_training_source(model.artifact.recipe, model.tokenizer.modality)
+    else:
+        source = model.open_source([data], model.default_size)
+    reporter.note(f"encoding {data or 'the training data of the recipe'}, {len(source)} items")
+    return source
+
+
+def _sample(
+    model: Model, source: Source, processes: int, samples: int, passes: int, seed: int, reporter: Reporter
+) -> torch.Tensor:
+    """Latents (count, input_dim) of the data, encoded by all processes together."""
+    return sample_latents(
+        model.tokenizer,
+        source,
+        samples,
+        passes=passes,
+        items=None,
+        seed=seed,
+        batch_size=model.artifact.recipe.evaluation.batch_size,
+        workers=default_workers(len(source), processes),
+        reporter=reporter,
+    )
+
+
+def _open_shared(model: str | None, device: torch.device, processes: PartialState, reporter: Reporter) -> Model:
+    """The model, on this process's own device where several share the work."""
+    return open_model(model, processes.device if processes.num_processes > 1 else device, reporter, need_tokens=False)
 
 
 def _check_new(model: Model, sizes: Sequence[int]) -> None:

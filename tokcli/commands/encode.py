@@ -111,14 +111,12 @@ def encode(
         TokError: where nothing can be done.
     """
     opened = open_model(model, pick_device(device), reporter, codebook)
-    prepared = None if size == "native" else size or opened.default_size
-    source = opened.open_source(inputs, prepared)
-    if size is None and prepared is not None:
-        reporter.note(f"items are resized and cropped to {prepared}; --size native keeps them whole, --size N sets it")
-    header = describe_tokens(opened, source)
+    source = opened.open_source(inputs, None if size == "native" else size or opened.default_size)
+    if size is None and opened.default_size is not None:
+        _tell_size(opened.default_size, reporter)
     path = pathlib.Path(output)
     started = time.perf_counter()
-    with open_writer(path, header, source.names, resume=resume, force=force) as writer:
+    with open_writer(path, describe_tokens(opened, source), source.names, resume=resume, force=force) as writer:
         first = len(writer.done)
         if first:
             reporter.note(f"going on behind {first} items that were encoded before")
@@ -129,6 +127,10 @@ def encode(
             raise InterruptedRunError(f"stopped after {done}; the same command with --resume goes on") from None
         seconds = time.perf_counter() - started
     return _summarize(open_tokens(path), path, (len(source) - first) / seconds)
+
+
+def _tell_size(size: int, reporter: Reporter) -> None:
+    reporter.note(f"items are resized and cropped to {size}; --size native keeps them whole, --size N sets it")
 
 
 def _encode_rest(model: Model, source: Source, writer: TokenWriter, batch_size: int, reporter: Reporter) -> None:
