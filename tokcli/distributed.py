@@ -44,6 +44,11 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def mean_over_ranks(tensor: Tensor) -> Tensor:
+    """The mean of every rank's `tensor`, the same shape on all; a tensor of its own where there are several."""
+    return tensor if world_size() == 1 else sum_over_ranks(tensor.clone()) / world_size()
+
+
 def smallest_over_ranks(number: int, device: torch.device) -> int:
     """The smallest of every rank's `number`. Waits for the device."""
     import torch

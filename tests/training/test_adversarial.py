@@ -22,13 +22,6 @@ ADVERSARY = "adversary={discriminator: {kind: patchgan, width: 8, layers: 2, nor
 
 
 @pytest.fixture
-def recipe(tiny: str, tmp_path: pathlib.Path) -> str:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(tiny)
-    return str(path)
-
-
-@pytest.fixture
 def started(tiny: str):
     """Build the tiny recipe with an adversary and these overrides, ready for its first step."""
 
@@ -53,8 +46,8 @@ def gradients(module: torch.nn.Module) -> list[torch.Tensor]:
 def test_the_tokenizers_backward_pass_leaves_no_gradient_in_the_discriminator(started) -> None:
     training = started()
     output = training.model(signals())
-    judged = training.adversary.judge(output.reconstructions, torch.zeros(()))
-    judged.loss.backward()
+    adversarial = training.adversary.tokenizer_loss(output.reconstructions, torch.zeros(()))
+    adversarial.loss.backward()
     assert all(value is None for value in gradients(training.adversary.discriminator))
     assert any(value is not None and value.abs().sum() > 0 for value in gradients(training.tokenizer.autoencoder))
 
@@ -62,7 +55,7 @@ def test_the_tokenizers_backward_pass_leaves_no_gradient_in_the_discriminator(st
 def test_the_discriminators_backward_pass_leaves_no_gradient_in_the_tokenizer(started) -> None:
     training = started()
     output = training.model(signals())
-    training.adversary.learn(signals(), output.reconstructions, share=1.0)
+    training.adversary.backward(signals(), output.reconstructions, share=1.0)
     assert all(value is None for value in gradients(training.tokenizer))
     assert all(value is not None for value in gradients(training.adversary.discriminator))
 
@@ -77,8 +70,10 @@ def test_the_discriminator_sees_every_reconstruction(started) -> None:
     output = training.model(signals())
     assert len(output.reconstructions) == 2
     adversary = training.adversary
-    alone = [adversary.judge([branch], torch.zeros(())).loss for branch in output.reconstructions]
-    assert adversary.judge(output.reconstructions, torch.zeros(())).loss.item() == pytest.approx(sum(alone).item() / 2)
+    alone = [adversary.tokenizer_loss([branch], torch.zeros(())).loss for branch in output.reconstructions]
+    assert adversary.tokenizer_loss(output.reconstructions, torch.zeros(())).loss.item() == pytest.approx(
+        sum(alone).item() / 2
+    )
 
 
 class TwoScales(torch.nn.Module):
@@ -95,8 +90,8 @@ class TwoScales(torch.nn.Module):
 def test_scales_of_a_discriminator_weigh_the_same_whatever_their_logits(started) -> None:
     adversary = started("adversary.weight=1.0", "adversary.generator_loss=hinge").adversary
     adversary.discriminator = adversary.model = TwoScales()
-    assert adversary.judge([signals()], torch.zeros(())).loss.item() == pytest.approx(-(2 + 0) / 2)
-    figures = adversary.learn(signals(), [signals()], share=1.0)
+    assert adversary.tokenizer_loss([signals()], torch.zeros(())).loss.item() == pytest.approx(-(2 + 0) / 2)
+    figures = adversary.backward(signals(), [signals()], share=1.0)
     # originals miss the margin by 0 and 1, reconstructions by 3 and 1
     assert figures["discriminator_loss"].item() == pytest.approx(((0 + 3) / 2 + (1 + 1) / 2) / 2)
     assert figures["logits_original"].item() == pytest.approx(1)
@@ -109,10 +104,12 @@ def test_an_adaptive_weight_makes_both_gradients_equal_at_the_last_layer(started
     seen = signals()
     output = training.model(seen)
     distance = loop.reconstruction_losses(training.losses, output, seen)["l1"]
-    judged = training.adversary.judge(output.reconstructions, distance)
+    adversarial = training.adversary.tokenizer_loss(output.reconstructions, distance)
     last = training.tokenizer.autoencoder.last_layer
-    norms = [torch.autograd.grad(loss, last, retain_graph=True)[0].norm().item() for loss in (distance, judged.loss)]
-    raw = norms[1] / judged.figures["adversarial_weight"].item()
+    norms = [
+        torch.autograd.grad(loss, last, retain_graph=True)[0].norm().item() for loss in (distance, adversarial.loss)
+    ]
+    raw = norms[1] / adversarial.figures["adversarial_weight"].item()
     # VQGAN adds 1e-4 to the denominator.
     assert norms[1] == pytest.approx(norms[0] * raw / (raw + 1e-4), rel=1e-4)
 
@@ -120,10 +117,10 @@ def test_an_adaptive_weight_makes_both_gradients_equal_at_the_last_layer(started
 def test_micro_batches_add_up_to_the_whole_batch(started) -> None:
     whole, parts = started("adversary.discriminator.norm=group"), started("adversary.discriminator.norm=group")
     reconstructed = signals(seed=1)
-    whole.adversary.learn(signals(), [reconstructed], share=1.0)
+    whole.adversary.backward(signals(), [reconstructed], share=1.0)
     for half in (slice(0, 2), slice(2, 4)):
         # LeCam's running means move between micro-batches; they are put back so that only the sum is compared.
-        parts.adversary.learn(signals()[half], [reconstructed[half]], share=0.5)
+        parts.adversary.backward(signals()[half], [reconstructed[half]], share=0.5)
         parts.adversary.logit_means.load_state_dict({"original": torch.zeros(()), "reconstructed": torch.zeros(())})
     pairs = zip(gradients(whole.adversary.discriminator), gradients(parts.adversary.discriminator), strict=True)
     for one, other in pairs:
@@ -155,8 +152,8 @@ def test_an_adaptive_weight_stays_under_its_cap(started) -> None:
     training = started("adversary.adaptive=true", "adversary.weight=1.0", "adversary.largest_ratio=0.001")
     output = training.model(signals())
     distance = loop.reconstruction_losses(training.losses, output, signals())["l1"]
-    judged = training.adversary.judge(output.reconstructions, distance)
-    assert judged.figures["adversarial_weight"].item() == pytest.approx(0.001)
+    adversarial = training.adversary.tokenizer_loss(output.reconstructions, distance)
+    assert adversarial.figures["adversarial_weight"].item() == pytest.approx(0.001)
 
 
 def test_a_run_logs_the_game_and_exports_the_tokenizer_alone(recipe: str, tmp_path: pathlib.Path) -> None:
@@ -192,20 +189,15 @@ def test_a_run_logs_the_game_and_exports_the_tokenizer_alone(recipe: str, tmp_pa
     ],
 )
 def test_an_interrupted_game_ends_like_an_uninterrupted_one(
-    recipe: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+    recipe: str, tmp_path: pathlib.Path, after_step, options: list[str]
 ) -> None:
     whole = train(recipe, options, out=str(tmp_path / "whole")).run
-    original = loop._step
 
-    def step(training: Training, *others: object) -> None:
-        original(training, *others)
-        if training.step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+    def interrupt(training: Training) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "_step", step)
-        with pytest.raises(InterruptedRunError, match="stopped after step 4 of 6"):
-            train(recipe, options, out=str(tmp_path / "parts"))
+    with after_step(4, interrupt), pytest.raises(InterruptedRunError, match="stopped after step 4 of 6"):
+        train(recipe, options, out=str(tmp_path / "parts"))
     parts = train(recipe, options, out=str(tmp_path / "parts")).run
     name = "checkpoints/step-00000006.safetensors"
     first, second = read_tensors(whole / name).tensors, read_tensors(parts / name).tensors
@@ -225,7 +217,7 @@ def test_a_run_without_an_adversary_can_go_on_with_one(recipe: str, tmp_path: pa
 def test_a_discriminator_that_diverges_stops_the_run(
     recipe: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = loop._backward
+    original = loop.backward
 
     def wild(training: Training, batch: torch.Tensor) -> dict[str, torch.Tensor]:
         figures = original(training, batch)
@@ -233,25 +225,19 @@ def test_a_discriminator_that_diverges_stops_the_run(
             figures["discriminator_loss"] = torch.tensor(math.nan)
         return figures
 
-    monkeypatch.setattr(loop, "_backward", wild)
+    monkeypatch.setattr(loop, "backward", wild)
     options = ["adversary={discriminator: {kind: patchgan, width: 8, layers: 1}}"]
     with pytest.raises(DivergedError, match=r"the discriminator's loss is not finite .*adversary\.learning_rate=5e-05"):
         train(recipe, options, out=str(tmp_path / "run"))
 
 
-def test_broken_discriminator_weights_are_never_saved(
-    recipe: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = loop._step
+def test_broken_discriminator_weights_are_never_saved(recipe: str, tmp_path: pathlib.Path, after_step) -> None:
+    def destroy(training: Training) -> None:
+        with torch.no_grad():
+            next(training.adversary.discriminator.parameters()).fill_(math.nan)
 
-    def step(training: Training, *others: object) -> None:
-        original(training, *others)
-        if training.step == 5:
-            with torch.no_grad():
-                next(training.adversary.discriminator.parameters()).fill_(math.nan)
-
-    monkeypatch.setattr(loop, "_step", step)
-    with pytest.raises(DivergedError, match=r"--resume \S*step-00000003\.safetensors"):
+    words = r"--resume \S*step-00000003\.safetensors"
+    with after_step(6, destroy), pytest.raises(DivergedError, match=words):
         train(recipe, [ADVERSARY], out=str(tmp_path / "run"))
     assert not (tmp_path / "run" / "checkpoints" / "step-00000006.safetensors").exists()
 

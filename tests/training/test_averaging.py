@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tokcli.training.averaging import AveragedWeights
+from tokcli.training.checkpoint import AveragedWeights
 
 
 def test_the_average_follows_by_the_warmed_up_decay() -> None:

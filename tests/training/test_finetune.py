@@ -2,7 +2,6 @@
 
 import pathlib
 
-import pytest
 import torch
 
 from tokcli.artifacts import load_artifact
@@ -11,13 +10,6 @@ from tokcli.commands.train import train
 from tokcli.recipe.build import build_evaluation_source
 
 VPVAE = ["quantizer={kind: vpvae, dim: 3, codebook_size: 16}", "training.ema_decay=null"]
-
-
-@pytest.fixture
-def recipe(tiny: str, tmp_path: pathlib.Path) -> str:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(tiny)
-    return str(path)
 
 
 def test_only_the_decoder_changes_and_tokens_stay(recipe: str, tmp_path: pathlib.Path) -> None:

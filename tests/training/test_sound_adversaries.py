@@ -34,7 +34,7 @@ def test_both_players_learn_from_a_step(started, kind: str) -> None:
     game = "adaptive: true, lecam_weight: 0.01, learning_rate: 1, discriminator_loss: logistic"
     training = started(f"adversary={{discriminator: {{kind: {kind}, width: 2}}, {game}}}")
     sounds = torch.randn(2, 1, 1000, generator=torch.Generator().manual_seed(0)) * 0.1
-    figures = loop._backward(training, sounds)
+    figures = loop.backward(training, sounds)
     assert all(torch.isfinite(value).all() for value in figures.values())
     assert {"adversarial_loss", "adversarial_weight", "discriminator_loss", "lecam"} <= set(figures)
     assert training.tokenizer.autoencoder.last_layer.grad.abs().sum() > 0

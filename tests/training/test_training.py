@@ -13,14 +13,7 @@ from tokcli.artifacts.tensors import read_tensors
 from tokcli.commands.train import train
 from tokcli.errors import DivergedError, InputError, InterruptedRunError, MismatchError, UsageError
 from tokcli.progress import SILENT
-from tokcli.training import loop
-
-
-@pytest.fixture
-def recipe(tiny: str, tmp_path: pathlib.Path) -> str:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(tiny)
-    return str(path)
+from tokcli.training.parts import Training
 
 
 def tensors_of(run: pathlib.Path) -> dict[str, torch.Tensor]:
@@ -33,18 +26,12 @@ def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor])
         assert torch.equal(tensor, second[name]), name
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, action) -> None:
-    """Do `action` inside step number `steps`, counted from 1."""
-    done = {"steps": 0}
-    original = loop._step
+def interrupt(training: Training) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
 
-    def step(*arguments) -> None:
-        original(*arguments)
-        done["steps"] += 1
-        if done["steps"] == steps:
-            action(*arguments)
 
-    monkeypatch.setattr(loop, "_step", step)
+def terminate(training: Training) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_a_run_leaves_what_design_names(recipe: str, tmp_path: pathlib.Path) -> None:
@@ -76,13 +63,12 @@ def test_a_run_leaves_what_design_names(recipe: str, tmp_path: pathlib.Path) -> 
     ],
 )
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(
-    recipe: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+    recipe: str, tmp_path: pathlib.Path, after_step, options: list[str]
 ) -> None:
     whole = train(recipe, options, out=str(tmp_path / "whole"))
-    with monkeypatch.context() as patch:
-        stop_after(patch, 4, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-        with pytest.raises(InterruptedRunError, match="stopped after step 4 of 6; the same command goes on"):
-            train(recipe, options, out=str(tmp_path / "parts"))
+    words = "stopped after step 4 of 6; the same command goes on"
+    with after_step(4, interrupt), pytest.raises(InterruptedRunError, match=words):
+        train(recipe, options, out=str(tmp_path / "parts"))
     parts = train(recipe, options, out=str(tmp_path / "parts"))
     assert_same(tensors_of(whole.run), tensors_of(parts.run))
     assert whole.metrics == parts.metrics
@@ -91,20 +77,16 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(
     assert steps[0] == steps[1]
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(
-    recipe: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_run_goes_on_from_its_last_checkpoint(recipe: str, tmp_path: pathlib.Path, after_step) -> None:
     class Killed(BaseException):
         pass
 
-    def die(*_: object) -> None:
+    def die(training: Training) -> None:
         raise Killed
 
     whole = train(recipe, out=str(tmp_path / "whole"))
-    with monkeypatch.context() as patch:
-        stop_after(patch, 5, die)
-        with pytest.raises(Killed):
-            train(recipe, out=str(tmp_path / "parts"))
+    with after_step(5, die), pytest.raises(Killed):
+        train(recipe, out=str(tmp_path / "parts"))
     # As a kill in the middle of a save would leave it: the newest checkpoint is cut short.
     broken = tmp_path / "parts" / "checkpoints" / "step-00000004.safetensors"
     broken.write_bytes((tmp_path / "parts" / "checkpoints" / "step-00000003.safetensors").read_bytes()[:1000])
@@ -113,14 +95,14 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_with_the_way_on(
-    recipe: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    recipe: str, tmp_path: pathlib.Path, after_step
 ) -> None:
-    def poison(training, *_: object) -> None:
+    def poison(training: Training) -> None:
         with torch.no_grad():
             training.parameters[0].fill_(float("nan"))
 
-    stop_after(monkeypatch, 4, poison)
-    with pytest.raises(DivergedError, match=r"--resume \S*step-00000003\.safetensors .*learning_rate=0\.0005"):
+    words = r"--resume \S*step-00000003\.safetensors .*learning_rate=0\.0005"
+    with after_step(4, poison), pytest.raises(DivergedError, match=words):
         train(recipe, out=str(tmp_path / "run"))
     good = tmp_path / "run" / "checkpoints" / "step-00000003.safetensors"
     assert all(torch.isfinite(value).all() for value in read_tensors(good).tensors.values())
@@ -144,13 +126,9 @@ def test_a_run_in_the_way_is_not_overwritten(recipe: str, tmp_path: pathlib.Path
     assert train(recipe, ["seed=5"], out=out, force=True).steps == 6
 
 
-def test_an_interrupted_run_of_another_recipe_is_not_mixed_in(
-    recipe: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        stop_after(patch, 4, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-        with pytest.raises(InterruptedRunError):
-            train(recipe, out=str(tmp_path / "run"))
+def test_an_interrupted_run_of_another_recipe_is_not_mixed_in(recipe: str, tmp_path: pathlib.Path, after_step) -> None:
+    with after_step(4, terminate), pytest.raises(InterruptedRunError):
+        train(recipe, out=str(tmp_path / "run"))
     with pytest.raises(UsageError, match="an interrupted run of another recipe"):
         train(recipe, ["seed=5"], out=str(tmp_path / "run"))
     with pytest.raises(UsageError, match="--resume auto goes on with it"):

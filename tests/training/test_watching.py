@@ -11,7 +11,7 @@ from PIL import Image
 from tokcli.commands.train import train
 from tokcli.errors import InterruptedRunError, UsageError
 from tokcli.training.curves import draw_panels, moving_mean, read_curves
-from tokcli.training.trackers import tracked_figures
+from tokcli.training.log import flatten_figures
 
 
 class Notes:
@@ -22,13 +22,6 @@ class Notes:
 
     def note(self, message: str) -> None:
         self.notes.append(message)
-
-
-@pytest.fixture
-def recipe(tiny: str, tmp_path: pathlib.Path) -> str:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(tiny)
-    return str(path)
 
 
 def test_tensorboard_receives_every_line_once(recipe: str, tmp_path: pathlib.Path) -> None:
@@ -90,7 +83,7 @@ def test_a_resumed_run_is_one_run_of_wandb_and_a_new_one_another(
         raise InterruptedRunError("stopped")
 
     with fresh_wandb.context() as patch:
-        patch.setattr("tokcli.training.loop._agreed", stop)
+        patch.setattr("tokcli.training.loop.agree_to_stop", stop)
         with pytest.raises(InterruptedRunError):
             train(recipe, options, out=out)
     known = (tmp_path / "run" / "wandb-id.txt").read_text().strip()
@@ -108,8 +101,8 @@ def test_wandb_without_a_key_is_one_sentence(
 
 
 def test_unknown_figures_are_not_told_and_names_carry_their_part() -> None:
-    assert tracked_figures({"step": 4, "loss": 0.5, "mse": None}) == {"training/loss": 0.5}
-    assert tracked_figures({"step": 4, "evaluation": {"psnr": 20.0, "cvu": None}}) == {"evaluation/psnr": 20.0}
+    assert flatten_figures({"step": 4, "loss": 0.5, "mse": None}) == {"training/loss": 0.5}
+    assert flatten_figures({"step": 4, "evaluation": {"psnr": 20.0, "cvu": None}}) == {"evaluation/psnr": 20.0}
 
 
 def test_a_finished_run_has_its_curves_as_a_picture(recipe: str, tmp_path: pathlib.Path) -> None:

@@ -29,7 +29,7 @@ from tokcli.sweeps.rendering import to_csv, to_json, to_markdown
 from tokcli.sweeps.sweep import Sweep, sweep_from_text
 from tokcli.sweeps.table import Row, tabulate
 from tokcli.training.curves import draw_panels
-from tokcli.training.interrupt import StopRequest
+from tokcli.training.process import StopRequest
 from tokcli.training.run_folder import RunFolder
 
 GLANCE = 0.1

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 
 from tokcli.artifacts import Artifact, save_artifact
@@ -29,10 +28,10 @@ from tokcli.training.checkpoint import load_checkpoint, newest_whole_checkpoint
 from tokcli.training.curves import draw_curves
 from tokcli.training.evaluation import evaluate_training, evaluate_weights, keep_evaluation, provisional_codebook
 from tokcli.training.finetune import finetune_decoder
+from tokcli.training.log import require_trackers, track
 from tokcli.training.loop import train as run_loop
-from tokcli.training.parts import Training, make_accelerator, prepare
+from tokcli.training.parts import Training, lay_out, make_accelerator, prepare
 from tokcli.training.run_folder import RunFolder
-from tokcli.training.trackers import require_trackers, tracked
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def _run(recipe: Recipe, run: RunFolder, resume: str, accelerator: Accelerator, 
         run.prepare(recipe.to_yaml())
         run.forget_after(training.step)
     accelerator.wait_for_everyone()
-    with tracked(training, run):
+    with track(training, run):
         run_loop(training, run, lambda moving: evaluate_training(moving, run, reporter), reporter)
         with training.export_weights() as tokenizer:
             return _finish(training, tokenizer, run, reporter)
@@ -125,7 +124,7 @@ def _run(recipe: Recipe, run: RunFolder, resume: str, accelerator: Accelerator, 
 def _finish(training: Training, tokenizer: Tokenizer, run: RunFolder, reporter: Reporter) -> TrainResult:
     """Build the codebooks, judge, save: the last step of a run, done again from its last checkpoint if interrupted."""
     # As an artifact is loaded: the layout of the weights decides which kernels run, and those decide last bits.
-    tokenizer.to(memory_format=torch.contiguous_format)
+    lay_out(tokenizer, channels_last=False)
     reports = _build_stage(training, tokenizer, reporter)
     finetune_decoder(training, tokenizer, reporter)
     with provisional_codebook(tokenizer):

@@ -5,7 +5,7 @@ on across the seam of two epochs, so every item is read once per epoch whatever 
 read one batch, so that the number of processes does not change what is learnt from.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,7 +97,7 @@ def training_loader(
     rank: int = 0,
     world: int = 1,
     workers: int = 0,
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """The batches of steps `start_step` to `steps` - 1. Signals come in pinned memory where there is a CUDA device.
 
     Args:
@@ -128,7 +128,7 @@ def training_loader(
     return _raise_problems(loader)
 
 
-def _raise_problems(loader: Iterable[Batch | str]) -> Iterator[Batch]:
+def _raise_problems(loader: Iterable[Batch | str]) -> Generator[Batch]:
     """The batches of a loader; a reason to stop is raised as the InputError that it was in the worker."""
     for batch in loader:
         if isinstance(batch, str):

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from tokcli.contracts import Discriminator
 from tokcli.discriminators.objectives import LogitMeans, discriminator_loss, generator_loss, lecam_penalty
+from tokcli.distributed import mean_over_ranks
 from tokcli.recipe.settings import AdversarySettings, TrainingSettings
 from tokcli.training.schedule import learning_rate
 
@@ -28,8 +29,13 @@ SMALLEST_NORM = 1e-4
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What the tokenizer hears from the discriminator: its weighted loss, and detached figures to log."""
+class AdversarialLoss:
+    """What the tokenizer learns from the discriminator.
+
+    Attributes:
+        loss: Weighted, for the tokenizer's backward pass.
+        figures: To log, detached.
+    """
 
     loss: Tensor
     figures: dict[str, Tensor]
@@ -37,10 +43,17 @@ class Judged:
 
 @dataclass
 class Adversary:
-    """A discriminator in motion.
+    """A discriminator as it is trained beside the tokenizer.
 
-    discriminator: the network itself. model: the same, wrapped where several processes train it.
-    last_layer: the decoder's last weight, where the weight is adaptive. logit_means: where LeCam needs them.
+    Attributes:
+        settings: Of the recipe's section `adversary`.
+        training: Of the recipe's section `training`.
+        accelerator: What spreads the run over devices and processes.
+        discriminator: The network itself.
+        model: The same, wrapped where several processes train it.
+        optimizer: Of its parameters.
+        last_layer: The decoder's last weight, where the adversarial loss's weight is adaptive; else None.
+        logit_means: Where LeCam needs them; else None.
     """
 
     settings: AdversarySettings
@@ -58,32 +71,42 @@ class Adversary:
         means = {"logit_means": self.logit_means} if self.logit_means is not None else {}
         return {"discriminator": self.discriminator, **means}
 
-    def begun(self, step: int) -> bool:
+    def learns_in(self, step: int) -> bool:
         """Whether the discriminator learns in step `step`, counted from 0."""
         return step >= self._first_step
 
-    def heard(self, step: int) -> bool:
+    def teaches_in(self, step: int) -> bool:
         """Whether the tokenizer learns from it in step `step`."""
         return step >= self.settings.start_step
 
-    def judge(self, reconstructions: Sequence[Tensor], distance: Tensor) -> Judged:
-        """The tokenizer's adversarial loss over all `reconstructions`, (batch, channels, *size) each.
+    def tokenizer_loss(self, reconstructions: Sequence[Tensor], distance: Tensor) -> AdversarialLoss:
+        """The tokenizer's adversarial loss over all `reconstructions`.
 
-        distance: its other reconstruction losses together, weighted, against which an adaptive weight is balanced.
         The discriminator is frozen here, so the tokenizer's backward pass leaves no gradient in it; and it is not the
-        wrapped one, because processes share the discriminator's gradients once, after `learn`.
+        wrapped one, because processes share the discriminator's gradients once, after its own `backward`.
+
+        Args:
+            reconstructions: (batch, channels, *size) each.
+            distance: The tokenizer's other reconstruction losses together, weighted, against which an adaptive weight
+                is balanced.
         """
         with _frozen(self.discriminator):
             logits = self._logits(self.discriminator, torch.cat(tuple(reconstructions)))
         loss = _over_scales(generator_loss(self.settings.generator_loss, scale) for scale in logits)
         figures = {"adversarial_loss": loss.detach()}
         if self.last_layer is None:
-            return Judged(self.settings.weight * loss, figures)
-        weight = self.settings.weight * self._balance(distance, loss)
-        return Judged(weight * loss, figures | {"adversarial_weight": weight})
+            return AdversarialLoss(self.settings.weight * loss, figures)
+        weight = self.settings.weight * self._balance(self.last_layer, distance, loss)
+        return AdversarialLoss(weight * loss, figures | {"adversarial_weight": weight})
 
-    def learn(self, signals: Tensor, reconstructions: Sequence[Tensor], share: float) -> dict[str, Tensor]:
-        """Add `share` of the discriminator's gradient on one micro-batch; the figures to log come back."""
+    def backward(self, signals: Tensor, reconstructions: Sequence[Tensor], share: float) -> dict[str, Tensor]:
+        """Add `share` of the discriminator's gradient on one micro-batch; the figures to log come back.
+
+        Args:
+            signals: (batch, channels, *size), as they were read.
+            reconstructions: Of these signals, the same shape each.
+            share: Of this micro-batch in the step.
+        """
         original = self._logits(self.model, signals)
         reconstructed = self._logits(self.model, torch.cat(tuple(reconstructions)).detach())
         scales = list(zip(original, reconstructed, strict=True))
@@ -97,7 +120,7 @@ class Adversary:
             penalty = _over_scales(lecam_penalty(*scale, self.logit_means) for scale in scales)
             loss = loss + self.settings.lecam_weight * penalty
             means = torch.stack([figures["logits_original"], figures["logits_reconstructed"]])
-            self.logit_means.update(*self.accelerator.reduce(means, "mean"))
+            self.logit_means.update(*mean_over_ranks(means))
             figures["lecam"] = penalty.detach()
         self.accelerator.backward(loss * share)
         return figures
@@ -128,12 +151,12 @@ class Adversary:
         with torch.autocast(device, torch.bfloat16, enabled=self.training.precision == "bf16"):
             return tuple(scale.float() for scale in network(signals))
 
-    def _balance(self, distance: Tensor, loss: Tensor) -> Tensor:
+    def _balance(self, last_layer: nn.Parameter, distance: Tensor, loss: Tensor) -> Tensor:
         """λ of VQGAN, eq. 7: the norm of the other losses' gradient over that of the adversarial loss's, at the last
         layer. The gradients are averaged over processes first, so that all of them use the same λ.
         """
-        gradients = [torch.autograd.grad(value, self.last_layer, retain_graph=True)[0] for value in (distance, loss)]
-        others, own = (torch.linalg.vector_norm(self.accelerator.reduce(value, "mean")) for value in gradients)
+        gradients = [torch.autograd.grad(value, last_layer, retain_graph=True)[0] for value in (distance, loss)]
+        others, own = (torch.linalg.vector_norm(mean_over_ranks(value)) for value in gradients)
         return (others / (own + SMALLEST_NORM)).clamp(max=self.settings.largest_ratio)
 
 

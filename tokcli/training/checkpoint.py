@@ -4,8 +4,10 @@ Data order, learning rate and randomness are functions of the step, so a checkpo
 the optimizer's moments and the step.
 """
 
+import contextlib
 import pathlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,16 +16,58 @@ from torch.optim import Optimizer
 
 from tokcli.artifacts.tensors import read_metadata, read_tensors, write_tensors
 from tokcli.errors import InputError, MismatchError
-from tokcli.training.averaging import AveragedWeights
 
 NAME = re.compile(r"step-\d{8}\.safetensors")
+
+
+class AveragedWeights:
+    """Exponential moving average (EMA) of a module's trainable parameters: what is evaluated and exported, where asked.
+
+    Buffers are not averaged, they are taken as they stand.
+
+    Args:
+        module: Whose parameters are averaged.
+        decay: Share of the old average kept in each update, less in the first steps.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self._module = module
+        self._parameters = {name: value for name, value in module.named_parameters() if value.requires_grad}
+        self.averages = {name: value.detach().clone() for name, value in self._parameters.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the parameters after optimizer step `step`, counted from 0."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage] - as torch's own averages do
+            list(self.averages.values()), list(self._parameters.values()), 1 - decay
+        )
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within this context the module holds the averages; afterwards its own parameters again."""
+        own = {name: value.detach().clone() for name, value in self._parameters.items()}
+        self._write(self.averages)
+        try:
+            yield
+        finally:
+            self._write(own)
+
+    @torch.no_grad()
+    def _write(self, values: dict[str, Tensor]) -> None:
+        for name, value in self._parameters.items():
+            value.copy_(values[name])
 
 
 @dataclass(frozen=True)
 class TrainingState:
     """What training changes: updated in place by the loop, saved and restored by this file.
 
-    optimizers, modules: by name; the averages belong to one of the modules.
+    Attributes:
+        modules: Networks by the name that their weights have in a checkpoint.
+        optimizers: By the name of the module whose parameters they change.
+        averages: Of the tokenizer's weights; None where the recipe asks for none.
     """
 
     modules: dict[str, nn.Module]
@@ -47,30 +91,36 @@ def save_checkpoint(path: pathlib.Path, state: TrainingState, step: int, fingerp
 def load_checkpoint(path: pathlib.Path, state: TrainingState, fingerprint: str | None) -> int:
     """Restore `state` in place; returns the step to go on from.
 
-    fingerprint: of the recipe that the checkpoint must belong to; None takes any whose tensors fit.
-    Raises InputError or MismatchError where the file is missing, damaged, or of another recipe.
+    Args:
+        path: Of the checkpoint.
+        state: What is restored.
+        fingerprint: Of the recipe that the checkpoint must belong to; None takes any whose tensors fit.
+
+    Raises:
+        InputError: The file is missing.
+        MismatchError: It is damaged, or of another recipe.
     """
     file = read_tensors(path)
     if "step" not in file.metadata:
         raise MismatchError(f"{path} is no checkpoint; a run's checkpoints are under its folder checkpoints/")
     if fingerprint not in (None, file.metadata.get("recipe")):
         raise MismatchError(f"{path} belongs to a run of another recipe; choose another --out, or --resume never")
-    rooms: dict[str, dict[str, Tensor]] = {}
+    by_owner: dict[str, dict[str, Tensor]] = {}
     for name, tensor in file.tensors.items():
-        room, _, key = name.partition("/")
-        rooms.setdefault(room, {})[key] = tensor
+        owner, _, key = name.partition("/")
+        by_owner.setdefault(owner, {})[key] = tensor
     try:
         for name, module in state.modules.items():
             # A run of another recipe may bring in an adversary that the checkpoint's had not.
-            if name in rooms or fingerprint is not None or name == "tokenizer":
-                module.load_state_dict(rooms[name])
+            if name in by_owner or fingerprint is not None or name == "tokenizer":
+                module.load_state_dict(by_owner[name])
         if state.averages is not None:
             for name, average in state.averages.averages.items():
-                average.copy_(rooms["averages"][name])
+                average.copy_(by_owner["averages"][name])
     except (KeyError, RuntimeError) as error:
         raise MismatchError(f"{path} is a damaged checkpoint: {error}") from error
     for name, optimizer in state.optimizers.items():
-        _load_moments(optimizer, rooms.get(f"{name}.optimizer", {}))
+        _load_moments(optimizer, by_owner.get(f"{name}.optimizer", {}))
     return int(file.metadata["step"])
 
 

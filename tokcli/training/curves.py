@@ -32,7 +32,7 @@ def draw_curves(run: RunFolder, reporter: Reporter) -> None:
         reporter.note(f"curves: {run.curves}")
 
 
-def read_curves(metrics: pathlib.Path) -> tuple[dict[str, Curve], dict[str, Curve]]:
+def read_curves(metrics: pathlib.Path) -> tuple[Mapping[str, Curve], Mapping[str, Curve]]:
     """The curves of the training figures and of the evaluations in a metrics.jsonl, by name; unknowns left out."""
     training: dict[str, list[tuple[float, float]]] = {}
     evaluation: dict[str, list[tuple[float, float]]] = {}
@@ -105,7 +105,7 @@ def moving_mean(values: Sequence[float]) -> list[float]:
     """The mean of each value's neighbourhood of a twentieth of all values to either side; shorter at the ends."""
     reach = max(1, len(values) // 20)
     means = []
-    for place in range(len(values)):
-        near = values[max(0, place - reach) : place + reach + 1]
+    for index in range(len(values)):
+        near = values[max(0, index - reach) : index + reach + 1]
         means.append(sum(near) / len(near))
     return means

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from tokcli.contracts import Quantized
 from tokcli.data.batches import training_loader
+from tokcli.distributed import mean_over_ranks
 from tokcli.errors import DivergedError
 from tokcli.progress import Reporter
 from tokcli.tokenizer import Reconstructed, Tokenizer
-from tokcli.training.loop import loading_workers, reconstruction_losses
+from tokcli.training.loop import loading_workers, reconstruction_losses, weighted_sum
 from tokcli.training.parts import Training
 from tokcli.training.schedule import step_seed
 
@@ -24,7 +25,9 @@ def finetune_decoder(training: Training, tokenizer: Tokenizer, reporter: Reporte
     """Take the recipe's `codebook.finetune_steps` steps on the weights that `tokenizer` holds, in place.
 
     The rate falls linearly from `codebook.finetune_rate` to 0. Batches go on where training stopped.
-    Raises DivergedError where the loss is not finite.
+
+    Raises:
+        DivergedError: The loss is not finite.
     """
     stage, settings, accelerator = training.recipe.codebook, training.recipe.training, training.accelerator
     if stage is None or not stage.finetune_steps:
@@ -40,7 +43,9 @@ def finetune_decoder(training: Training, tokenizer: Tokenizer, reporter: Reporte
         world=accelerator.num_processes,
         workers=loading_workers(training),
     )
-    optimizer = torch.optim.Adam(training.parameters, lr=stage.finetune_rate, betas=tuple(settings.betas))
+    optimizer = torch.optim.Adam(
+        training.parameters, lr=stage.finetune_rate, betas=(settings.betas[0], settings.betas[1])
+    )
     progress = reporter.task("fine-tuning the decoder", stage.finetune_steps, "steps")
     with progress, contextlib.closing(batches):
         for step, batch in enumerate(batches):
@@ -63,17 +68,16 @@ def _backward(training: Training, tokenizer: Tokenizer, signals: Tensor) -> Tens
         decoded = tokenizer.decode_latents(latents, signals.shape[2:])
     output = Reconstructed((decoded,), Quantized(latents, None, latents.new_zeros(())))
     figures = reconstruction_losses(training.losses, output, signals)
-    loss = sum(training.losses[kind].weight * value for kind, value in figures.items())
+    loss = weighted_sum(training.losses, figures)
     loss.backward()
     return loss.detach()
 
 
 def _share_gradients(training: Training) -> None:
     """Average over processes by hand: the wrapper that does so in training expects every parameter to take part."""
-    if training.accelerator.num_processes > 1:
-        for value in training.parameters:
-            if value.grad is not None:
-                value.grad = training.accelerator.reduce(value.grad, "mean")
+    for value in training.parameters:
+        if value.grad is not None:
+            value.grad = mean_over_ranks(value.grad)
 
 
 def _finite(loss: Tensor, step: int) -> float:

@@ -5,8 +5,9 @@ batch -> tokenizer -> losses (and adversary) -> gradients -> optimizer -> averag
 """
 
 import contextlib
+import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -14,16 +15,16 @@ from torch import Tensor
 from tokcli.contracts import Loss
 from tokcli.data.batches import Batch, training_loader
 from tokcli.data.items import default_workers
+from tokcli.distributed import sum_over_ranks
 from tokcli.errors import DivergedError, InterruptedRunError
 from tokcli.progress import SILENT, Reporter
 from tokcli.tokenizer import Reconstructed
 from tokcli.training.checkpoint import all_finite, newest_whole_checkpoint, save_checkpoint
-from tokcli.training.interrupt import StopRequest
 from tokcli.training.log import TrainingLog
 from tokcli.training.parts import Training
+from tokcli.training.process import StopRequest, leave_cores
 from tokcli.training.run_folder import RunFolder
 from tokcli.training.schedule import learning_rate, step_seed
-from tokcli.training.threads import cores_left_by
 
 SYNC_EVERY = 10
 """Steps between the moments at which several processes agree whether to stop."""
@@ -34,9 +35,15 @@ def train(
 ) -> None:
     """Train from `training.step` to the recipe's last step.
 
-    evaluate: called between steps whenever the recipe asks for an evaluation; it records and draws.
-    Raises DivergedError where a loss is not finite, InterruptedRunError where the user stopped the run; both leave
-    a checkpoint to go on from.
+    Args:
+        training: All parts of the run, changed in place.
+        run: Where lines and checkpoints go.
+        evaluate: Called between steps whenever the recipe asks for an evaluation; it records and draws.
+        reporter: Is told how far training has come.
+
+    Raises:
+        DivergedError: A loss is not finite.
+        InterruptedRunError: The user stopped the run. Both leave a checkpoint to go on from.
     """
     settings = training.recipe.training
     log = TrainingLog(run if training.accelerator.is_main_process else None, reporter, settings.batch_size)
@@ -46,9 +53,9 @@ def train(
     workers = loading_workers(training)
     batches = _batches(training, workers)
     progress = reporter.task("training", settings.steps, "steps", done=training.step)
-    with StopRequest() as stop, cores_left_by(workers), progress, contextlib.closing(batches):
+    with StopRequest() as stop, leave_cores(workers), progress, contextlib.closing(batches):
         while training.step < settings.steps:
-            _step(training, batches, log)
+            take_step(training, batches, log)
             training.step += 1
             done = training.step == settings.steps
             figures = {}
@@ -56,7 +63,7 @@ def train(
                 figures = log.write(training.step, learning_rate(settings, training.step - 1))
                 _require_finite(training, run, figures)
             progress.advance(1, **figures)
-            stopping = _agreed(training, stop)
+            stopping = agree_to_stop(training, stop)
             if training.step % settings.checkpoint_every == 0 or done or stopping:
                 _save(training, run)
             if stopping and not done:
@@ -77,7 +84,7 @@ def _evaluation_due(training: Training) -> bool:
     return every is not None and within and training.step % every == 0
 
 
-def _step(training: Training, batches: Iterator[Batch], log: TrainingLog) -> None:
+def take_step(training: Training, batches: Iterator[Batch], log: TrainingLog) -> None:
     """One optimizer step over all its micro-batches."""
     settings, accelerator = training.recipe.training, training.accelerator
     torch.manual_seed(step_seed(training.recipe.seed, training.step, accelerator.process_index))
@@ -85,22 +92,22 @@ def _step(training: Training, batches: Iterator[Batch], log: TrainingLog) -> Non
         group["lr"] = learning_rate(settings, training.step)
     for micro in range(settings.accumulate):
         batch = next(batches)
-        log.unreadable(batch.failures)
+        log.add_unreadable(batch.failures)
         last = micro == settings.accumulate - 1
         with contextlib.nullcontext() if last else training.local_gradients():
-            log.add(_backward(training, batch.signals))
+            log.add(backward(training, batch.signals))
     if settings.clip_norm is not None:
         torch.nn.utils.clip_grad_norm_(training.parameters, settings.clip_norm)
     training.optimizer.step()
     training.optimizer.zero_grad(set_to_none=True)
-    if training.opponent is not None:
-        training.opponent.update(training.step)
+    if training.active_adversary is not None:
+        training.active_adversary.update(training.step)
     if training.averages is not None:
         training.averages.update(training.step)
 
 
-def _backward(training: Training, signals: Tensor) -> dict[str, Tensor]:
-    """Forward and backward of one micro-batch; the detached figures come back, on the device."""
+def backward(training: Training, signals: Tensor) -> dict[str, Tensor]:
+    """Forward and backward of one micro-batch (batch, channels, *size); its figures come back, detached."""
     settings, accelerator = training.recipe.training, training.accelerator
     signals = signals.to(accelerator.device, non_blocking=True)
     if settings.channels_last and signals.dim() == 4:
@@ -108,25 +115,31 @@ def _backward(training: Training, signals: Tensor) -> dict[str, Tensor]:
     with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
         output = training.model(signals)
     figures = reconstruction_losses(training.losses, output, signals)
-    distance = sum(training.losses[kind].weight * value for kind, value in figures.items())
+    distance = weighted_sum(training.losses, figures)
     total = distance + output.quantized.loss
-    opponent = training.opponent
-    if opponent is not None and opponent.heard(training.step):
-        judged = opponent.judge(output.reconstructions, distance)
-        total, figures = total + judged.loss, figures | judged.figures
+    adversary = training.active_adversary
+    if adversary is not None and adversary.teaches_in(training.step):
+        adversarial = adversary.tokenizer_loss(output.reconstructions, distance)
+        total, figures = total + adversarial.loss, figures | adversarial.figures
     accelerator.backward(total / settings.accumulate)
-    if opponent is not None:
-        figures |= opponent.learn(signals, output.reconstructions, share=1 / settings.accumulate)
+    if adversary is not None:
+        figures |= adversary.backward(signals, output.reconstructions, share=1 / settings.accumulate)
     logged = {"loss": total, **figures, "quantizer_loss": output.quantized.loss, **output.quantized.stats}
     return {name: value.detach() for name, value in logged.items()}
 
 
-def reconstruction_losses(losses: dict[str, Loss], output: Reconstructed, signals: Tensor) -> dict[str, Tensor]:
+def reconstruction_losses(losses: Mapping[str, Loss], output: Reconstructed, signals: Tensor) -> dict[str, Tensor]:
     """Each loss, averaged over everything the quantizer asked to decode; not yet weighted."""
-    return {
-        kind: sum(loss(branch.float(), signals) for branch in output.reconstructions) / len(output.reconstructions)
-        for kind, loss in losses.items()
-    }
+    figures = {}
+    for kind, loss in losses.items():
+        values = [loss(branch.float(), signals) for branch in output.reconstructions]
+        figures[kind] = functools.reduce(torch.add, values) / len(values)
+    return figures
+
+
+def weighted_sum(losses: Mapping[str, Loss], figures: Mapping[str, Tensor]) -> Tensor:
+    """The reconstruction losses together, as the recipe weighs them."""
+    return functools.reduce(torch.add, [loss.weight * figures[kind] for kind, loss in losses.items()])
 
 
 def loading_workers(training: Training) -> int:
@@ -135,7 +148,7 @@ def loading_workers(training: Training) -> int:
     return default_workers(processes=training.accelerator.num_processes) if chosen is None else chosen
 
 
-def _batches(training: Training, workers: int) -> Iterator[Batch]:
+def _batches(training: Training, workers: int) -> Generator[Batch]:
     settings, accelerator = training.recipe.training, training.accelerator
     return training_loader(
         training.train_source,
@@ -149,15 +162,15 @@ def _batches(training: Training, workers: int) -> Iterator[Batch]:
     )
 
 
-def _agreed(training: Training, stop: StopRequest) -> bool:
+def agree_to_stop(training: Training, stop: StopRequest) -> bool:
     """Whether every process stops now: they must leave at the same step, or the others wait for ever."""
     accelerator = training.accelerator
     if accelerator.num_processes == 1:
         return stop.requested
     if training.step % SYNC_EVERY:
         return False
-    asked = torch.tensor(float(stop.requested), device=accelerator.device)
-    return bool(accelerator.reduce(asked) > 0)
+    requests = torch.tensor(float(stop.requested), device=accelerator.device)
+    return bool(sum_over_ranks(requests) > 0)
 
 
 def _save(training: Training, run: RunFolder) -> None:

@@ -1,4 +1,4 @@
-"""A recipe in motion: every part that training touches, built once and checked where parts meet."""
+"""The parts of a run: all that training touches, built once from a recipe and checked where parts meet."""
 
 import contextlib
 import pathlib
@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import KwargsHandler
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
@@ -26,16 +27,27 @@ from tokcli.recipe.recipe import Recipe
 from tokcli.recipe.settings import TrainingSettings
 from tokcli.tokenizer import Tokenizer
 from tokcli.training.adversarial import Adversary
-from tokcli.training.averaging import AveragedWeights
-from tokcli.training.checkpoint import TrainingState
+from tokcli.training.checkpoint import AveragedWeights, TrainingState
 
 
 @dataclass
 class Training:
-    """A recipe in motion: its parts, built once and changed in place by the loop.
+    """The parts of a run, built once and changed in place by the loop.
 
-    model: the tokenizer, wrapped where several processes train it. adversary: None where the recipe has none.
-    step: optimizer steps done.
+    Attributes:
+        recipe: What the run is made from.
+        accelerator: What spreads the run over devices and processes.
+        tokenizer: What is trained.
+        model: The tokenizer, wrapped where several processes train it.
+        optimizer: Of the tokenizer's parameters.
+        averages: Of the tokenizer's weights; None where the recipe asks for none.
+        losses: By kind.
+        train_source: What it learns from.
+        eval_source: What it is evaluated on.
+        adversary: None where the recipe has none.
+        step: Optimizer steps done.
+        state: All that a checkpoint holds.
+        parameters: The tokenizer's, as far as they are trained.
     """
 
     recipe: Recipe
@@ -67,10 +79,9 @@ class Training:
         return "raw" if self.averages is None else "ema"
 
     @property
-    def opponent(self) -> Adversary | None:
+    def active_adversary(self) -> Adversary | None:
         """The adversary in the present step; None before the first step in which it learns."""
-        begun = self.adversary is not None and self.adversary.begun(self.step)
-        return self.adversary if begun else None
+        return self.adversary if self.adversary is not None and self.adversary.learns_in(self.step) else None
 
     @contextlib.contextmanager
     def local_gradients(self) -> Iterator[None]:
@@ -96,9 +107,13 @@ def make_accelerator(
     """The accelerate context on a device of the type cpu, cuda or mps; several CPU processes need to be told so.
 
     Quantizers keep their own buffers equal on all processes, so buffers are not broadcast in every step.
-    trackers: of a recipe; those that write files do so under `tracker_folder`.
+
+    Args:
+        device: cpu, cuda or mps.
+        trackers: Of a recipe.
+        tracker_folder: Where trackers that write files do so.
     """
-    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
+    handlers: list[KwargsHandler] = [DistributedDataParallelKwargs(broadcast_buffers=False)]
     return Accelerator(
         cpu=device == "cpu",
         mixed_precision="no",
@@ -109,7 +124,11 @@ def make_accelerator(
 
 
 def prepare(recipe: Recipe, accelerator: Accelerator) -> Training:
-    """Build everything that the recipe names, on the device. Raises TokError for what a user can fix."""
+    """Build everything that the recipe names, on the device.
+
+    Raises:
+        TokError: For what a user can fix.
+    """
     torch.manual_seed(recipe.seed)
     tokenizer = build_tokenizer(recipe)
     settings = recipe.training
@@ -122,12 +141,12 @@ def prepare(recipe: Recipe, accelerator: Accelerator) -> Training:
     losses = build_losses(recipe, modality, sample_rate)
     train_source = build_training_source(recipe, modality, sample_rate)
     eval_source = build_evaluation_source(recipe, modality, sample_rate)
-    tokenizer.to(accelerator.device, memory_format=_layout(settings))
+    lay_out(tokenizer.to(accelerator.device), settings.channels_last)
     return Training(
         recipe=recipe,
         accelerator=accelerator,
         tokenizer=tokenizer,
-        model=_shared(tokenizer, accelerator),
+        model=_wrap(tokenizer, accelerator),
         optimizer=_optimizer(tokenizer, settings),
         averages=AveragedWeights(tokenizer, settings.ema_decay) if settings.ema_decay is not None else None,
         losses={kind: loss.to(accelerator.device) for kind, loss in losses.items()},
@@ -143,24 +162,27 @@ def _adversary(recipe: Recipe, tokenizer: Tokenizer, accelerator: Accelerator) -
     discriminator = build_discriminator(recipe, tokenizer.autoencoder)
     if settings is None or discriminator is None:
         return None
-    discriminator.to(accelerator.device, memory_format=_layout(recipe.training))
+    betas = (settings.betas[0], settings.betas[1])
+    lay_out(discriminator.to(accelerator.device), recipe.training.channels_last)
     return Adversary(
         settings=settings,
         training=recipe.training,
         accelerator=accelerator,
         discriminator=discriminator,
-        model=_shared(discriminator, accelerator),
-        optimizer=Adam(discriminator.parameters(), lr=settings.learning_rate, betas=tuple(settings.betas)),
+        model=_wrap(discriminator, accelerator),
+        optimizer=Adam(discriminator.parameters(), lr=settings.learning_rate, betas=betas),
         last_layer=tokenizer.autoencoder.last_layer if settings.adaptive else None,
         logit_means=LogitMeans().to(accelerator.device) if settings.lecam_weight else None,
     )
 
 
-def _layout(settings: TrainingSettings) -> torch.memory_format:
-    return torch.channels_last if settings.channels_last else torch.contiguous_format
+def lay_out(module: nn.Module, channels_last: bool) -> None:
+    """Lay the module's weights out in memory; the layout decides which kernels run."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    module.to(memory_format=layout)  # pyright: ignore[reportCallIssue] - torch's stubs lack this overload
 
 
-def _shared(module: nn.Module, accelerator: Accelerator) -> nn.Module:
+def _wrap(module: nn.Module, accelerator: Accelerator) -> nn.Module:
     """The module as all processes train it."""
     with warnings.catch_warnings():
         # The replacement that newer versions of torch name differs from what `make_accelerator` asks for.
@@ -170,7 +192,7 @@ def _shared(module: nn.Module, accelerator: Accelerator) -> nn.Module:
 
 def _optimizer(tokenizer: Tokenizer, settings: TrainingSettings) -> Optimizer:
     kind = {"adam": Adam, "adamw": AdamW}[settings.optimizer]
-    betas = tuple(settings.betas)
+    betas = (settings.betas[0], settings.betas[1])
     return kind(trainable(tokenizer), lr=settings.learning_rate, betas=betas, weight_decay=settings.weight_decay)
 
 
