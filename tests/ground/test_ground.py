@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from tokcli.artifacts import load_artifact
 from tokcli.recipe.recipe import from_text
-from tokcli.sweeps.grid import cells
-from tokcli.sweeps.sweep import sweep_from_text
+from tokcli.sweeps.cells import make_cells
+from tokcli.sweeps.plan import read_sweep
 
 GROUND = pathlib.Path(__file__).parent
 SHIPPED = GROUND.parent.parent / "recipes"
@@ -183,7 +183,7 @@ def test_a_shipped_recipe_has_its_fingerprint(path: pathlib.Path) -> None:
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("sweeps/*.yaml")), ids=lambda path: path.stem)
 def test_the_cells_of_a_shipped_sweep_have_their_folders(path: pathlib.Path) -> None:
     stored = json.loads((GROUND / "names.json").read_text())["sweeps"]
-    grid = cells(sweep_from_text(path.read_text(), path.stem), pathlib.Path(path.stem))
+    grid = make_cells(read_sweep(path.read_text(), path.stem), pathlib.Path(path.stem))
     folders = hashlib.sha256("\n".join(str(cell.path) for cell in grid).encode()).hexdigest()
     assert path.stem not in stored or folders == stored[path.stem]
 

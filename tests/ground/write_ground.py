@@ -36,8 +36,8 @@ from tokcli.artifacts import load_artifact
 from tokcli.artifacts.fingerprint import fingerprints_of
 from tokcli.cli.app import run
 from tokcli.recipe.recipe import from_text
-from tokcli.sweeps.grid import cells
-from tokcli.sweeps.sweep import sweep_from_text
+from tokcli.sweeps.cells import make_cells
+from tokcli.sweeps.plan import read_sweep
 
 GROUND = pathlib.Path(__file__).parent
 SHIPPED = GROUND.parent.parent / "recipes"
@@ -208,7 +208,7 @@ def write_names() -> None:
     for path in sorted(SHIPPED.glob("*.yaml")):
         recipes[path.stem] = from_text(path.read_text(), path.stem).fingerprint()
     for path in sorted(SHIPPED.glob("sweeps/*.yaml")):
-        grid = cells(sweep_from_text(path.read_text(), path.stem), pathlib.Path(path.stem))
+        grid = make_cells(read_sweep(path.read_text(), path.stem), pathlib.Path(path.stem))
         sweeps[path.stem] = hashlib.sha256("\n".join(str(cell.path) for cell in grid).encode()).hexdigest()
     (GROUND / "names.json").write_text(json.dumps({"recipes": recipes, "sweeps": sweeps}, indent=1) + "\n")
 
@@ -226,9 +226,9 @@ def main() -> None:
     torch.set_num_threads(1)
     write_inputs()
     write_names()
-    chosen = {case: text for case, text in cases().items() if case in sys.argv[1:] or len(sys.argv) == 1}
+    apply_choices = {case: text for case, text in cases().items() if case in sys.argv[1:] or len(sys.argv) == 1}
     with tempfile.TemporaryDirectory() as scratch:
-        for case, text in chosen.items():
+        for case, text in apply_choices.items():
             write_case(case, text, pathlib.Path(scratch))
 
 

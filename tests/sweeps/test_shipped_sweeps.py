@@ -8,13 +8,13 @@ import pytest
 from tokcli.recipe.build import build_losses, build_tokenizer
 from tokcli.recipe.recipe import Recipe, from_dict
 from tokcli.recipe.shipped import SWEEPS, names, shipped
-from tokcli.sweeps.grid import cells, rows
-from tokcli.sweeps.sweep import Sweep, sweep_from_text
+from tokcli.sweeps.cells import list_rows, make_cells
+from tokcli.sweeps.plan import Sweep, read_sweep
 
 
 def plan_of(name: str) -> Sweep:
     found = shipped(name, SWEEPS)
-    return sweep_from_text(found.text, name, found.summary)
+    return read_sweep(found.text, name, found.summary)
 
 
 def narrow(recipe: Recipe) -> Recipe:
@@ -48,7 +48,7 @@ def test_a_shipped_sweep_says_what_it_is_and_how_to_run_it(name: str) -> None:
 @pytest.mark.parametrize("name", names(SWEEPS))
 def test_every_tokenizer_of_a_shipped_sweep_can_be_built(name: str) -> None:
     plan = dataclasses.replace(plan_of(name), seeds=[0])
-    grid = cells(plan, pathlib.Path("runs"))
+    grid = make_cells(plan, pathlib.Path("runs"))
     assert len(grid) >= len(plan.methods)
     assert len({cell.path for cell in grid}) == len(grid)
     for cell in grid:
@@ -65,7 +65,7 @@ def test_published_figures_stand_in_rows_that_exist(name: str) -> None:
     plan = plan_of(name)
     if plan.published is None:
         return
-    table = list(rows(plan))
+    table = list(list_rows(plan))
     for method, given in plan.published.figures.items():
         sizes = given if isinstance(given, dict) else [None]
         assert all((method, size) in table for size in sizes), method

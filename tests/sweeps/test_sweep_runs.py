@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tokcli.commands.cells import claim_lock, environments
+from tokcli.sweeps.runner import claim_lock, make_environments
 
 TABLE = """# A table for a test.
 columns: [psnr, cvu]
@@ -171,11 +171,11 @@ def test_a_folder_with_a_run_is_no_place_for_a_sweep(tok, folder: pathlib.Path, 
 
 
 def test_a_cell_has_one_worker_even_where_its_sweep_is_gone(folder: pathlib.Path, monkeypatch) -> None:
-    from tokcli.sweeps.grid import cells
-    from tokcli.sweeps.sweep import sweep_from_text
+    from tokcli.sweeps.cells import make_cells
+    from tokcli.sweeps.plan import read_sweep
 
     monkeypatch.chdir(folder)
-    cell = cells(sweep_from_text(TABLE, "table"), folder)[0]
+    cell = make_cells(read_sweep(TABLE, "table"), folder)[0]
     lock = claim_lock(cell)
     child = subprocess.Popen(["sleep", "30"], pass_fds=[lock.fileno()])
     lock.close()
@@ -189,10 +189,10 @@ def test_slots_share_the_cores_and_each_gets_a_device_of_its_own(monkeypatch: py
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-    found = environments(3, 2)
+    found = make_environments(3, 2)
     assert [place["OMP_NUM_THREADS"] for place in found] == ["2", "2", "2"]
     assert [place["CUDA_VISIBLE_DEVICES"] for place in found] == ["4", "6", "4"]
-    assert "OMP_NUM_THREADS" not in environments(1, 2)[0]
-    assert [len(environments(None, devices)) for devices in (2, 1, 0)] == [2, 1, 2]
+    assert "OMP_NUM_THREADS" not in make_environments(1, 2)[0]
+    assert [len(make_environments(None, devices)) for devices in (2, 1, 0)] == [2, 1, 2]
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    assert len(environments(None, 0)) == 1
+    assert len(make_environments(None, 0)) == 1

@@ -9,11 +9,11 @@ import pathlib
 import pytest
 
 from tokcli.recipe.recipe import from_text
-from tokcli.sweeps.claims import judge_claim
-from tokcli.sweeps.grid import Cell
+from tokcli.sweeps.cells import Cell
+from tokcli.sweeps.claims import decide
 from tokcli.sweeps.outcomes import Figures, Outcome
-from tokcli.sweeps.rendering import to_csv, to_json, to_markdown
-from tokcli.sweeps.sweep import IN_DOMAIN, Claim, Method, Published, Sweep
+from tokcli.sweeps.plan import IN_DOMAIN, Claim, Method, Published, Sweep
+from tokcli.sweeps.render import to_csv, to_json, to_markdown
 from tokcli.sweeps.table import Row, Spread, tabulate
 
 PLAN = Sweep(
@@ -135,7 +135,7 @@ def test_a_spread_shows_the_decimals_that_its_size_deserves(values: dict[int, fl
 
 def verdict(claim: Claim, outcomes) -> tuple[str, list[str]]:
     plan = dataclasses.replace(PLAN, claims=[claim])
-    judged = judge_claim(claim, tabulate(plan, outcomes))
+    judged = decide(claim, tabulate(plan, outcomes))
     return judged.verdict, [comparison.verdict for comparison in judged.comparisons]
 
 
@@ -168,7 +168,7 @@ def test_sizes_are_judged_together_by_the_mean_of_their_differences() -> None:
         Row(name, size, size, 3, 3, {(IN_DOMAIN, "psnr"): Spread(dict(enumerate(values.tolist())))}, {}, {})
         for (name, size), values in sides.items()
     ]
-    judged = judge_claim(Claim("c", "psnr", "a", "b"), table)
+    judged = decide(Claim("c", "psnr", "a", "b"), table)
     for comparison, size in zip(judged.comparisons, (36, 64), strict=True):
         test = stats.ttest_ind(sides["a", size], sides["b", size], equal_var=False, alternative="greater")
         assert comparison.p == pytest.approx(test.pvalue)
@@ -182,17 +182,17 @@ def test_sizes_are_judged_together_by_the_mean_of_their_differences() -> None:
     assert judged.together.p < min(each.p for each in judged.comparisons)
     assert judged.verdict == judged.together.verdict
     assert str(judged).startswith(f"mean {difference:+.3g} (p = 0.0")
-    contrary = judge_claim(Claim("c", "psnr", "b", "a"), table)
+    contrary = decide(Claim("c", "psnr", "b", "a"), table)
     assert contrary.together.p == pytest.approx(1 - expected)
 
 
 def test_a_drop_and_a_fall_are_differences_within_a_seed(outcomes) -> None:
     # a at 36 drops by 2, 3, 4: mean 3, error of the mean 1 / sqrt(3); t = 5.2 on two degrees of freedom.
-    drop = judge_claim(Claim("c", "psnr", "a", 0, "drop", "other"), tabulate(PLAN, outcomes))
+    drop = decide(Claim("c", "psnr", "a", 0, "drop", "other"), tabulate(PLAN, outcomes))
     assert drop.comparisons[0].difference == pytest.approx(3)
     assert drop.comparisons[0].verdict == "holds"
     # Its curves fall by .1, 0 and 0.
     claim = Claim("c", "cvu", "a", 0, "fall")
     table = tabulate(dataclasses.replace(PLAN, claims=[claim]), outcomes)
-    assert judge_claim(claim, table).comparisons[0].difference == pytest.approx(0.1 / 3)
-    assert not math.isnan(judge_claim(claim, table).comparisons[1].difference)
+    assert decide(claim, table).comparisons[0].difference == pytest.approx(0.1 / 3)
+    assert not math.isnan(decide(claim, table).comparisons[1].difference)

@@ -5,8 +5,8 @@ import pathlib
 import pytest
 
 from tokcli.errors import RecipeError, UsageError
-from tokcli.sweeps.grid import Cell, cells, chosen, rows
-from tokcli.sweeps.sweep import Sweep, sweep_from_text
+from tokcli.sweeps.cells import Cell, apply_choices, list_rows, make_cells
+from tokcli.sweeps.plan import Sweep, read_sweep
 
 RUNS = pathlib.Path("runs")
 TEXT = """# A table.
@@ -32,7 +32,7 @@ def in_a_folder_with_the_recipe(tiny: str, tmp_path: pathlib.Path, monkeypatch: 
 
 
 def sweep(text: str = TEXT) -> Sweep:
-    return sweep_from_text(text, "t")
+    return read_sweep(text, "t")
 
 
 def problems_of(text: str) -> list[str]:
@@ -42,7 +42,7 @@ def problems_of(text: str) -> list[str]:
 
 
 def test_a_grid_has_a_training_for_each_size_or_one_for_several_codebooks() -> None:
-    found = [(cell.method, cell.size, cell.seed) for cell in cells(sweep(), RUNS)]
+    found = [(cell.method, cell.size, cell.seed) for cell in make_cells(sweep(), RUNS)]
     assert found == [
         ("fsp", 36, 0),
         ("fsp", 36, 1),
@@ -51,11 +51,11 @@ def test_a_grid_has_a_training_for_each_size_or_one_for_several_codebooks() -> N
         ("vpvae", None, 0),
         ("vpvae", None, 1),
     ]
-    assert list(rows(sweep())) == [("fsp", 36), ("fsp", 64), ("vpvae", 36), ("vpvae", 64)]
+    assert list(list_rows(sweep())) == [("fsp", 36), ("fsp", 64), ("vpvae", 36), ("vpvae", 64)]
 
 
 def test_a_cell_is_the_recipe_with_all_overrides_the_last_word_being_the_users() -> None:
-    cell = cells(sweep(), RUNS, ["training.batch_size=2", "training.steps=9"])[2]
+    cell = make_cells(sweep(), RUNS, ["training.batch_size=2", "training.steps=9"])[2]
     assert cell.recipe.quantizer["levels"] == [4, 4, 4]
     assert (cell.recipe.training.batch_size, cell.recipe.training.steps, cell.recipe.seed) == (2, 9, 0)
     assert cell.command == (
@@ -65,21 +65,21 @@ def test_a_cell_is_the_recipe_with_all_overrides_the_last_word_being_the_users()
 
 
 def test_codebooks_are_built_by_the_training_and_each_is_judged_on_all_data() -> None:
-    cell = cells(sweep(), RUNS)[4]
+    cell = make_cells(sweep(), RUNS)[4]
     assert cell.recipe.codebook is not None
     assert cell.recipe.codebook.sizes == [36, 64]
-    assert [(judging.name, judging.codebook) for judging in cell.judgings] == [
+    assert [(judging.name, judging.codebook) for judging in cell.further] == [
         ("in domain", 36),
         ("leaves", 36),
         ("in domain", 64),
         ("leaves", 64),
     ]
-    assert len({judging.key for judging in cell.judgings}) == 4
+    assert len({judging.key for judging in cell.further}) == 4
 
 
 def test_a_changed_recipe_is_another_folder_and_an_unchanged_one_the_same() -> None:
     def folders(*overrides: str) -> list[str]:
-        return [cell.path.name for cell in cells(sweep(), RUNS, overrides)]
+        return [cell.path.name for cell in make_cells(sweep(), RUNS, overrides)]
 
     assert folders() == folders()
     assert not set(folders()) & set(folders("training.steps=9"))
@@ -88,24 +88,24 @@ def test_a_changed_recipe_is_another_folder_and_an_unchanged_one_the_same() -> N
 
 
 def test_a_command_line_chooses_cells_and_points_further_data_elsewhere() -> None:
-    plan, rest = chosen(
+    plan, rest = apply_choices(
         sweep(), ["seeds=[5]", "sizes=[64]", "methods=[fsp]", "evaluate.leaves.items=7", "training.steps=3"]
     )
     assert rest == ["training.steps=3"]
-    (cell,) = cells(plan, RUNS, rest)
-    assert (cell.method, cell.size, cell.seed, cell.judgings[0].data["items"]) == ("fsp", 64, 5, 7)
-    assert list(rows(chosen(sweep(), ["sizes=[64]"])[0])) == [("fsp", 64), ("vpvae", 64)]
+    (cell,) = make_cells(plan, RUNS, rest)
+    assert (cell.method, cell.size, cell.seed, cell.further[0].data["items"]) == ("fsp", 64, 5, 7)
+    assert list(list_rows(apply_choices(sweep(), ["sizes=[64]"])[0])) == [("fsp", 64), ("vpvae", 64)]
 
 
 def test_a_command_line_adds_further_data() -> None:
     node = {"kind": "dead-leaves", "items": 2, "size": 24, "seed": 4}
-    plan, rest = chosen(sweep(), ["evaluate.more={kind: dead-leaves, items: 2, size: 24, seed: 4}"])
+    plan, rest = apply_choices(sweep(), ["evaluate.more={kind: dead-leaves, items: 2, size: 24, seed: 4}"])
     assert rest == []
-    cell = cells(plan, RUNS)[0]
-    assert [(judging.name, judging.data) for judging in cell.judgings][1] == ("more", node)
-    assert cell.path == cells(sweep(), RUNS)[0].path  # further data is no reason to train again
+    cell = make_cells(plan, RUNS)[0]
+    assert [(judging.name, judging.data) for judging in cell.further][1] == ("more", node)
+    assert cell.path == make_cells(sweep(), RUNS)[0].path  # further data is no reason to train again
     with pytest.raises(RecipeError, match=r"evaluate\.more.*'leaves'"):
-        chosen(sweep(), ["evaluate.more={kind: leaves, items: 2}"])
+        apply_choices(sweep(), ["evaluate.more={kind: leaves, items: 2}"])
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_command_line_adds_further_data() -> None:
 )
 def test_a_choice_that_the_sweep_does_not_have_is_explained(override: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        chosen(sweep(), [override])
+        apply_choices(sweep(), [override])
 
 
 def test_all_mistakes_of_a_sweep_are_reported_together() -> None:
@@ -144,7 +144,7 @@ def test_all_mistakes_of_a_sweep_are_reported_together() -> None:
 def test_problems_of_recipes_carry_the_method_and_the_size() -> None:
     text = TEXT.replace("quantizer.levels=[4,4,4]", "quantizer.levles=3").replace("[psnr, cvu]", "[psnr, ssim]")
     with pytest.raises(RecipeError) as caught:
-        cells(sweep(text), RUNS)
+        make_cells(sweep(text), RUNS)
     assert str(caught.value).splitlines() == [
         "methods.fsp at K = 36: its recipe does not evaluate ssim; override "
         'evaluation.metrics=["psnr", "usage", "cvu", "ssim"]',
@@ -165,5 +165,5 @@ def test_a_sweep_that_is_no_mapping_is_refused() -> None:
 
 
 def test_a_label_reads_like_a_sentence() -> None:
-    assert isinstance(cells(sweep(), RUNS)[0], Cell)
-    assert [cell.label for cell in cells(sweep(), RUNS)][::4] == ["fsp, K = 36, seed 0", "vpvae, seed 0"]
+    assert isinstance(make_cells(sweep(), RUNS)[0], Cell)
+    assert [cell.label for cell in make_cells(sweep(), RUNS)][::4] == ["fsp, K = 36, seed 0", "vpvae, seed 0"]

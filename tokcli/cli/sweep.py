@@ -11,7 +11,7 @@ from tokcli.cli.verb import Run, verb
 from tokcli.errors import PARTIAL_FAILURE, UsageError
 
 if TYPE_CHECKING:
-    from tokcli.commands.sweep import SweepResult
+    from tokcli.sweeps.render import RenderedSweep
 
 
 @verb("tok sweep vpvae-tables1-2-image-small data.train.path=photos/train data.eval.path=photos/val")
@@ -45,7 +45,7 @@ def sweep(
     return Run("tokcli.commands.sweep:sweep", _show)
 
 
-def _show(result: "SweepResult", json: bool) -> int:
+def _show(result: "RenderedSweep", json: bool) -> int:
     if json:
         print_json({"folder": str(result.folder), **result.report})
     else:
@@ -60,7 +60,7 @@ def judge_cell(
     device: Device = "auto",
 ) -> Run:
     """Make the further evaluations of a cell; `tok sweep` calls this."""
-    return Run("tokcli.commands.judge_cell:judge_cell", _show_judged)
+    return Run("tokcli.sweeps.judge_cell:judge_cell", _show_judged)
 
 
 def _show_judged(judged: int, json: bool) -> int:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from scipy import stats
 
-from tokcli.sweeps.sweep import IN_DOMAIN, Claim
+from tokcli.sweeps.plan import IN_DOMAIN, Claim
 from tokcli.sweeps.table import Row, Spread
 
 Verdict = Literal["holds", "does not hold", "undecided"]
@@ -22,10 +22,13 @@ RULE = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """One side against the other. size: None is over all of them, or where there is one.
+    """One side against the other. What a side has no figure for is None.
 
-    difference: of the means. error: its standard error. freedom: degrees of freedom that the error has. Each None
-    where a side has no figure, or the last two where it has a single one.
+    Attributes:
+        size: None is over all of them, or where there is one.
+        difference: Of the means.
+        error: Its standard error; None where a side has a single figure.
+        freedom: Degrees of freedom that the error has; None where a side has a single figure.
     """
 
     size: int | None
@@ -57,8 +60,14 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A claim with its verdict. comparisons: at each size. together: their mean, None for a single size."""
+class Decision:
+    """A claim with its verdict.
+
+    Attributes:
+        claim: The sentence.
+        comparisons: At each size.
+        together: Their mean; None for a single size.
+    """
 
     claim: Claim
     comparisons: Sequence[Comparison]
@@ -77,39 +86,41 @@ class Judged:
         return f"mean {self.together}; {'; '.join(map(str, self.comparisons))}"
 
 
-def judge_claim(claim: Claim, table: Sequence[Row]) -> Judged:
+def decide(claim: Claim, table: Sequence[Row]) -> Decision:
     """Compare the claim's two sides at every size that the claim is about and the greater one has a row for."""
     comparisons = []
     for row in (row for row in table if row.method == claim.greater and (not claim.sizes or row.size in claim.sizes)):
         other: Spread | float | None
         if isinstance(claim.than, str):
-            partner = next((each for each in table if (each.method, each.size) == (claim.than, row.size)), None)
+            partner = next(
+                (other_row for other_row in table if (other_row.method, other_row.size) == (claim.than, row.size)), None
+            )
             other = _quantity(claim, partner) if partner is not None else None
         else:
             other = float(claim.than)
         comparisons.append(_compare(row.size, _quantity(claim, row), other))
-    return Judged(claim, comparisons, _together(comparisons) if len(comparisons) > 1 else None)
+    return Decision(claim, comparisons, _together(comparisons) if len(comparisons) > 1 else None)
 
 
 def _quantity(claim: Claim, row: Row) -> Spread | None:
     """What the claim is about, of one row, over seeds."""
     if claim.what == "fall":
         return row.falls.get(claim.metric)
-    judged = row.figures.get((claim.data, claim.metric))
-    if claim.what == "value" or judged is None:
-        return judged
+    spread = row.figures.get((claim.data, claim.metric))
+    if claim.what == "value" or spread is None:
+        return spread
     within = row.figures.get((IN_DOMAIN, claim.metric))
     if within is None:
         return None
-    both = {seed: within.values[seed] - judged.values[seed] for seed in judged.values if seed in within.values}
+    both = {seed: within.values[seed] - spread.values[seed] for seed in spread.values if seed in within.values}
     return Spread(both) if both else None
 
 
 def _compare(size: int | None, greater: Spread | None, than: Spread | float | None) -> Comparison:
     if greater is None or than is None:
         return Comparison(size, None)
-    difference = greater.mean - (than if isinstance(than, float) else than.mean)
-    sides = [greater] if isinstance(than, float) else [greater, than]
+    difference = greater.mean - (than.mean if isinstance(than, Spread) else than)
+    sides = [greater, than] if isinstance(than, Spread) else [greater]
     if any(side.deviation is None for side in sides):
         return Comparison(size, difference)
     parts = [((side.deviation or 0.0) ** 2 / side.count, side.count - 1.0) for side in sides]

@@ -7,7 +7,7 @@ run lie `judged.json` (further evaluations), `outcome.json` (how the last attemp
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -15,8 +15,8 @@ from tokcli.artifacts.tensors import read_metadata
 from tokcli.errors import DivergedError, TokError
 from tokcli.files import write_text
 from tokcli.recipe.recipe import from_dict
-from tokcli.sweeps.grid import Cell, Judging, fingerprint_part
-from tokcli.sweeps.sweep import IN_DOMAIN
+from tokcli.sweeps.cells import Cell, FurtherEvaluation, fingerprint_part
+from tokcli.sweeps.plan import IN_DOMAIN
 from tokcli.training.curves import Curve, read_curves
 from tokcli.training.run_folder import RunFolder
 
@@ -25,7 +25,12 @@ State = Literal["finished", "failed", "diverged", "missing"]
 
 @dataclass(frozen=True)
 class Figures:
-    """Metrics of a tokenizer on one set of data. codes: in the codebook it was judged with."""
+    """Metrics of a tokenizer on one set of data.
+
+    Attributes:
+        metrics: By name; None where there is no figure.
+        codes: In the codebook that it was evaluated with.
+    """
 
     metrics: dict[str, float | None]
     codes: int | None
@@ -33,7 +38,13 @@ class Figures:
 
 @dataclass(frozen=True)
 class Ended:
-    """How the last attempt at a cell ended; exit code 0 where none has, or where it went well. seconds: of all."""
+    """How the last attempt at a cell ended.
+
+    Attributes:
+        exit_code: 0 where there was none, or where it went well.
+        reason: What went wrong.
+        seconds: Of all attempts.
+    """
 
     exit_code: int = 0
     reason: str | None = None
@@ -42,45 +53,50 @@ class Ended:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a cell stands. figures: what there is, by data and codebook (None: the one in use). reason: why not all.
+    """How a cell stands.
 
-    seconds: of all attempts that this program saw the end of. curves: of the evaluations over training.
+    Attributes:
+        state: In a word.
+        reason: Why there are not all figures.
+        figures: What there is, by data and codebook (None: the one in use).
+        curves: Of the evaluations over training, by metric.
+        seconds: Of all attempts that this program saw the end of.
     """
 
     state: State
     reason: str | None
     figures: dict[tuple[str, int | None], Figures]
-    curves: dict[str, Curve]
+    curves: Mapping[str, Curve]
     seconds: float
 
 
-def shared(grid: Iterable[Cell]) -> list[Cell]:
+def reuse_finished(cells: Iterable[Cell]) -> list[Cell]:
     """The cells, each that a sweep beside this one has finished being the one there: the same recipe, the same run."""
-    return [_shared(cell) for cell in grid]
+    return [_reuse_finished(cell) for cell in cells]
 
 
-def _shared(cell: Cell) -> Cell:
+def _reuse_finished(cell: Cell) -> Cell:
     if cell.path.exists():
         return cell
     for path in sorted(cell.path.parent.parent.glob(f"*/*-{fingerprint_part(cell.recipe)}")):
-        if own_figures(cell, RunFolder(path)) is not None:
+        if read_own_figures(cell, RunFolder(path)) is not None:
             return dataclasses.replace(cell, path=path)
     return cell
 
 
-def outcome_of(cell: Cell) -> Outcome:
+def read_outcome(cell: Cell) -> Outcome:
     """Read a cell's folder, which need not exist."""
     run = RunFolder(cell.path)
     ended = read_ended(run.path)
-    judged = read_judged(run.path)
+    evaluations = read_evaluations(run.path)
     figures: dict[tuple[str, int | None], Figures] = {}
-    if (own := own_figures(cell, run)) is not None:
+    if (own := read_own_figures(cell, run)) is not None:
         figures[IN_DOMAIN, None] = own
-    for judging in cell.judgings:
-        if judging.key in judged and own is not None:
-            figures[judging.name, judging.codebook] = Figures(**judged[judging.key])
+    for further in cell.further:
+        if further.key in evaluations and own is not None:
+            figures[further.name, further.codebook] = Figures(**evaluations[further.key])
     curves = read_curves(run.metrics)[1] if run.metrics.exists() else {}
-    state, reason = _state(ended, whole=len(figures) == 1 + len(cell.judgings))
+    state, reason = _state(ended, whole=len(figures) == 1 + len(cell.further))
     return Outcome(state, reason or (None if state == "finished" else _how_far(run)), figures, curves, ended.seconds)
 
 
@@ -92,8 +108,8 @@ def _state(ended: Ended, whole: bool) -> tuple[State, str | None]:
     return "diverged" if ended.exit_code == DivergedError.exit_code else "failed", ended.reason
 
 
-def own_figures(cell: Cell, run: RunFolder) -> Figures | None:
-    """The final judgement of the training; None where it has not finished, or was of another recipe."""
+def read_own_figures(cell: Cell, run: RunFolder) -> Figures | None:
+    """The final evaluation of the training; None where it has not finished, or was of another recipe."""
     if not run.artifact.exists():
         return None
     try:
@@ -105,14 +121,14 @@ def own_figures(cell: Cell, run: RunFolder) -> Figures | None:
         return None
 
 
-def read_judged(path: pathlib.Path) -> dict[str, Any]:
+def read_evaluations(path: pathlib.Path) -> dict[str, Any]:
     """The further evaluations of a run folder, by key."""
     return _read(path / "judged.json")
 
 
-def add_judged(path: pathlib.Path, judging: Judging, figures: Figures) -> None:
+def add_evaluation(path: pathlib.Path, further: FurtherEvaluation, figures: Figures) -> None:
     """Keep the figures of one further evaluation."""
-    write_text(path / "judged.json", json.dumps(read_judged(path) | {judging.key: asdict(figures)}, indent=1))
+    write_text(path / "judged.json", json.dumps(read_evaluations(path) | {further.key: asdict(figures)}, indent=1))
 
 
 def read_ended(path: pathlib.Path) -> Ended:
@@ -126,7 +142,7 @@ def add_ended(path: pathlib.Path, exit_code: int, reason: str | None, seconds: f
     write_text(path / "outcome.json", json.dumps(asdict(ended)))
 
 
-def steps_done(path: pathlib.Path) -> int:
+def count_steps(path: pathlib.Path) -> int:
     """How far a training has come, by the last whole line of its metrics."""
     metrics = RunFolder(path).metrics
     if not metrics.exists():
@@ -143,7 +159,7 @@ def steps_done(path: pathlib.Path) -> int:
 
 
 def _how_far(run: RunFolder) -> str:
-    steps = steps_done(run.path)
+    steps = count_steps(run.path)
     return f"stopped after step {steps}" if steps else "not run"
 
 

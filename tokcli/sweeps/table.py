@@ -5,9 +5,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tokcli.sweeps.grid import Cell, rows
+from tokcli.sweeps.cells import Cell, list_rows
 from tokcli.sweeps.outcomes import Outcome
-from tokcli.sweeps.sweep import IN_DOMAIN, Sweep
+from tokcli.sweeps.plan import IN_DOMAIN, Sweep
 from tokcli.training.curves import Curve
 
 
@@ -40,9 +40,15 @@ class Spread:
 class Row:
     """One line of the table.
 
-    codes: in the codebook in use, which the product of levels makes another number than K. finished: seeds with
-    figures, of `seeds`. figures: by data and metric; absent where no seed has one. curves: by metric, the mean over
-    the seeds at steps where all of them have a figure. falls: by metric, how far the end lies under the highest point.
+    Attributes:
+        method: By name.
+        size: K, the one that was asked for.
+        codes: In the codebook in use, which the product of levels makes another number than K.
+        finished: Seeds with figures, of `seeds`.
+        seeds: Trainings in all.
+        figures: By data and metric; absent where no seed has one.
+        curves: By metric, the mean over the seeds at steps where all of them have a figure.
+        falls: By metric, how far the end lies under the highest point.
     """
 
     method: str
@@ -60,28 +66,28 @@ class Row:
 
 
 def tabulate(sweep: Sweep, outcomes: Sequence[tuple[Cell, Outcome]]) -> list[Row]:
-    """The rows of the table, in the order of the sweep file. outcomes: of every cell."""
-    return [_row(sweep, method, size, outcomes) for method, size in rows(sweep)]
+    """The rows of the table, in the order of the sweep file, of the outcomes of every cell."""
+    return [_make_row(sweep, method, size, outcomes) for method, size in list_rows(sweep)]
 
 
-def _row(sweep: Sweep, method: str, size: int | None, outcomes: Sequence[tuple[Cell, Outcome]]) -> Row:
+def _make_row(sweep: Sweep, method: str, size: int | None, outcomes: Sequence[tuple[Cell, Outcome]]) -> Row:
     codebooks = bool(sweep.methods[method].codebooks)
     codebook = size if codebooks else None
     mine = [(cell, outcome) for cell, outcome in outcomes if cell.method == method and (codebooks or cell.size == size)]
-    found: dict[tuple[str, str], dict[int, float]] = {}
+    by_seed: dict[tuple[str, str], dict[int, float]] = {}
     curves: dict[str, dict[int, Curve]] = {}
     codes = None
     finished = 0
     for cell, outcome in mine:
-        judged = {data: figures for (data, built), figures in outcome.figures.items() if built == codebook}
-        finished += IN_DOMAIN in judged
-        for data, figures in judged.items():
+        by_data = {data: figures for (data, built), figures in outcome.figures.items() if built == codebook}
+        finished += IN_DOMAIN in by_data
+        for data, figures in by_data.items():
             codes = figures.codes
             for metric, value in figures.metrics.items():
                 if value is not None and math.isfinite(value):
-                    found.setdefault((data, metric), {})[cell.seed] = value
+                    by_seed.setdefault((data, metric), {})[cell.seed] = value
         for metric in {*sweep.curves, *_falling(sweep)}:
-            if metric in outcome.curves and IN_DOMAIN in judged and _judged_in_training(outcome, size, codebooks):
+            if metric in outcome.curves and IN_DOMAIN in by_data and _evaluated_in_training(outcome, size, codebooks):
                 curves.setdefault(metric, {})[cell.seed] = outcome.curves[metric]
     return Row(
         method=method,
@@ -89,17 +95,17 @@ def _row(sweep: Sweep, method: str, size: int | None, outcomes: Sequence[tuple[C
         codes=codes,
         finished=finished,
         seeds=len(mine),
-        figures={key: Spread(values) for key, values in found.items()},
+        figures={key: Spread(values) for key, values in by_seed.items()},
         curves={metric: _mean_curve(list(curves[metric].values())) for metric in sweep.curves if metric in curves},
         falls={
-            metric: Spread({seed: max(value for _, value in curve) - curve[-1][1] for seed, curve in by_seed.items()})
-            for metric, by_seed in curves.items()
+            metric: Spread({seed: max(value for _, value in curve) - curve[-1][1] for seed, curve in of_seeds.items()})
+            for metric, of_seeds in curves.items()
         },
     )
 
 
-def _judged_in_training(outcome: Outcome, size: int | None, codebooks: bool) -> bool:
-    """Whether a training with several codebooks was judged with this row's; its curves belong to no other row."""
+def _evaluated_in_training(outcome: Outcome, size: int | None, codebooks: bool) -> bool:
+    """Whether a training with several codebooks was evaluated with this row's; its curves belong to no other row."""
     return not codebooks or outcome.figures[IN_DOMAIN, None].codes == size
 
 

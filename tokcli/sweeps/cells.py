@@ -12,11 +12,12 @@ from typing import Any
 
 from tokcli.data import SOURCES
 from tokcli.errors import InputError, RecipeError, UsageError
+from tokcli.recipe.build import build_evaluation_source, build_training_source
 from tokcli.recipe.recipe import Recipe, from_text
 from tokcli.recipe.shipped import recipe_text
 from tokcli.recipe.text import parse
 from tokcli.schema import nearest
-from tokcli.sweeps.sweep import IN_DOMAIN, Method, Sweep
+from tokcli.sweeps.plan import IN_DOMAIN, Method, Sweep
 
 CHOICES = ("seeds", "sizes", "methods")
 
@@ -24,8 +25,15 @@ NEW_DATA = "evaluate.NAME={kind: images, path: FOLDER}"
 
 
 @dataclass(frozen=True)
-class Judging:
-    """An evaluation beyond the one that ends a training. data: None is the recipe's. codebook: None the one in use."""
+class FurtherEvaluation:
+    """An evaluation beyond the one that ends a training.
+
+    Attributes:
+        name: Of the data.
+        data: Its node; None is the recipe's evaluation data.
+        codebook: Its size; None is the one in use.
+        metrics: By name.
+    """
 
     name: str
     data: dict[str, Any] | None
@@ -41,9 +49,16 @@ class Judging:
 
 @dataclass(frozen=True)
 class Cell:
-    """One training. size: None where the method is trained once, or the sweep has no sizes.
+    """One training.
 
-    path: its folder. command: what a person would type for this training.
+    Attributes:
+        method: By name.
+        size: Of the codebook; None where the method is trained once, or the sweep has no sizes.
+        seed: Of the recipe.
+        recipe: What is trained.
+        path: Its folder.
+        command: What a person would type for this training.
+        further: Evaluations beyond the one that ends it.
     """
 
     method: str
@@ -52,7 +67,7 @@ class Cell:
     recipe: Recipe
     path: pathlib.Path
     command: str
-    judgings: tuple[Judging, ...]
+    further: tuple[FurtherEvaluation, ...]
 
     @property
     def label(self) -> str:
@@ -60,42 +75,46 @@ class Cell:
         return f"{self.method}{f', K = {self.size}' if self.size is not None else ''}, seed {self.seed}"
 
 
-def chosen(sweep: Sweep, overrides: Sequence[str]) -> tuple[Sweep, list[str]]:
+def apply_choices(sweep: Sweep, overrides: Sequence[str]) -> tuple[Sweep, list[str]]:
     """Apply what a command line changes in the sweep itself; the overrides that are left are of every cell.
 
     `seeds=[0]` sets the seeds, `sizes=[256]` and `methods=[fsq, fsp]` keep some, `evaluate.NAME.KEY=VALUE` changes
     further data, and `evaluate.NAME={kind: images, path: FOLDER}` adds some.
-    Raises UsageError for what the sweep does not have, RecipeError for data that no source is made of.
+
+    Raises:
+        UsageError: For what the sweep does not have.
+        RecipeError: For data that no source is made of.
     """
     rest = []
     for override in overrides:
         path, _, text = override.partition("=")
         if path in CHOICES:
-            sweep = _narrowed(sweep, path, parse(text, override))
+            sweep = _narrow(sweep, path, parse(text, override))
         elif path.startswith("evaluate."):
-            sweep = _redirected(sweep, path, parse(text, override))
+            sweep = _redirect(sweep, path, parse(text, override))
         else:
             rest.append(override)
     return sweep, rest
 
 
-def cells(sweep: Sweep, folder: pathlib.Path, overrides: Sequence[str] = ()) -> list[Cell]:
+def make_cells(sweep: Sweep, folder: pathlib.Path, overrides: Sequence[str] = ()) -> list[Cell]:
     """Every training of the sweep, each in a folder of its own under `folder`.
 
-    Raises RecipeError with the problems of all recipes, one a line.
+    Raises:
+        RecipeError: With the problems of all recipes, one a line.
     """
-    found: dict[str, None] = {}
-    made = []
+    problems: dict[str, None] = {}
+    cells: list[Cell] = []
     for name, method in sweep.methods.items():
         for size in sizes_of(sweep, method):
             try:
-                made += _cells(sweep, name, method, size, folder, overrides)
+                cells += _make_row(sweep, name, method, size, folder, overrides)
             except (RecipeError, InputError) as error:
                 where = f"methods.{name}" + (f" at K = {size}" if size is not None else "")
-                found |= dict.fromkeys(f"{where}: {line}" for line in str(error).splitlines())
-    if found:
-        raise RecipeError("\n".join(found))
-    return made
+                problems |= dict.fromkeys(f"{where}: {line}" for line in str(error).splitlines())
+    if problems:
+        raise RecipeError("\n".join(problems))
+    return cells
 
 
 def sizes_of(sweep: Sweep, method: Method) -> Sequence[int | None]:
@@ -105,31 +124,31 @@ def sizes_of(sweep: Sweep, method: Method) -> Sequence[int | None]:
     return [size for size in sweep.sizes if method.by_size is None or size in method.by_size]
 
 
-def rows(sweep: Sweep) -> Iterator[tuple[str, int | None]]:
+def list_rows(sweep: Sweep) -> Iterator[tuple[str, int | None]]:
     """The rows of the table: a method, or a method at a size."""
     for name, method in sweep.methods.items():
-        for size in [each for each in sweep.sizes if each in method.codebooks] or sizes_of(sweep, method):
+        for size in [size for size in sweep.sizes if size in method.codebooks] or sizes_of(sweep, method):
             yield name, size
 
 
-def _cells(
+def _make_row(
     sweep: Sweep, name: str, method: Method, size: int | None, folder: pathlib.Path, overrides: Sequence[str]
 ) -> Iterator[Cell]:
     """One for each seed: the recipe is read and checked once."""
     stage = [f"codebook.sizes={json.dumps(sorted(method.codebooks))}"] if method.codebooks else []
-    at_size = (method.by_size or {}).get(size, [])
+    at_size = [] if method.by_size is None or size is None else method.by_size[size]
     changes = [*sweep.overrides, *method.overrides, *at_size, *stage, *overrides]
     source, text = recipe_text(method.recipe)
     recipe = from_text(text, source, changes)
     lacking = [metric for metric in sweep.columns if metric not in recipe.evaluation.metrics]
     if lacking:
-        judged = json.dumps([*recipe.evaluation.metrics, *lacking])
-        raise RecipeError(f"its recipe does not evaluate {', '.join(lacking)}; override evaluation.metrics={judged}")
-    judgings = tuple(_judgings(sweep, method, recipe))
+        wanted = json.dumps([*recipe.evaluation.metrics, *lacking])
+        raise RecipeError(f"its recipe does not evaluate {', '.join(lacking)}; override evaluation.metrics={wanted}")
+    further = tuple(_further_evaluations(sweep, method, recipe))
     for seed in sweep.seeds:
         command = shlex.join(["tok", "train", method.recipe, *changes, f"seed={seed}"])
         seeded = dataclasses.replace(recipe, seed=seed)
-        yield Cell(name, size, seed, seeded, folder / _folder_name(name, size, seeded), command, judgings)
+        yield Cell(name, size, seed, seeded, folder / _folder_name(name, size, seeded), command, further)
 
 
 def _folder_name(method: str, size: int | None, recipe: Recipe) -> str:
@@ -143,27 +162,27 @@ def fingerprint_part(recipe: Recipe) -> str:
     return recipe.fingerprint()[:10]
 
 
-def _judgings(sweep: Sweep, method: Method, recipe: Recipe) -> Iterator[Judging]:
+def _further_evaluations(sweep: Sweep, method: Method, recipe: Recipe) -> Iterator[FurtherEvaluation]:
     """Further data with the codebook in use; or, with several codebooks, every data with each of them."""
     metrics = tuple(recipe.evaluation.metrics)
     for codebook in sorted(method.codebooks) or [None]:
         if codebook is not None:
-            yield Judging(IN_DOMAIN, None, codebook, metrics)
+            yield FurtherEvaluation(IN_DOMAIN, None, codebook, metrics)
         for data, node in sweep.evaluate.items():
-            yield Judging(data, node, codebook, metrics)
+            yield FurtherEvaluation(data, node, codebook, metrics)
 
 
-def _narrowed(sweep: Sweep, choice: str, wanted: Any) -> Sweep:
+def _narrow(sweep: Sweep, choice: str, wanted: Any) -> Sweep:
     if not isinstance(wanted, list) or not wanted:
         raise UsageError(f"{choice}: expected a list such as {choice}=[{_example(sweep, choice)}], got {wanted!r}")
     if choice == "seeds":
         if not all(isinstance(seed, int) for seed in wanted):
             raise UsageError(f"seeds: expected whole numbers, got {wanted}")
         return dataclasses.replace(sweep, seeds=wanted)
-    known = getattr(sweep, choice)
-    for each in wanted:
-        if each not in known:
-            raise UsageError(f"{choice}: the sweep has no '{each}'; {nearest(str(each), map(str, known))}")
+    known = _choices(sweep, choice)
+    for name in wanted:
+        if name not in known:
+            raise UsageError(f"{choice}: the sweep has no '{name}'; {nearest(str(name), map(str, known))}")
     if choice == "methods":
         kept = {name: method for name, method in sweep.methods.items() if name in wanted}
         claims = [claim for claim in sweep.claims if {claim.greater, claim.than} & set(sweep.methods) <= set(wanted)]
@@ -176,19 +195,51 @@ def _narrowed(sweep: Sweep, choice: str, wanted: Any) -> Sweep:
     return dataclasses.replace(sweep, sizes=[size for size in sweep.sizes if size in wanted], methods=methods)
 
 
+def _choices(sweep: Sweep, choice: str) -> Sequence[str | int]:
+    """What there is to choose from."""
+    return {"seeds": sweep.seeds, "sizes": sweep.sizes, "methods": list(sweep.methods)}[choice]
+
+
 def _example(sweep: Sweep, choice: str) -> str:
-    return ", ".join(map(str, list(getattr(sweep, choice))[:2]))
+    return ", ".join(map(str, _choices(sweep, choice)[:2]))
 
 
-def _redirected(sweep: Sweep, path: str, value: Any) -> Sweep:
+def _redirect(sweep: Sweep, path: str, value: Any) -> Sweep:
     _, name, *keys = path.split(".")
     if not keys and isinstance(value, dict):
         node = value
     elif name in sweep.evaluate and len(keys) == 1:
         node = sweep.evaluate[name] | {keys[0]: value}
     else:
-        known = [f"evaluate.{each}.path=FOLDER" for each in sweep.evaluate]
+        known = [f"evaluate.{name}.path=FOLDER" for name in sweep.evaluate]
         raise UsageError(f"{path}: expected one such as {', '.join([*known, NEW_DATA])}")
     if problems := SOURCES.problems(node, f"evaluate.{name}"):
         raise RecipeError("\n".join(problems))
     return dataclasses.replace(sweep, evaluate=sweep.evaluate | {name: node})
+
+
+def check_data(sweep: Sweep, cells: Sequence[Cell]) -> None:
+    """Look for all data before the first training, so that what is missing is told once.
+
+    Raises:
+        InputError: With all that is missing, one a line.
+    """
+    missing: dict[str, None] = {}
+    seen = set()
+    for cell in cells:
+        node = json.dumps([cell.recipe.train_data, cell.recipe.eval_data], sort_keys=True)
+        if node in seen:
+            continue
+        seen.add(node)
+        for build in (build_training_source, build_evaluation_source):
+            try:
+                build(cell.recipe, SOURCES[cell.recipe.train_data["kind"]].modality)
+            except InputError as error:
+                missing[str(error)] = None
+    for name, node in sweep.evaluate.items():
+        try:
+            SOURCES.build(node, f"evaluate.{name}")
+        except InputError as error:
+            missing[f"{error}; set it with evaluate.{name}.path=FOLDER"] = None
+    if missing:
+        raise InputError("\n".join(missing))

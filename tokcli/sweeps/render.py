@@ -2,28 +2,80 @@
 
 import csv
 import io
+import json
+import pathlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from tokcli.sweeps.claims import RULE, Comparison, Judged
-from tokcli.sweeps.grid import Cell
-from tokcli.sweeps.outcomes import Outcome
-from tokcli.sweeps.sweep import IN_DOMAIN, Sweep
-from tokcli.sweeps.table import Row
+from tokcli.files import write_text
+from tokcli.progress import Reporter
+from tokcli.sweeps.cells import Cell
+from tokcli.sweeps.claims import RULE, Comparison, Decision, decide
+from tokcli.sweeps.outcomes import Outcome, read_outcome
+from tokcli.sweeps.plan import IN_DOMAIN, Sweep
+from tokcli.sweeps.table import Row, tabulate
+from tokcli.training.curves import draw_panels
 
 UNKNOWN = "–"
 MOST_STEPS = 12
 """Columns of a table of curves: later ones are thinned out evenly."""
 
 
+@dataclass(frozen=True)
+class RenderedSweep:
+    """A rendered sweep.
+
+    Attributes:
+        folder: Where it lies.
+        markdown: What table.md holds.
+        report: What table.json holds.
+        unwell: Cells that failed or diverged.
+    """
+
+    folder: pathlib.Path
+    markdown: str
+    report: dict[str, Any]
+    unwell: int
+
+
+def render(
+    sweep: Sweep, cells: Sequence[Cell], folder: pathlib.Path, command: str, reporter: Reporter
+) -> RenderedSweep:
+    """Read what the cells left, and write table.md, table.csv, table.json and a picture of each curve."""
+    outcomes = [(cell, read_outcome(cell)) for cell in cells]
+    table = tabulate(sweep, outcomes)
+    claims = [decide(claim, table) for claim in sweep.claims]
+    markdown = to_markdown(sweep, table, claims, outcomes, command)
+    report = to_json(sweep, table, claims, outcomes, command)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "table.md", markdown)
+    write_text(folder / "table.csv", to_csv(sweep, table))
+    write_text(folder / "table.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
+    for metric in sweep.curves:
+        _draw(metric, table, folder, reporter)
+    unwell = sum(outcome.state in ("failed", "diverged") for _, outcome in outcomes)
+    return RenderedSweep(folder, markdown, report, unwell)
+
+
+def _draw(metric: str, table: Sequence[Row], folder: pathlib.Path, reporter: Reporter) -> None:
+    curves = {row.label: row.curves[metric] for row in table if row.curves.get(metric)}
+    if curves:
+        draw_panels({f"{metric} (evaluation)": curves}, folder / f"{metric}.png", reporter, "over training")
+
+
 def to_markdown(
-    sweep: Sweep, table: Sequence[Row], claims: Sequence[Judged], outcomes: Sequence[tuple[Cell, Outcome]], command: str
+    sweep: Sweep,
+    table: Sequence[Row],
+    claims: Sequence[Decision],
+    outcomes: Sequence[tuple[Cell, Outcome]],
+    command: str,
 ) -> str:
     """A page: the table, what its figures are, claims, curves, and every cell that is not in it."""
     parts = [f"# {sweep.name}", sweep.summary, _markdown_table(*_main_table(sweep, table)), _legend(sweep, command)]
     if claims:
-        judged = [[each.claim.claim, each.verdict, str(each)] for each in claims]
-        parts += ["## Claims", _markdown_table(["claim", "here", "difference"], judged), f"Decided by: {RULE}."]
+        decided = [[decision.claim.claim, decision.verdict, str(decision)] for decision in claims]
+        parts += ["## Claims", _markdown_table(["claim", "here", "difference"], decided), f"Decided by: {RULE}."]
     for metric in sweep.curves:
         parts += [f"## {metric} over training", _curve_table(metric, table)]
     absent = [(cell, outcome) for cell, outcome in outcomes if outcome.state != "finished"]
@@ -49,7 +101,11 @@ def to_csv(sweep: Sweep, table: Sequence[Row]) -> str:
 
 
 def to_json(
-    sweep: Sweep, table: Sequence[Row], claims: Sequence[Judged], outcomes: Sequence[tuple[Cell, Outcome]], command: str
+    sweep: Sweep,
+    table: Sequence[Row],
+    claims: Sequence[Decision],
+    outcomes: Sequence[tuple[Cell, Outcome]],
+    command: str,
 ) -> dict[str, Any]:
     """Everything: the table with each seed's figures, claims, and the cells with their commands."""
     return {
@@ -59,12 +115,12 @@ def to_json(
         "rows": [_json_row(sweep, row) for row in table],
         "claims": [
             {
-                "claim": each.claim.claim,
-                "verdict": each.verdict,
-                "comparisons": [_json_comparison(comparison) for comparison in each.comparisons],
-                "together": _json_comparison(each.together) if each.together is not None else None,
+                "claim": decision.claim.claim,
+                "verdict": decision.verdict,
+                "comparisons": [_json_comparison(comparison) for comparison in decision.comparisons],
+                "together": _json_comparison(decision.together) if decision.together is not None else None,
             }
-            for each in claims
+            for decision in claims
         ],
         "cells": [
             {
@@ -118,7 +174,7 @@ def _main_table(sweep: Sweep, table: Sequence[Row]) -> tuple[list[str], list[lis
                 header.append(f"{metric}, published")
     lines = []
     for row in table:
-        sizes = [_shown(row.size), _shown(row.codes)] if sweep.sizes else []
+        sizes = [_format(row.size), _format(row.codes)] if sweep.sizes else []
         line = [
             row.method,
             *sizes,
@@ -126,9 +182,9 @@ def _main_table(sweep: Sweep, table: Sequence[Row]) -> tuple[list[str], list[lis
         ]
         for data in _data(sweep):
             for metric in sweep.columns:
-                line.append(_shown(row.figures.get((data, metric))))
+                line.append(_format(row.figures.get((data, metric))))
                 if data == IN_DOMAIN and metric in beside:
-                    line.append(_shown(_published(sweep, row, metric)))
+                    line.append(_format(_published(sweep, row, metric)))
         lines.append(line)
     return header, lines
 
@@ -147,12 +203,12 @@ def _curve_table(metric: str, table: Sequence[Row]) -> str:
     if not steps:
         return "No cell has one yet."
     stride = -(-len(steps) // MOST_STEPS)
-    shown = steps[::-1][::stride][::-1]
+    thinned = steps[::-1][::stride][::-1]
     lines = []
     for row in table:
         curve = dict(row.curves.get(metric, []))
-        lines.append([row.label, *(f"{curve[step]:.3g}" if step in curve else UNKNOWN for step in shown)])
-    return _markdown_table(["step", *map(str, shown)], lines)
+        lines.append([row.label, *(f"{curve[step]:.3g}" if step in curve else UNKNOWN for step in thinned)])
+    return _markdown_table(["step", *map(str, thinned)], lines)
 
 
 def _markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -172,5 +228,5 @@ def _data(sweep: Sweep) -> list[str]:
     return [IN_DOMAIN, *sweep.evaluate]
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     return UNKNOWN if value is None else str(value)

@@ -3,15 +3,15 @@
 import json
 import pathlib
 
-from tokcli.commands.cells import WANTED
 from tokcli.data import SOURCES
 from tokcli.errors import InputError
 from tokcli.evaluation.run import evaluate
 from tokcli.models import open_model, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.build import build_evaluation_source
-from tokcli.sweeps.grid import Judging
-from tokcli.sweeps.outcomes import Figures, add_judged
+from tokcli.sweeps.cells import FurtherEvaluation
+from tokcli.sweeps.outcomes import Figures, add_evaluation
+from tokcli.sweeps.runner import WANTED
 
 
 def judge_cell(folder: str, *, device: str = "auto", reporter: Reporter = SILENT) -> int:
@@ -22,24 +22,24 @@ def judge_cell(folder: str, *, device: str = "auto", reporter: Reporter = SILENT
     path = pathlib.Path(folder)
     if not (path / WANTED).is_file():
         raise InputError(f"{path} holds no {WANTED}: it is no cell of a sweep; tok eval judges any model")
-    wanted = [Judging(**node) for node in json.loads((path / WANTED).read_text(encoding="utf-8"))]
+    wanted = [FurtherEvaluation(**node) for node in json.loads((path / WANTED).read_text(encoding="utf-8"))]
     where = pick_device(device)
-    for judging in wanted:
-        model = open_model(str(path), where, reporter, judging.codebook)
+    for further in wanted:
+        model = open_model(str(path), where, reporter, further.codebook)
         recipe, tokenizer = model.artifact.recipe, model.artifact.tokenizer
         source = (
-            SOURCES.build(judging.data, f"evaluate.{judging.name}")
-            if judging.data is not None
+            SOURCES.build(further.data, f"evaluate.{further.name}")
+            if further.data is not None
             else build_evaluation_source(recipe, tokenizer.modality)
         )
         scores = evaluate(
             tokenizer,
             source,
-            judging.metrics,
-            items=recipe.evaluation.items if judging.data is None else None,
+            further.metrics,
+            items=recipe.evaluation.items if further.data is None else None,
             batch_size=recipe.evaluation.batch_size,
             workers=recipe.training.workers,
             reporter=reporter,
         )
-        add_judged(path, judging, Figures(scores.figures, tokenizer.codebook_size))
+        add_evaluation(path, further, Figures(scores.figures, tokenizer.codebook_size))
     return len(wanted)

@@ -30,9 +30,11 @@ IN_DOMAIN = "in domain"
 class Method:
     """A row, or a row for each size.
 
-    recipe: a shipped name or a file. overrides: of all its cells. by_size: further ones for each size it is trained
-        at; None trains every size without any. codebooks: instead of that, one training, after which a codebook of
-        each of these sizes is built and judged.
+    Attributes:
+        recipe: A shipped name or a file.
+        overrides: Of all its cells.
+        by_size: Further ones for each size it is trained at; None trains every size without any.
+        codebooks: Instead of that, one training, after which a codebook of each of these sizes is built and evaluated.
     """
 
     recipe: str
@@ -45,8 +47,10 @@ class Method:
 class Published:
     """Figures from a paper, to stand beside ours. They are never compared with them: the settings differ.
 
-    setting: where and how they were obtained. metrics: what the lists in `figures` hold.
-    figures: by method, and by size where there are sizes: a list with null for what was not published, or a word.
+    Attributes:
+        setting: Where and how they were obtained.
+        metrics: What the lists in `figures` hold.
+        figures: By method, and by size where there are sizes: a list with null for what was not published, or a word.
     """
 
     setting: str
@@ -55,22 +59,27 @@ class Published:
 
     def figure(self, method: str, size: int | None, metric: str) -> float | str | None:
         """One figure, the word that stands for it (failed), or None."""
-        found = self.figures.get(method)
-        if isinstance(found, Mapping):
-            found = found.get(size)
-        if found is None or isinstance(found, str):
-            return found
-        return dict(zip(self.metrics, found, strict=True)).get(metric)
+        published = self.figures.get(method)
+        if isinstance(published, Mapping):
+            published = published.get(size)
+        if published is None or isinstance(published, str):
+            return published
+        return dict(zip(self.metrics, published, strict=True)).get(metric)
 
 
 @dataclass(frozen=True)
 class Claim:
     """A sentence that the table can bear out: at every size, `greater` is above `than`.
 
-    metric: what is compared. than: a method, or a number. data: what it is judged on. sizes: at these alone; empty
-        means all of the sweep.
-    what: the `value` itself; the `drop` from in-domain data to `data`; or the `fall`, from the highest value of a
-        curve over training to its last.
+    Attributes:
+        claim: The sentence.
+        metric: What is compared.
+        greater: A method.
+        than: A method, or a number.
+        what: The `value` itself; the `drop` from in-domain data to `data`; or the `fall`, from the highest value of a
+            curve over training to its last.
+        data: What the metric is computed on.
+        sizes: At these alone; empty means all of the sweep.
     """
 
     claim: str
@@ -83,11 +92,19 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Table:
+class SweepFile:
     """The sections of a sweep file. Cells are methods × sizes × seeds.
 
-    columns: metrics that the table shows. overrides: of every cell. evaluate: data nodes by name, that every tokenizer
-        is judged on besides its recipe's evaluation data. curves: metrics drawn over training.
+    Attributes:
+        columns: Metrics that the table shows.
+        methods: Nodes of methods by name.
+        sizes: Of codebooks; none where every method has one.
+        seeds: A training for each.
+        overrides: Of every cell.
+        evaluate: Nodes of data by name, that every tokenizer is evaluated on besides its recipe's evaluation data.
+        curves: Metrics drawn over training.
+        published: The node of figures from a paper.
+        claims: Nodes of what the table can bear out.
     """
 
     columns: list[str]
@@ -103,7 +120,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A checked sweep. name: of its folder. The rest as in `Table`, the nodes made into what they describe."""
+    """A checked sweep: what `SweepFile` says, its nodes made into what they describe.
+
+    Attributes:
+        name: Of its folder.
+        summary: The first line of the file's header.
+    """
 
     name: str
     summary: str
@@ -118,71 +140,86 @@ class Sweep:
     claims: list[Claim]
 
 
-def sweep_from_text(text: str, name: str, summary: str = "") -> Sweep:
-    """Read YAML and check everything but the recipes. Raises RecipeError with every problem, one a line."""
+def read_sweep(text: str, name: str, summary: str = "") -> Sweep:
+    """Read YAML and check everything but the recipes.
+
+    Args:
+        text: Of the file.
+        name: Of the sweep.
+        summary: What it is, in a line.
+
+    Raises:
+        RecipeError: With every problem, one a line.
+    """
     content = parse(text, name)
     if not isinstance(content, dict):
         raise RecipeError(f"{name}: expected a sweep with columns and methods; got {type(content).__name__}")
-    found = problems(content)
-    if found:
-        raise RecipeError("\n".join(found))
-    table = Table(**content)
+    problems = find_problems(content)
+    if problems:
+        raise RecipeError("\n".join(problems))
+    file = SweepFile(**content)
     return Sweep(
         name=name,
         summary=summary,
-        columns=table.columns,
-        methods={method: Method(**node) for method, node in table.methods.items()},
-        sizes=table.sizes,
-        seeds=table.seeds,
-        overrides=table.overrides,
-        evaluate=table.evaluate,
-        curves=table.curves,
-        published=Published(**table.published) if table.published is not None else None,
-        claims=[Claim(**node) for node in table.claims],
+        columns=file.columns,
+        methods={method: Method(**node) for method, node in file.methods.items()},
+        sizes=file.sizes,
+        seeds=file.seeds,
+        overrides=file.overrides,
+        evaluate=file.evaluate,
+        curves=file.curves,
+        published=Published(**file.published) if file.published is not None else None,
+        claims=[Claim(**node) for node in file.claims],
     )
 
 
-def problems(content: Mapping[str, Any]) -> list[str]:
+def find_problems(content: Mapping[str, Any]) -> list[str]:
     """Everything that is wrong with a sweep's words, without reading a recipe."""
-    found = argument_problems(Table, content, "", "a sweep")
-    methods, sizes, evaluate = (
-        content.get(key) if isinstance(content.get(key), kind) else kind()
-        for key, kind in (("methods", dict), ("sizes", list), ("evaluate", dict))
-    )
-    found += [
+    problems = argument_problems(SweepFile, content, "", "a sweep")
+    methods, evaluate = _mapping(content.get("methods")), _mapping(content.get("evaluate"))
+    sizes = _list(content.get("sizes"))
+    problems += [
         f"{key}: expected at least one" for key in ("columns", "methods", "seeds") if content.get(key) in ([], {})
     ]
     for key in ("columns", "curves"):
-        found += _metric_problems(content.get(key), key)
+        problems += _metric_problems(content.get(key), key)
     for method, node in methods.items():
-        found += _method_problems(node, f"methods.{method}", sizes)
+        problems += _method_problems(node, f"methods.{method}", sizes)
     for data, node in evaluate.items():
-        found += SOURCES.problems(node, f"evaluate.{data}")
+        problems += SOURCES.problems(node, f"evaluate.{data}")
     if isinstance(content.get("published"), Mapping):
-        found += _published_problems(content["published"], methods, sizes)
-    claims = content.get("claims")
-    for index, claim in enumerate(claims if isinstance(claims, list) else []):
+        problems += _published_problems(content["published"], methods, sizes)
+    for index, claim in enumerate(_list(content.get("claims"))):
         if isinstance(claim, Mapping):
-            found += _claim_problems(claim, f"claims.{index}", methods, [IN_DOMAIN, *evaluate])
-            found += _size_problems(claim.get("sizes") or (), f"claims.{index}.sizes", sizes)
-    return found
+            problems += _claim_problems(claim, f"claims.{index}", methods, [IN_DOMAIN, *evaluate])
+            problems += _size_problems(claim.get("sizes") or (), f"claims.{index}.sizes", sizes)
+    return problems
+
+
+def _mapping(node: Any) -> Mapping[str, Any]:
+    """A section as a mapping; empty where it is none, which is told elsewhere."""
+    return node if isinstance(node, dict) else {}
+
+
+def _list(node: Any) -> list[Any]:
+    """A section as a list; empty where it is none, which is told elsewhere."""
+    return node if isinstance(node, list) else []
 
 
 def _metric_problems(names: Any, path: str) -> list[str]:
-    listed = names if isinstance(names, list) else []
-    unknown = [name for name in listed if isinstance(name, str) and name not in METRICS]
+    unknown = [name for name in _list(names) if isinstance(name, str) and name not in METRICS]
     return [f"{path}: there is no metric '{name}'; {nearest(name, METRICS)}" for name in unknown]
 
 
 def _method_problems(node: Any, path: str, sizes: list[Any]) -> list[str]:
     if not isinstance(node, Mapping):
         return [f"{path}: expected a method with a 'recipe', got {node!r}"]
-    found = argument_problems(Method, node, path, "a method")
+    problems = argument_problems(Method, node, path, "a method")
     if node.get("by_size") and node.get("codebooks"):
-        found.append(f"{path}.codebooks: a method has by_size (a training for each) or codebooks (one for all)")
+        problems.append(f"{path}.codebooks: a method has by_size (a training for each) or codebooks (one for all)")
     for key in ("by_size", "codebooks"):
-        found += _size_problems(node.get(key) or (), f"{path}.{key}", sizes)
-    return found
+        problems += _size_problems(node.get(key) or (), f"{path}.{key}", sizes)
+    return problems
 
 
 def _size_problems(named: Any, path: str, sizes: list[Any]) -> list[str]:
@@ -192,36 +229,36 @@ def _size_problems(named: Any, path: str, sizes: list[Any]) -> list[str]:
 
 
 def _published_problems(node: Mapping[str, Any], methods: Mapping[str, Any], sizes: list[Any]) -> list[str]:
-    found = argument_problems(Published, node, "published", "published")
-    found += _metric_problems(node.get("metrics"), "published.metrics")
+    problems = argument_problems(Published, node, "published", "published")
+    problems += _metric_problems(node.get("metrics"), "published.metrics")
     metrics, figures = node.get("metrics"), node.get("figures")
-    if found or not isinstance(metrics, list) or not isinstance(figures, Mapping):
-        return found
+    if problems or not isinstance(metrics, list) or not isinstance(figures, Mapping):
+        return problems
     for method, given in figures.items():
         path = f"published.figures.{method}"
         if method not in methods:
-            found.append(f"{path}: the sweep has no such method; {nearest(str(method), methods)}")
+            problems.append(f"{path}: the sweep has no such method; {nearest(str(method), methods)}")
         if isinstance(given, Mapping):
-            found += _size_problems(dict(given), path, sizes)
+            problems += _size_problems(dict(given), path, sizes)
         for figure in given.values() if isinstance(given, Mapping) else [given]:
             if isinstance(figure, list) and len(figure) != len(metrics):
-                found.append(
+                problems.append(
                     f"{path}: {figure} are not figures of {', '.join(metrics)}; null stands for an unknown one"
                 )
             elif not isinstance(figure, list | str):
-                found.append(f"{path}: expected a list of figures, or a word such as failed; got {figure!r}")
-    return found
+                problems.append(f"{path}: expected a list of figures, or a word such as failed; got {figure!r}")
+    return problems
 
 
 def _claim_problems(node: Mapping[str, Any], path: str, methods: Mapping[str, Any], data: list[str]) -> list[str]:
-    found = argument_problems(Claim, node, path, "a claim")
-    found += _metric_problems([node.get("metric")], f"{path}.metric")
+    problems = argument_problems(Claim, node, path, "a claim")
+    problems += _metric_problems([node.get("metric")], f"{path}.metric")
     for key in ("greater", "than"):
         method = node.get(key)
         if isinstance(method, str) and method not in methods:
-            found.append(f"{path}.{key}: the sweep has no method '{method}'; {nearest(method, methods)}")
+            problems.append(f"{path}.{key}: the sweep has no method '{method}'; {nearest(method, methods)}")
     if isinstance(node.get("data"), str) and node["data"] not in data:
-        found.append(f"{path}.data: nothing is judged on '{node['data']}'; {nearest(node['data'], data)}")
+        problems.append(f"{path}.data: nothing is judged on '{node['data']}'; {nearest(node['data'], data)}")
     if node.get("what") == "drop" and node.get("data", IN_DOMAIN) == IN_DOMAIN:
-        found.append(f"{path}.data: a drop needs the data it drops to; one of: {', '.join(data[1:]) or 'none here'}")
-    return found
+        problems.append(f"{path}.data: a drop needs the data it drops to; one of: {', '.join(data[1:]) or 'none here'}")
+    return problems
