@@ -4,11 +4,35 @@ Magnitudes are divided by the root of the window's energy, so that white noise o
 bin whatever the window's length, and resolutions can be added up.
 """
 
+from typing import Any, Literal
+
+import numpy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 FLOOR = 1e-5
 """The smallest magnitude that a logarithm sees: −100 dB."""
+
+
+def transform(signals: Tensor, taper: Tensor, step: int, beyond: Literal["constant", "reflect"]) -> Tensor:
+    """The short-time Fourier transform: (batch, samples) -> (batch, window // 2 + 1, frames) complex.
+
+    Frames are centred on every step from the first sample on.
+
+    Args:
+        signals: float32, (batch, samples).
+        taper: What each frame is multiplied by, (window,).
+        step: Samples from one frame to the next.
+        beyond: What lies beyond both ends: silence, or the signal mirrored.
+    """
+    return torch.stft(signals, len(taper), step, window=taper, center=True, pad_mode=beyond, return_complex=True)
+
+
+def transform_pieces(signal: NDArray[numpy.floating], taper: NDArray[numpy.floating], step: int) -> NDArray[Any]:
+    """The same in float64 and without centring: (samples,) -> (frames, window // 2 + 1), frames that fit whole."""
+    windows = numpy.lib.stride_tricks.sliding_window_view(signal, len(taper))[::step]
+    return numpy.fft.rfft(windows * taper)
 
 
 class Spectrogram(nn.Module):
@@ -41,15 +65,7 @@ class Spectrogram(nn.Module):
     def spectrum(self, signal: Tensor) -> Tensor:
         """signal: (batch, channels, samples) -> (batch, channels, window // 2 + 1, frames) complex64."""
         with torch.autocast(signal.device.type, enabled=False):
-            spectrum = torch.stft(
-                signal.float().flatten(0, 1),
-                self.window,
-                hop_length=self.window // 4,
-                window=self.taper,
-                center=True,
-                pad_mode="constant",
-                return_complex=True,
-            )
+            spectrum = transform(signal.float().flatten(0, 1), self.taper, self.window // 4, "constant")
             return spectrum.unflatten(0, signal.shape[:2])
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tokcli.backbones.spectra import transform
 from tokcli.backbones.torchvision import let_torchvision_import
 from tokcli.errors import InputError
 from tokcli.optional import require
@@ -90,7 +91,7 @@ class Whisper(nn.Module):
         frames = 2 * -(-sounds.shape[-1] // POSITION)
         # Silence up to where no further frame reaches the sound: the loudest band may lie beyond the last whole frame.
         padded = functional.pad(sounds.float(), (0, (frames + 2) * STEP + WINDOW // 2 - sounds.shape[-1]))
-        spectrum = torch.stft(padded, WINDOW, STEP, window=self.taper, return_complex=True)
+        spectrum = transform(padded, self.taper, STEP, "reflect")
         power = spectrum.real.square() + spectrum.imag.square()
         levels = (self.bank @ power).clamp(min=QUIETEST).log10()
         levels = torch.maximum(levels, levels.amax(dim=(1, 2), keepdim=True) - RANGE)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from tokcli.backbones.spectra import transform_pieces
 from tokcli.contracts import Item, ModalityName, Source, SourceDescription
 from tokcli.schema import Count, CountOrZero
 
@@ -167,8 +168,7 @@ def shape_pieces(sound: Doubles, spectra: Doubles, hop: int) -> Doubles:
     """Multiply the spectrum of each piece of four hops by its own of `spectra`; (pieces + 3) * hop samples."""
     pieces = len(spectra)
     taper = numpy.sqrt(numpy.hanning(4 * hop + 1)[:-1] / 2)  # its squares add up to one
-    windows = numpy.lib.stride_tricks.sliding_window_view(sound, 4 * hop)[::hop][:pieces]
-    parts = numpy.fft.irfft(numpy.fft.rfft(windows * taper) * spectra, 4 * hop) * taper
+    parts = numpy.fft.irfft(transform_pieces(sound, taper, hop)[:pieces] * spectra, 4 * hop) * taper
     whole = numpy.zeros((pieces + 3, hop))
     for quarter in range(4):
         whole[quarter : quarter + pieces] += parts[:, quarter * hop : (quarter + 1) * hop]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from tokcli.backbones.spectra import transform_pieces
 from tokcli.data.view import View, lay_out
 
 Floats = NDArray[numpy.float64]
@@ -104,8 +105,8 @@ def decibels(sound: NDArray[numpy.float32], longest: int) -> Floats:
     """
     step = max(1, -(-longest // COLUMNS))
     padded = numpy.pad(sound.astype(numpy.float64), (WINDOW // 2, WINDOW))
-    windows = numpy.lib.stride_tricks.sliding_window_view(padded, WINDOW)[: len(sound) : step]
-    magnitudes = numpy.abs(numpy.fft.rfft(windows * numpy.hanning(WINDOW)))[:, 1:]
+    spectra = transform_pieces(padded[: len(sound) + WINDOW - 1], numpy.hanning(WINDOW), step)
+    magnitudes = numpy.abs(spectra)[:, 1:]
     return 20 * numpy.log10(numpy.maximum(magnitudes, 1e-6)).T[::-1]
 
 
