@@ -25,7 +25,7 @@ from tokcli.data.image.files import ImageFiles
 from tokcli.data.items import read_items
 from tokcli.recipe.build import build_tokenizer
 from tokcli.recipe.recipe import from_text
-from tokcli.recipe.shipped import shipped
+from tokcli.recipe.shipped import read_shipped
 from tokcli.tokenizer import Tokenizer
 from tokcli.training.loop import train
 from tokcli.training.parts import make_accelerator, prepare
@@ -81,7 +81,7 @@ def loop_overhead(rounds: int) -> dict[str, float]:
         f"training.steps={STEPS}", "training.workers=0", "training.log_every=10", "training.checkpoint_every=1000000",
         "training.channels_last=true", "training.precision=bf16", "training.ema_decay=0.999", "evaluation.every=null",
     ]  # fmt: skip
-    recipe = from_text(shipped("quickstart").text, "quickstart", options)
+    recipe = from_text(read_shipped("quickstart").text, "quickstart", options)
     accelerator = make_accelerator("cpu")
     source = Prepared(256, 64)
     ratios, ours = [], []
@@ -108,7 +108,7 @@ def bare_forwards(tokenizer: Tokenizer, batches: Sequence[torch.Tensor]) -> None
 
 def encode_rate(rounds: int, images: pathlib.Path, overrides: Sequence[str]) -> dict[str, float]:
     """Images a second of `tok encode` over those of bare forwards of the same tokenizer, one pair a round."""
-    recipe = from_text(shipped("quickstart").text, "quickstart", overrides)
+    recipe = from_text(read_shipped("quickstart").text, "quickstart", overrides)
     tokenizer = build_tokenizer(recipe).eval()
     items = list(read_items(ImageFiles(str(images), size=256), workers=0))
     batches = torch.stack([item.signal for item in items]).split(8)

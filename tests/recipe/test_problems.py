@@ -5,7 +5,7 @@ import pytest
 from tokcli.errors import InputError, RecipeError
 from tokcli.recipe.build import build_evaluation_source, build_losses, build_tokenizer, build_training_source
 from tokcli.recipe.recipe import from_dict, from_text
-from tokcli.recipe.shipped import recipe_text
+from tokcli.recipe.shipped import find_recipe_text
 from tokcli.recipe.text import parse
 
 
@@ -106,10 +106,10 @@ def test_data_of_another_sample_rate_is_refused(tiny: str) -> None:
     assert build_training_source(recipe, "audio", 16_000).sample_rate == 16_000
 
 
-def test_a_loss_that_hears_another_sample_rate_is_refused(tiny: str) -> None:
+def test_a_loss_for_another_sample_rate_is_refused(tiny: str) -> None:
     recipe = from_text(tiny, "r.yaml", ["losses=[{kind: l1}, {kind: mel}]"])
     assert set(build_losses(recipe, "audio", 16_000)) == {"l1", "mel"}
-    with pytest.raises(RecipeError, match=r"losses\.1: 'mel' hears 16000 Hz, the recipe trains at 24000 Hz"):
+    with pytest.raises(RecipeError, match=r"losses\.1: 'mel' is for 16000 Hz, the recipe trains at 24000 Hz"):
         build_losses(recipe, "audio", 24_000)
 
 
@@ -177,6 +177,6 @@ def test_a_recipe_that_is_no_mapping_is_refused() -> None:
 
 def test_unknown_recipes_get_the_nearest_name() -> None:
     with pytest.raises(InputError, match="there is no recipe 'quikstart'; did you mean 'quickstart'"):
-        recipe_text("quikstart")
+        find_recipe_text("quikstart")
     with pytest.raises(InputError, match=r"there is no recipe file mine\.yaml"):
-        recipe_text("mine.yaml")
+        find_recipe_text("mine.yaml")

@@ -6,7 +6,7 @@ import pytest
 
 from tokcli.commands.train import train
 from tokcli.recipe.recipe import Recipe, from_text
-from tokcli.recipe.shipped import names, shipped
+from tokcli.recipe.shipped import list_shipped, read_shipped
 
 PICTURES = ["data.train={kind: dead-leaves, items: 40, size: 32}", "data.eval={kind: dead-leaves, items: 2, size: 32}"]
 SOUNDS = [
@@ -49,18 +49,18 @@ def shrunk(recipe: Recipe) -> list[str]:
     return overrides
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", list_shipped())
 def test_a_shipped_recipe_says_what_it_is_and_how_to_run_it(name: str) -> None:
-    recipe = shipped(name)
+    recipe = read_shipped(name)
     assert len(recipe.summary) > 20
     assert recipe.summary.endswith((".", ":"))
     assert f"tok train {name}" in recipe.text
     assert from_text(recipe.text, name).name == name
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", list_shipped())
 def test_a_shipped_recipe_trains(name: str, tmp_path: pathlib.Path) -> None:
-    recipe = from_text(shipped(name).text, name)
+    recipe = from_text(read_shipped(name).text, name)
     result = train(name, shrunk(recipe), out=str(tmp_path / "run"))
     assert result.steps == 2
     assert result.artifact.exists()

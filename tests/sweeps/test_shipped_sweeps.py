@@ -7,13 +7,13 @@ import pytest
 
 from tokcli.recipe.build import build_losses, build_tokenizer
 from tokcli.recipe.recipe import Recipe, from_dict
-from tokcli.recipe.shipped import SWEEPS, names, shipped
+from tokcli.recipe.shipped import SWEEPS, list_shipped, read_shipped
 from tokcli.sweeps.cells import list_rows, make_cells
 from tokcli.sweeps.plan import Sweep, read_sweep
 
 
 def plan_of(name: str) -> Sweep:
-    found = shipped(name, SWEEPS)
+    found = read_shipped(name, SWEEPS)
     return read_sweep(found.text, name, found.summary)
 
 
@@ -29,7 +29,7 @@ def narrow(recipe: Recipe) -> Recipe:
 
 
 def test_the_sweeps_of_the_papers_are_there_at_both_scales() -> None:
-    found = set(names(SWEEPS))
+    found = set(list_shipped(SWEEPS))
     for paper in ("vaevq-table1", "vaevq-table3", "vaevq-figure7"):
         assert {paper, f"{paper}-small"} <= found
     for table in ("vpvae-tables1-2", "vpvae-table3", "vpvae-tables4-5", "vpvae-figure1"):
@@ -37,15 +37,15 @@ def test_the_sweeps_of_the_papers_are_there_at_both_scales() -> None:
             assert {f"{table}-{modality}", f"{table}-{modality}-small"} <= found
 
 
-@pytest.mark.parametrize("name", names(SWEEPS))
+@pytest.mark.parametrize("name", list_shipped(SWEEPS))
 def test_a_shipped_sweep_says_what_it_is_and_how_to_run_it(name: str) -> None:
-    found = shipped(name, SWEEPS)
+    found = read_shipped(name, SWEEPS)
     assert len(found.summary) > 20
     assert found.summary.endswith(".")
     assert f"tok sweep {name} data.train.path=" in found.text
 
 
-@pytest.mark.parametrize("name", names(SWEEPS))
+@pytest.mark.parametrize("name", list_shipped(SWEEPS))
 def test_every_tokenizer_of_a_shipped_sweep_can_be_built(name: str) -> None:
     plan = dataclasses.replace(plan_of(name), seeds=[0])
     grid = make_cells(plan, pathlib.Path("runs"))
@@ -60,7 +60,7 @@ def test_every_tokenizer_of_a_shipped_sweep_can_be_built(name: str) -> None:
             assert 0.93 * cell.size <= tokenizer.quantizer.codebook_size <= 1.07 * cell.size
 
 
-@pytest.mark.parametrize("name", names(SWEEPS))
+@pytest.mark.parametrize("name", list_shipped(SWEEPS))
 def test_published_figures_stand_in_rows_that_exist(name: str) -> None:
     plan = plan_of(name)
     if plan.published is None:

@@ -269,8 +269,8 @@ def test_every_mistake_in_an_adversary_is_reported_with_its_path(tiny: str) -> N
     ("override", "words"),
     [
         ("adversary.discriminator={kind: patchgn}", "there is no discriminator 'patchgn'; did you mean 'patchgan'?"),
-        ("adversary.weight=-1", "adversary.weight: expected a positive number, got -1"),
-        ("adversary.betas=[0.5]", "adversary.betas: expected two numbers in [0, 1), got [0.5]"),
+        ("adversary.weight=-1", "adversary.weight: expected more than 0, got -1"),
+        ("adversary.betas=[0.5]", "adversary.betas: expected at least 2 of them, got [0.5]"),
         ("adversary.lead_steps=3", "adversary.lead_steps: expected at most start_step (0), got 3"),
         ("adversary.start_step=-1", "adversary.start_step: expected 0 or more, got -1"),
         ("adversary=3", "adversary: expected settings, got 3"),

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from tokcli.errors import UsageError
 from tokcli.files import write_text
-from tokcli.recipe.shipped import SWEEPS, Shipped, names, shipped
+from tokcli.recipe.shipped import SWEEPS, Shipped, list_shipped, read_shipped
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ def recipes(
         InputError: Where nothing has that name.
     """
     if action == "list":
-        return Listing({"recipes": [shipped(each) for each in names()], **list_sweeps().kinds})
+        return Listing({"recipes": [read_shipped(each) for each in list_shipped()], **list_sweeps().kinds})
     if name is None:
         raise UsageError(f"tok recipes {action} needs the name of a recipe; tok recipes lists them")
-    is_sweep = name in names(SWEEPS)
-    found = shipped(name, SWEEPS if is_sweep else "")
+    is_sweep = name in list_shipped(SWEEPS)
+    found = read_shipped(name, SWEEPS if is_sweep else "")
     if action == "show":
         return Text(found)
     path = pathlib.Path(output or f"{name}.yaml")
@@ -87,4 +87,4 @@ def recipes(
 
 def list_sweeps() -> Listing:
     """The shipped sweeps alone."""
-    return Listing({"sweeps": [shipped(name, SWEEPS) for name in names(SWEEPS)]})
+    return Listing({"sweeps": [read_shipped(name, SWEEPS) for name in list_shipped(SWEEPS)]})

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from tokcli.errors import UsageError
 from tokcli.models import RUNS
 from tokcli.progress import SILENT, Reporter
-from tokcli.recipe.shipped import SWEEPS, recipe_text, summary_of
+from tokcli.recipe.shipped import SWEEPS, find_recipe_text, read_summary
 from tokcli.sweeps.cells import apply_choices, check_data, make_cells
 from tokcli.sweeps.outcomes import reuse_finished
 from tokcli.sweeps.plan import read_sweep
@@ -45,8 +45,8 @@ def sweep(
         InputError: Data is missing.
         InterruptedRunError: The user stopped it.
     """
-    name, text = recipe_text(reference, SWEEPS)
-    plan, rest = apply_choices(read_sweep(text, pathlib.Path(name).stem, summary_of(text)), overrides)
+    name, text = find_recipe_text(reference, SWEEPS)
+    plan, rest = apply_choices(read_sweep(text, pathlib.Path(name).stem, read_summary(text)), overrides)
     folder = pathlib.Path(out) if out else RUNS / plan.name
     own = make_cells(plan, folder, rest)
     cells = reuse_finished(own)

@@ -21,7 +21,7 @@ from tokcli.errors import UsageError
 from tokcli.models import RUNS, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.recipe import Recipe, from_text
-from tokcli.recipe.shipped import recipe_text
+from tokcli.recipe.shipped import find_recipe_text
 from tokcli.tokenizer import Tokenizer
 from tokcli.training.announcement import announce_data
 from tokcli.training.checkpoint import load_checkpoint, newest_whole_checkpoint
@@ -85,7 +85,7 @@ def train(
     Raises RecipeError, InputError, UsageError (a run is in the way, two seeds), DivergedError, InterruptedRunError.
     """
     started = time.perf_counter()
-    name, text = recipe_text(recipe)
+    name, text = find_recipe_text(recipe)
     checked = from_text(text, name, overrides)
     if seed is not None:
         checked = _seeded(checked, seed, named=any(each.partition("=")[0] == "seed" for each in overrides))

@@ -1,6 +1,5 @@
 """From a checked recipe to the components it names, cross-checked where they meet."""
 
-from collections.abc import Callable
 from typing import TypeVar
 
 from tokcli.autoencoders import AUTOENCODERS
@@ -11,8 +10,9 @@ from tokcli.errors import InputError, RecipeError, UsageError
 from tokcli.losses import LOSSES
 from tokcli.metrics import build_metrics
 from tokcli.quantizers import QUANTIZERS
-from tokcli.recipe.recipe import Recipe
-from tokcli.tokenizer import Tokenizer, width_problems
+from tokcli.recipe.recipe import Node, Recipe
+from tokcli.registry import Registry
+from tokcli.tokenizer import Tokenizer
 
 T = TypeVar("T")
 
@@ -25,21 +25,24 @@ WAYS_ON = {
 
 
 def build_tokenizer(recipe: Recipe) -> Tokenizer:
-    """The untrained tokenizer. Raises RecipeError with every problem of the two parts and of where they meet."""
-    found: list[str] = []
-    autoencoder = _collect(lambda: AUTOENCODERS.build(recipe.autoencoder, "autoencoder"), found)
-    quantizer = _collect(lambda: QUANTIZERS.build(recipe.quantizer, "quantizer"), found)
-    if autoencoder is not None and quantizer is not None:
-        found += width_problems(autoencoder, quantizer)
-    if autoencoder is None or quantizer is None or found:
-        raise RecipeError("\n".join(found))
+    """The untrained tokenizer, of the autoencoder and the quantizer alone.
+
+    Raises:
+        RecipeError: with every problem of the two parts, or else of where they meet.
+    """
+    problems: list[str] = []
+    autoencoder = _build_or_note(AUTOENCODERS, recipe.autoencoder, "autoencoder", problems)
+    quantizer = _build_or_note(QUANTIZERS, recipe.quantizer, "quantizer", problems)
+    if autoencoder is None or quantizer is None:
+        raise RecipeError("\n".join(problems))
     return Tokenizer(autoencoder, quantizer)
 
 
 def build_losses(recipe: Recipe, modality: ModalityName, sample_rate: int | None = None) -> dict[str, Loss]:
     """The losses by kind, for signals of the autoencoder's sample rate.
 
-    Raises RecipeError for one of another modality or sample rate, or one that stands twice.
+    Raises:
+        RecipeError: for one of another modality or sample rate, or one that stands twice.
     """
     losses: dict[str, Loss] = {}
     for index, node in enumerate(recipe.losses):
@@ -48,8 +51,8 @@ def build_losses(recipe: Recipe, modality: ModalityName, sample_rate: int | None
             raise RecipeError(f"losses.{index}: '{node['kind']}' judges {loss.modality}, the recipe trains {modality}")
         if None not in (loss.sample_rate, sample_rate) and loss.sample_rate != sample_rate:
             raise RecipeError(
-                f"losses.{index}: '{node['kind']}' hears {loss.sample_rate} Hz, the recipe trains at {sample_rate} Hz; "
-                "make the two rates equal"
+                f"losses.{index}: '{node['kind']}' is for {loss.sample_rate} Hz, the recipe trains at {sample_rate} "
+                "Hz; make the two rates equal"
             )
         if node["kind"] in losses:
             raise RecipeError(f"losses.{index}: '{node['kind']}' stands twice; give one of them the sum of the weights")
@@ -60,7 +63,8 @@ def build_losses(recipe: Recipe, modality: ModalityName, sample_rate: int | None
 def build_discriminator(recipe: Recipe, autoencoder: Autoencoder) -> Discriminator | None:
     """The discriminator that a recipe trains against; None where it has no adversary.
 
-    Raises RecipeError where it does not fit the autoencoder.
+    Raises:
+        RecipeError: where it does not fit the autoencoder.
     """
     if recipe.adversary is None:
         return None
@@ -91,24 +95,40 @@ def build_evaluation(recipe: Recipe, modality: ModalityName) -> dict[str, Metric
 def build_training_source(recipe: Recipe, modality: ModalityName, sample_rate: int | None = None) -> Source:
     """The training data.
 
-    Raises InputError where it cannot be found, RecipeError where it is of another modality or sample rate (in Hz).
+    Args:
+        recipe: names it in `data.train`.
+        modality: that it must have.
+        sample_rate: that it must have, in Hz; None where any will do.
+
+    Raises:
+        InputError: where it cannot be found.
+        RecipeError: where it is of another modality or sample rate.
     """
-    return _source(recipe.train_data, "data.train", modality, sample_rate, WAYS_ON["data.train"])
+    return _build_source(recipe.train_data, "data.train", modality, sample_rate, WAYS_ON["data.train"])
 
 
 def build_evaluation_source(
     recipe: Recipe, modality: ModalityName, sample_rate: int | None = None, way_on: str = WAYS_ON["data.eval"]
 ) -> Source:
-    """The evaluation data. way_on: what to do where it is missing.
+    """The evaluation data.
 
-    Raises InputError where it cannot be found, RecipeError where it is of another modality or sample rate (in Hz).
+    Args:
+        recipe: names it in `data.eval`.
+        modality: that it must have.
+        sample_rate: that it must have, in Hz; None where any will do.
+        way_on: what to do where it is missing, for the message.
+
+    Raises:
+        InputError: where it cannot be found.
+        RecipeError: where it is of another modality or sample rate.
     """
-    return _source(recipe.eval_data, "data.eval", modality, sample_rate, way_on)
+    return _build_source(recipe.eval_data, "data.eval", modality, sample_rate, way_on)
 
 
-def _source(node: dict, path: str, modality: ModalityName, sample_rate: int | None, way_on: str) -> Source:
-    if SOURCES[node["kind"]].modality != modality:
-        raise RecipeError(f"{path}.kind: '{node['kind']}' gives {SOURCES[node['kind']].modality}, not {modality}")
+def _build_source(node: Node, path: str, modality: ModalityName, sample_rate: int | None, way_on: str) -> Source:
+    kind = node.get("kind")
+    if kind in SOURCES and SOURCES[kind].modality != modality:
+        raise RecipeError(f"{path}.kind: '{kind}' gives {SOURCES[kind].modality}, not {modality}")
     try:
         source = SOURCES.build(node, path)
     except InputError as error:
@@ -121,9 +141,10 @@ def _source(node: dict, path: str, modality: ModalityName, sample_rate: int | No
     return source
 
 
-def _collect(make: Callable[[], T], found: list[str]) -> T | None:
+def _build_or_note(registry: Registry[T], node: Node, path: str, problems: list[str]) -> T | None:
+    """What a node names; None, with one more problem, where its constructor refuses it."""
     try:
-        return make()
+        return registry.build(node, path)
     except RecipeError as error:
-        found.append(str(error))
+        problems.append(str(error))
         return None

@@ -259,12 +259,11 @@ class _Reader:
         if content is None:
             return None
         discriminator = self._read_node(DISCRIMINATORS, node, "adversary.discriminator")
+        start = content.get("start_step") if isinstance(content, Mapping) else None
+        if training is not None and isinstance(start, int) and training.steps <= start:
+            self.problems.append(f"adversary.start_step: {start} never comes, for training.steps is {training.steps}")
         if settings is None:
             return None
-        if training is not None and training.steps <= settings.start_step:
-            self.problems.append(
-                f"adversary.start_step: {settings.start_step} never comes, for training.steps is {training.steps}"
-            )
         with already_checked():
             return dataclasses.replace(settings, discriminator=discriminator)
 

@@ -19,34 +19,34 @@ class Shipped:
     text: str
 
 
-def folder() -> pathlib.Path:
+def find_folder() -> pathlib.Path:
     """Where the recipes are: inside an installed package, beside the package in a checkout."""
     package = pathlib.Path(__file__).parent.parent
     installed = package / "recipes"
     return installed if installed.is_dir() else package.parent / "recipes"
 
 
-def names(shelf: str = "") -> list[str]:
-    """Every shipped recipe; with the shelf SWEEPS, every shipped sweep."""
-    return sorted(path.stem for path in (folder() / shelf).glob("*.yaml"))
+def list_shipped(subfolder: str = "") -> list[str]:
+    """Every shipped recipe; with the subfolder SWEEPS, every shipped sweep."""
+    return sorted(path.stem for path in (find_folder() / subfolder).glob("*.yaml"))
 
 
-def shipped(name: str, shelf: str = "") -> Shipped:
+def read_shipped(name: str, subfolder: str = "") -> Shipped:
     """The recipe or sweep `name`. Raises InputError with the nearest name where there is none."""
-    if name not in names(shelf):
-        noun, listing = ("sweep", "tok sweep --list lists them") if shelf else ("recipe", "tok recipes lists them")
-        raise InputError(f"there is no {noun} '{name}'; {nearest(name, names(shelf))} ({listing})")
-    text = (folder() / shelf / f"{name}.yaml").read_text(encoding="utf-8")
-    return Shipped(name, summary_of(text), text)
+    if name not in list_shipped(subfolder):
+        noun, listing = ("sweep", "tok sweep --list lists them") if subfolder else ("recipe", "tok recipes lists them")
+        raise InputError(f"there is no {noun} '{name}'; {nearest(name, list_shipped(subfolder))} ({listing})")
+    text = (find_folder() / subfolder / f"{name}.yaml").read_text(encoding="utf-8")
+    return Shipped(name, read_summary(text), text)
 
 
-def summary_of(text: str) -> str:
+def read_summary(text: str) -> str:
     """The first line of a recipe's header comment."""
     first = text.splitlines()[0] if text else ""
     return first.lstrip("# ").strip() if first.startswith("#") else ""
 
 
-def recipe_text(reference: str, shelf: str = "") -> tuple[str, str]:
+def find_recipe_text(reference: str, subfolder: str = "") -> tuple[str, str]:
     """The name and text of a recipe or sweep given as a file or as a shipped name; a file wins.
 
     Raises InputError where it is neither, or cannot be read as text.
@@ -58,6 +58,6 @@ def recipe_text(reference: str, shelf: str = "") -> tuple[str, str]:
         except (UnicodeDecodeError, OSError) as error:
             raise InputError(f"{path}: cannot be read as a recipe: {error}") from error
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
-        noun, listing = ("sweep", "tok sweep --list") if shelf else ("recipe", "tok recipes")
+        noun, listing = ("sweep", "tok sweep --list") if subfolder else ("recipe", "tok recipes")
         raise InputError(f"there is no {noun} file {path}; a shipped {noun} goes by its bare name ({listing})")
-    return reference, shipped(reference, shelf).text
+    return reference, read_shipped(reference, subfolder).text

@@ -14,7 +14,7 @@ from tokcli.data import SOURCES
 from tokcli.errors import InputError, RecipeError, UsageError
 from tokcli.recipe.build import build_evaluation_source, build_training_source
 from tokcli.recipe.recipe import Recipe, from_text
-from tokcli.recipe.shipped import recipe_text
+from tokcli.recipe.shipped import find_recipe_text
 from tokcli.recipe.text import parse
 from tokcli.schema import nearest
 from tokcli.sweeps.plan import IN_DOMAIN, Method, Sweep
@@ -138,7 +138,7 @@ def _make_row(
     stage = [f"codebook.sizes={json.dumps(sorted(method.codebooks))}"] if method.codebooks else []
     at_size = [] if method.by_size is None or size is None else method.by_size[size]
     changes = [*sweep.overrides, *method.overrides, *at_size, *stage, *overrides]
-    source, text = recipe_text(method.recipe)
+    source, text = find_recipe_text(method.recipe)
     recipe = from_text(text, source, changes)
     lacking = [metric for metric in sweep.columns if metric not in recipe.evaluation.metrics]
     if lacking:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from tokcli.artifacts.tensors import read_metadata
 from tokcli.errors import DivergedError, TokError
 from tokcli.files import write_text
-from tokcli.recipe.recipe import from_dict
+from tokcli.recipe.recipe import from_artifact
 from tokcli.sweeps.cells import Cell, FurtherEvaluation, fingerprint_part
 from tokcli.sweeps.plan import IN_DOMAIN
 from tokcli.training.curves import Curve, read_curves
@@ -114,7 +114,7 @@ def read_own_figures(cell: Cell, run: RunFolder) -> Figures | None:
         return None
     try:
         metadata = {key: json.loads(value) for key, value in read_metadata(run.artifact).items()}
-        if from_dict(metadata["recipe"]).fingerprint() != cell.recipe.fingerprint():
+        if from_artifact(metadata["recipe"]).fingerprint() != cell.recipe.fingerprint():
             return None
         return Figures(metadata["training"]["metrics"], metadata["codebook"])
     except (TokError, KeyError, json.JSONDecodeError):
