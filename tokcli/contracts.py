@@ -433,6 +433,7 @@ class SourceFiles(Protocol):
 
     def resolved(self, count: int | None = None) -> Iterable[str]:
         """Where the first `count` items (None: all) lie once links are followed."""
+        ...
 
 
 @dataclass(frozen=True)

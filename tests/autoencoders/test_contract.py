@@ -126,7 +126,7 @@ def test_a_window_has_a_context_and_one_axis(node: dict) -> None:
 def test_a_signal_that_the_stride_does_not_divide_is_refused(node: dict) -> None:
     autoencoder = build(node)
     signal = signals(autoencoder, 1, 3)[..., :-1]
-    with pytest.raises(ValueError, match=rf"does? not divide .* pad .*{autoencoder.stride}"):
+    with pytest.raises(ValueError, match=rf"not divide .*pad .*{autoencoder.stride}"):
         autoencoder.encode(signal)
 
 

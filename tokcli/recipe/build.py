@@ -126,7 +126,7 @@ def build_evaluation_source(
 
 
 def _build_source(node: Node, path: str, modality: ModalityName, sample_rate: int | None, way_on: str) -> Source:
-    kind = node.get("kind")
+    kind = str(node.get("kind"))
     if kind in SOURCES and SOURCES[kind].modality != modality:
         raise RecipeError(f"{path}.kind: '{kind}' gives {SOURCES[kind].modality}, not {modality}")
     try:
