@@ -88,8 +88,9 @@ def test_both_parts_and_their_meeting_are_checked(tiny: str) -> None:
 
 
 def test_a_value_that_a_constructor_refuses_carries_its_path(tiny: str) -> None:
-    recipe = from_text(tiny, "r.yaml", ["quantizer.levels=[4, 1, 3]"])
-    with pytest.raises(RecipeError, match=r"^quantizer: .*levels"):
+    """A rule between two arguments, which no annotation can say."""
+    recipe = from_text(tiny, "r.yaml", ["quantizer={kind: fsq, levels: [4, 3, 3], noise: 0.5}"])
+    with pytest.raises(RecipeError, match=r"^quantizer: .*noise.* needs variant: symmetric"):
         build_tokenizer(recipe)
 
 
