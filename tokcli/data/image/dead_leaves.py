@@ -16,7 +16,7 @@ from pydantic import Field
 from tokcli.contracts import Item, ModalityName, Source, SourceDescription
 from tokcli.schema import Count, CountOrZero
 
-Floats = NDArray[numpy.float32]
+Floats = NDArray[numpy.floating]
 
 LEAVES = 180
 """In each picture; at most 256, so that a byte tells which leaf a pixel shows."""
