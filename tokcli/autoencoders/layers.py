@@ -40,6 +40,7 @@ class Chain(Layer):
     def span(self, first: int, last: int) -> tuple[int, int]:
         """From the last layer back to the first."""
         for layer in reversed(self.layers):
+            assert isinstance(layer, Layer)
             first, last = layer.span(first, last)
         return first, last
 

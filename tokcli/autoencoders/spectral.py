@@ -171,7 +171,7 @@ class SpectralAutoencoder(Autoencoder):
     @property
     def last_layer(self) -> nn.Parameter:
         """The weight that gives the spectra, where an adversary's gradient is balanced against the others."""
-        return self.head.weight
+        return self.get_parameter("head.weight")
 
     def encode(self, signal: Tensor) -> Tensor:
         """signal: (batch, 1, samples) in [-1, 1] -> latents: (batch, positions, latent_dim).

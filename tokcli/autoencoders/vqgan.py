@@ -247,9 +247,7 @@ class VQGANAutoencoder(Autoencoder):
     @property
     def last_layer(self) -> nn.Parameter:
         """The weight of the last convolution, where VQGAN balances the adversarial gradient against the others."""
-        last = self.decoder.head[-1]
-        assert isinstance(last, nn.Conv2d)
-        return last.weight
+        return self.get_parameter("decoder.head.2.weight")
 
     def encode(self, signal: Tensor) -> Tensor:
         """signal: (batch, 3, height, width) in [-1, 1] -> latents: (batch, *positions, latent_dim).

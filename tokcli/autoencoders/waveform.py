@@ -74,7 +74,8 @@ class WaveformAutoencoder(Autoencoder):
     @property
     def last_layer(self) -> nn.Parameter:
         """The direction of the last convolution's weight, where an adversary's gradient is balanced."""
-        return self.decoder.layers[-1].convolution.parametrizations.weight.original1
+        last = len(self.decoder.layers) - 1
+        return self.get_parameter(f"decoder.layers.{last}.convolution.parametrizations.weight.original1")
 
     def encode(self, signal: Tensor) -> Tensor:
         """signal: (batch, 1, samples) in [-1, 1] -> latents: (batch, positions, latent_dim).

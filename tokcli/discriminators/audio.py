@@ -152,5 +152,5 @@ def build_convolution(
     dilation: tuple[int, int] = (1, 1),
 ) -> nn.Module:
     """A normalised convolution that keeps the size where its stride is 1, and never leaves less than one position."""
-    padding = tuple(reach * (length // 2) for reach, length in zip(dilation, kernel, strict=True))
+    padding = dilation[0] * (kernel[0] // 2), dilation[1] * (kernel[1] // 2)
     return NORMS[norm](nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation))

@@ -111,6 +111,6 @@ class WhisperLoss(Loss):
 
     def _distance(self, reconstruction: Tensor, reference: Tensor) -> Tensor:
         """Both states (batch, positions, channels) -> scalar."""
-        states = (functional.layer_norm(state, state.shape[-1:]) for state in (reconstruction, reference))
+        first, second = (functional.layer_norm(state, state.shape[-1:]) for state in (reconstruction, reference))
         with torch.autocast(reference.device.type, enabled=False):
-            return MEASURES[self.measure](*states)
+            return MEASURES[self.measure](first, second)
