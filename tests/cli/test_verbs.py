@@ -8,6 +8,7 @@ import typer
 
 from tokcli.cli import sweep
 from tokcli.cli.app import HIDDEN, VERBS
+from tokcli.cli.export import OPTIONS as FORMAT_OPTIONS
 from tokcli.cli.options import names, numbers
 from tokcli.cli.verb import Run, Verb, verb
 from tokcli.distributed import first_process
@@ -16,7 +17,13 @@ from tokcli.errors import UsageError
 OWN = {"json", "quiet", "version", "processes"}
 """Flags that end in the command line itself."""
 
-COMPLETED = {"evaluate": {"model"}, "eval": {"model"}, "sweep": {"list_them"}}
+COMPLETED = {
+    "evaluate": {"model"},
+    "eval": {"model"},
+    "sweep": {"list_them"},
+    "export": set(FORMAT_OPTIONS),
+    "import": set(FORMAT_OPTIONS),
+}
 """Flags that a verb turns into something else."""
 
 NEEDED = {"train": {"recipe": "tiny.yaml"}, "sweep": {"reference": "table.yaml"}}
