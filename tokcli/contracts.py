@@ -42,12 +42,13 @@ def _shortened(value: object) -> str:
 class Quantized:
     """What training sees of a quantizer.
 
-    latents: (batch, *positions, dim), what the decoder reads; differentiable.
-    tokens: (batch, *positions, groups) int64, or None where the quantizer has no codebook (yet).
-    loss: scalar, the quantizer's own terms, already weighted.
-    stats: detached scalars worth logging.
-    alternatives: further latents of the same shape which the decoder must reconstruct from as well; every loss is
-        averaged over all of them (dual-path methods: VAEVQ decodes both z_q and z_c).
+    Attributes:
+        latents: (batch, *positions, dim), what the decoder reads; differentiable.
+        tokens: (batch, *positions, groups) int64, or None where the quantizer has no codebook (yet).
+        loss: scalar, the quantizer's own terms, already weighted.
+        stats: detached scalars worth logging.
+        alternatives: further latents of the same shape which the decoder must reconstruct from as well; every loss is
+            averaged over all of them (dual-path methods: VAEVQ decodes both z_q and z_c).
     """
 
     latents: Tensor
@@ -59,10 +60,14 @@ class Quantized:
 
 @dataclass(frozen=True)
 class RoundTrip:
-    """A batch before and after the tokenizer: what metrics judge.
+    """A batch before and after the tokenizer: what metrics score.
 
-    reference, reconstruction: (batch, channels, *size) in [-1, 1]. tokens: (batch, *positions, groups) int64, or None.
-    codebook_size: the values a token can take. sample_rate: of audio, in Hz.
+    Attributes:
+        reference: the originals, (batch, channels, *size) in [-1, 1].
+        reconstruction: what came back, of the same shape.
+        tokens: (batch, *positions, groups) int64, or None where there are none.
+        codebook_size: the values that a token can take.
+        sample_rate: of audio, in Hz; None for images.
     """
 
     reference: Tensor
@@ -75,15 +80,16 @@ class RoundTrip:
 class Quantizer(Part, nn.Module, ABC):
     """Latents to tokens and back. Training behaviour lives in `forward`, inference in `quantize` and `dequantize`.
 
-    input_dim: channels it reads (2·dim where the encoder predicts mean and log-variance).
-    dim: channels it hands the decoder.
-    groups: tokens per position.
-    codebook_size: values per token; the real product of levels, never a nominal K.
-    training_only: names of persistent buffers that decide the next training step but no token. Checkpoints keep
-        them, artifacts leave them out.
-
     All three methods compute in float32 (indices in int64) whatever the autocast dtype. One whose codebook is built
     after training is a `BuildsCodebook`; every other has its codebook from the first step on.
+
+    Attributes:
+        input_dim: channels it reads (2·dim where the encoder predicts mean and log-variance).
+        dim: channels it hands the decoder.
+        groups: tokens per position.
+        codebook_size: values per token; the real product of levels, never a nominal K.
+        training_only: names of persistent buffers that decide the next training step but no token. Checkpoints keep
+            them, artifacts leave them out.
     """
 
     input_dim: int
@@ -137,8 +143,11 @@ class Quantizer(Part, nn.Module, ABC):
 class CodebookReport:
     """How well a codebook built after training fits the latents it was built from.
 
-    size: codes. mse: mean squared distance of a latent to its code, per latent (summed over dimensions).
-    perplexity: exp(entropy) of the code counts. samples: latents used.
+    Attributes:
+        size: codes.
+        mse: mean squared distance of a latent to its code, per latent (summed over dimensions).
+        perplexity: exp(entropy) of the code counts.
+        samples: latents used.
     """
 
     size: int
@@ -167,17 +176,22 @@ class BuildsCodebook(Quantizer):
     def build_codebook(
         self, latents: Tensor, size: int | None = None, *, seed: int = 0, reporter: Reporter = SILENT
     ) -> CodebookReport:
-        """Fit a codebook of `size` codes (None: the quantizer's own) to latents (count, input_dim) and use it.
+        """Fit a codebook to latents and use it.
 
-        reporter: k-means over a million latents takes minutes, so it says how far it is; a bare callback could not
-            also carry the notes that some methods have about the size that was asked for.
+        Args:
+            latents: (count, input_dim), as the encoder gives them.
+            size: codes; None: the quantizer's own.
+            seed: of every random draw.
+            reporter: k-means over a million latents takes minutes, so it says how far it is; a bare callback could not
+                also carry the notes that some methods have about the size that was asked for.
         """
 
     @abstractmethod
     def use_codebook(self, size: int) -> None:
         """Make the built codebook of `size` codes the one that quantize and dequantize use.
 
-        Raises UsageError where none of this size was built.
+        Raises:
+            UsageError: where none of this size was built.
         """
 
 
@@ -240,10 +254,13 @@ class Autoencoder(Part, nn.Module, ABC):
 class Loss(Part, nn.Module, ABC):
     """A weighted reconstruction loss.
 
-    modality: what it compares; None where it suits every signal.
-    weight: the factor by which the training loop multiplies it.
-    sample_rate: of the audio that it is made for, in Hz; None where it suits every rate. Training at another rate is
-        refused.
+    Args:
+        weight: the factor by which the training loop multiplies it.
+
+    Attributes:
+        modality: what it compares; None where it suits every signal.
+        sample_rate: of the audio that it is made for, in Hz; None where it suits every rate. Training at another rate
+            is refused.
     """
 
     modality: ClassVar[ModalityName | None] = None
@@ -262,9 +279,10 @@ class Loss(Part, nn.Module, ABC):
 class Discriminator(Part, nn.Module, ABC):
     """Signals to logits, above zero where they look like originals.
 
-    modality: what it judges.
-
     It is only ever used in training mode, so it holds no statistics that training does not need.
+
+    Attributes:
+        modality: what it tells apart.
     """
 
     modality: ClassVar[ModalityName]
@@ -280,11 +298,12 @@ class Discriminator(Part, nn.Module, ABC):
 class Metric(Part, ABC):
     """A figure with a state of tensors that add, so that merging processes is a sum.
 
-    modality: None where it judges tokens or any signal.
-    needs_tokens: it counts tokens.
-    higher_is_better: the direction in which the best is sought; None where neither is better by itself.
-    state: tensors by name. `unscored`, where there is one, counts the items that could not be judged; `counts`, where
-        there is one, counts codes. It is read after `finish` only.
+    Attributes:
+        modality: None where it scores tokens or any signal.
+        needs_tokens: whether it counts tokens.
+        higher_is_better: the direction in which the best is sought; None where neither is better by itself.
+        state: tensors by name. `unscored`, where there is one, counts the items that could not be scored; `counts`,
+            where there is one, counts codes. It is read after `finish` only.
     """
 
     modality: ClassVar[ModalityName | None] = None
@@ -294,7 +313,7 @@ class Metric(Part, ABC):
 
     @abstractmethod
     def update(self, round_trip: RoundTrip) -> None:
-        """Judge one batch, item by item."""
+        """Score one batch, item by item."""
 
     def finish(self) -> None:
         """Wait for work that `update` left to other processes. Called once after the last update."""
@@ -305,7 +324,7 @@ class Metric(Part, ABC):
 
     @property
     def unscored(self) -> int:
-        """Items that could not be judged; they are counted and never averaged in."""
+        """Items that could not be scored; they are counted and never averaged in."""
         return int(self.state["unscored"]) if "unscored" in self.state else 0
 
     @property
@@ -325,7 +344,7 @@ class Metric(Part, ABC):
     def item_scores(self) -> Tensor | None:
         """The score of each item this process has seen, (items,) float64 on the CPU in the order of the updates.
 
-        NaN where an item could not be judged; None for a metric that judges the set and not its items.
+        NaN where an item could not be scored; None for a metric that scores the set and not its items.
         """
         return None
 
@@ -341,7 +360,7 @@ class Candidate(ABC):
     """What can be evaluated: a tokenizer, or anything else that loses something on the way.
 
     Attributes:
-        competes: Whether it can be the best of a comparison. A classical codec is what the others are held against.
+        competes: whether it can be the best of a comparison. A classical codec is what the others are held against.
     """
 
     competes: ClassVar[bool] = True
@@ -388,7 +407,12 @@ class Candidate(ABC):
 
 @dataclass(frozen=True)
 class Rate:
-    """What tokens or a file cost per unit of signal, as `0.75 bits_per_pixel` or `3 kbps`."""
+    """What tokens or a file cost per unit of signal, as `0.75 bits_per_pixel` or `3 kbps`.
+
+    Attributes:
+        value: how much.
+        unit: of what.
+    """
 
     value: float
     unit: Literal["bits_per_pixel", "kbps"]
@@ -405,9 +429,11 @@ def rate_of(bits: float, samples: float, sample_rate: int | None = None) -> Rate
 class Item:
     """One signal read from a source.
 
-    name: unique within the source, relative, with `/`. signal: (channels, *size) float32 in [-1, 1].
-    original_size: the sizes before cropping; of a picture before resizing too, of a sound at its new sample rate.
-    about: what else the source knows of it, as its label or caption; plain JSON values.
+    Attributes:
+        name: unique within the source, relative, with `/`.
+        signal: (channels, *size) float32 in [-1, 1].
+        original_size: the sizes before cropping; of an image before resizing too, of audio at its new sample rate.
+        about: what else the source knows of it, as its label or caption; plain JSON values.
     """
 
     name: str
@@ -420,8 +446,10 @@ class Item:
 class Stream:
     """One signal that is too long to be held, whole and at its own size.
 
-    name: as an item's. blocks: starts reading; gives pieces (channels, samples) float32 in [-1, 1] of any lengths, in
-    order, and raises InputError, naming the item, where the signal cannot be read on. It can cross processes.
+    Attributes:
+        name: as an item's.
+        blocks: starts reading; gives pieces (channels, samples) float32 in [-1, 1] of any lengths, in order, and raises
+            InputError, naming the item, where the signal cannot be read on. It can cross processes.
     """
 
     name: str
@@ -440,9 +468,10 @@ class SourceFiles(Protocol):
 class SourceDescription:
     """What there is to say of a source's items before any is read.
 
-    size: the side of an image in pixels or the samples of a sound; None where every item has its own.
-    made: what makes them, where they are no recordings but endless; None otherwise.
-    crop: which part of the original an item is; None where it is all of it.
+    Attributes:
+        size: the side of an image in pixels or the samples of a sound; None where every item has its own.
+        made: what makes them, where they are no recordings but endless; None otherwise.
+        crop: which part of the original an item is; None where it is all of it.
     """
 
     size: int | None = None
@@ -456,9 +485,11 @@ class Source(Part, torch.utils.data.Dataset[Any], ABC):
     `load(index, draw)` is a pure function: `draw` seeds all that is random in it (crop, flip), so that a resumed
     run reads exactly what an uninterrupted one would have read.
 
-    names: of the items, each once.
-    sample_rate: of audio, in Hz; None for images.
-    files: where the items lie; None where they are no files. Training warns of files that it would be evaluated on.
+    Attributes:
+        modality: what its signals are.
+        names: of the items, each once.
+        sample_rate: of audio, in Hz; None for images.
+        files: where the items lie; None where they are no files. Training warns of files that it would be evaluated on.
     """
 
     modality: ClassVar[ModalityName]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tokcli.commands.export import Exported
 
 
-def _columns(text: str | None) -> dict[str, str] | None:
+def _parse_columns(text: str | None) -> dict[str, str] | None:
     if text is None:
         return None
     pairs = [pair.strip().partition("=") for pair in text.split(",")]
@@ -22,8 +22,8 @@ def _columns(text: str | None) -> dict[str, str] | None:
     return {name.strip(): new.strip() for name, _, new in pairs}
 
 
-def identifier(parameter: typer.CallbackParam, text: str | None) -> int | str | None:
-    """The number of a special id, or `auto`. For `typer.Option(callback=identifier)`."""
+def parse_identifier(parameter: typer.CallbackParam, text: str | None) -> int | str | None:
+    """The number of a special id, or `auto`. For `typer.Option(callback=parse_identifier)`."""
     if text is None or text == "auto":
         return text
     if not text.isdecimal() or len(text) > 9:
@@ -44,16 +44,16 @@ Preset = Annotated[
     str | None,
     typer.Option(help="Whose files: maskgen, 4m (webdataset); llamagen, xcodec2, amphion, fish-speech (npy-tree)."),
 ]
-Bos = Annotated[str | None, typer.Option(metavar="ID|auto", callback=identifier, help="Begins each item (bin).")]
-Eos = Annotated[str | None, typer.Option(metavar="ID|auto", callback=identifier, help="Ends each item (bin).")]
+Bos = Annotated[str | None, typer.Option(metavar="ID|auto", callback=parse_identifier, help="Begins each item (bin).")]
+Eos = Annotated[str | None, typer.Option(metavar="ID|auto", callback=parse_identifier, help="Ends each item (bin).")]
 LabelToken = Annotated[
     str | None,
-    typer.Option(metavar="ID|auto", callback=identifier, help="The id of label 0, ahead of the codes (bin)."),
+    typer.Option(metavar="ID|auto", callback=parse_identifier, help="The id of label 0, ahead of the codes (bin)."),
 ]
 Offset = Annotated[int | None, typer.Option(help="Ids kept free before the first code (bin).", min=0)]
 Dtype = Annotated[str | None, typer.Option(help="Of an id: auto, uint16, uint32 (bin).")]
 Columns = Annotated[
-    str | None, typer.Option(metavar="NAME=NEW,...", callback=_columns, help="Other names of columns (parquet).")
+    str | None, typer.Option(metavar="NAME=NEW,...", callback=_parse_columns, help="Other names of columns (parquet).")
 ]
 
 OPTIONS = ("order", "layout", "preset", "bos", "eos", "label_token", "offset", "dtype", "split", "columns", "fixed")

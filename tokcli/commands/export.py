@@ -87,31 +87,17 @@ def export(
     format_ = build_format(to, options)
     reader = open_tokens(tokens)
     target = pathlib.Path(output)
-    single_file = _single_file(target, kind, to)
+    single_file = _find_single_suffix(target, kind, to)
     known = read_about(pathlib.Path(about)) if about is not None else {}
     names = [record.item for record in reader.records]
     classes = find_labels(names, (find_about(known, name) for name in names), labels)
-    token_set = _describe(reader, classes)
+    token_set = _describe_tokens(reader, classes)
     format_.check(token_set)
-    identity = {"tokens": _identity_of(reader), "format": to, "options": options, "part_items": part_items}
+    identity = {"tokens": _identify(reader), "format": to, "options": options, "part_items": part_items}
     identity |= {"labels": hashlib.sha256(repr((classes, sorted(known))).encode()).hexdigest()}
     staging = Staging(target, identity, resume=resume, force=force)
     _write_parts(format_, reader, token_set, classes, known, staging, part_items, reporter)
-    failed = [*reader.failed, *(Failure(*each) for part in staging.done for each in part["failed"])]
-    items = sum(part["items"] for part in staging.done)
-    if not items:
-        raise InputError(
-            f"none of the {len(reader)} items could be exported; the first, {failed[0].item}: {failed[0].reason}"
-        )
-    meta = _meta(to, token_set, format_, items)
-
-    def join(folder: pathlib.Path) -> None:
-        format_.join_parts(staging.parts, len(staging.done), token_set, folder)
-        if single_file is None:
-            write_text(folder / META, _pretty(meta))
-
-    staging.publish(join, single_file)
-    return Exported(target, to, items, failed, classes.count, meta)
+    return _publish(format_, to, staging, token_set, reader.failed, single_file)
 
 
 def _write_parts(
@@ -128,7 +114,7 @@ def _write_parts(
     first = len(staging.done) * part_items
     if first:
         reporter.note(f"going on behind {min(first, len(reader))} items that were exported before")
-    items = _items(reader, classes, about, first)
+    items = _read_items(reader, classes, about, first)
     with reporter.task("exporting", len(reader), "items", done=min(first, len(reader))) as task:
         for part in itertools.count(len(staging.done)):
             taken = list(itertools.islice(items, part_items))
@@ -141,7 +127,32 @@ def _write_parts(
             task.advance(len(taken))
 
 
-def _items(
+def _publish(
+    format_: ExchangeFormat,
+    to: str,
+    staging: Staging,
+    token_set: TokenSet,
+    unread: Sequence[Failure],
+    single_file: str | None,
+) -> Exported:
+    """Join the parts, all of which are whole, and put the output in its place."""
+    failed = [*unread, *(Failure(*each) for part in staging.done for each in part["failed"])]
+    items = sum(part["items"] for part in staging.done)
+    if not items:
+        first = failed[0]
+        raise InputError(f"none of the {token_set.items} items could be exported; {first.item}: {first.reason}")
+    meta = _describe_export(to, token_set, format_, items)
+
+    def join(folder: pathlib.Path) -> None:
+        format_.join_parts(staging.parts, len(staging.done), token_set, folder)
+        if single_file is None:
+            write_text(folder / META, json.dumps(meta, indent=1, ensure_ascii=False) + "\n")
+
+    staging.publish(join, single_file)
+    return Exported(staging.output, to, items, failed, token_set.labels, meta)
+
+
+def _read_items(
     reader: TokenReader, classes: Labels, about: Mapping[str, dict[str, Any]], first: int
 ) -> Iterator[ExchangeItem]:
     for index in range(first, len(reader)):
@@ -153,11 +164,11 @@ def _items(
             original_size=item.original_size,
             signal_size=item.signal_size,
             about=own,
-            label=classes.number_of(item.name, own) if classes.count else None,
+            label=classes.find_number(item.name, own) if classes.count else None,
         )
 
 
-def _single_file(target: pathlib.Path, kind: type[ExchangeFormat], to: str) -> str | None:
+def _find_single_suffix(target: pathlib.Path, kind: type[ExchangeFormat], to: str) -> str | None:
     """The suffix of the one file that the output is; None where it is a folder."""
     if not target.suffix or target.is_dir():
         return None
@@ -167,7 +178,7 @@ def _single_file(target: pathlib.Path, kind: type[ExchangeFormat], to: str) -> s
     raise UsageError(f"-o {target}: {to} is written to {wanted}")
 
 
-def _describe(reader: TokenReader, classes: Labels) -> TokenSet:
+def _describe_tokens(reader: TokenReader, classes: Labels) -> TokenSet:
     header = reader.header
     return TokenSet(
         codebook_size=header.codebook_size,
@@ -181,7 +192,7 @@ def _describe(reader: TokenReader, classes: Labels) -> TokenSet:
     )
 
 
-def _identity_of(reader: TokenReader) -> dict[str, Any]:
+def _identify(reader: TokenReader) -> dict[str, Any]:
     """What tells one token file from another, without reading its tokens."""
     digest = hashlib.sha256()
     for record in reader.records:
@@ -189,7 +200,7 @@ def _identity_of(reader: TokenReader) -> dict[str, Any]:
     return reader.header.to_json() | {"items": len(reader), "records": digest.hexdigest()}
 
 
-def _meta(to: str, tokens: TokenSet, format_: ExchangeFormat, items: int) -> dict[str, Any]:
+def _describe_export(to: str, tokens: TokenSet, format_: ExchangeFormat, items: int) -> dict[str, Any]:
     return {
         "format": "tok-export/1",
         "kind": to,
@@ -203,7 +214,3 @@ def _meta(to: str, tokens: TokenSet, format_: ExchangeFormat, items: int) -> dic
         **format_.describe(tokens),
         "tokens": dict(tokens.header),
     }
-
-
-def _pretty(meta: Mapping[str, Any]) -> str:
-    return json.dumps(meta, indent=1, ensure_ascii=False) + "\n"

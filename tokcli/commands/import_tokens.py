@@ -12,7 +12,7 @@ from typing import Any
 
 from tokcli.artifacts.fingerprint import fingerprints_of
 from tokcli.errors import InputError, MismatchError, UsageError
-from tokcli.exchange import ExchangeItem, Expected, build_format
+from tokcli.exchange import ExchangeFormat, ExchangeItem, Expected, build_format
 from tokcli.exchange.base import META
 from tokcli.exchange.sequences import parse_grid
 from tokcli.models import Model, open_model, pick_device
@@ -82,19 +82,33 @@ def import_tokens(
         raise InputError(f"there is nothing at {path}; expected a file or folder of tokens")
     meta = _read_meta(path)
     kind = kind or meta.get("kind") or _guess_kind(path)
-    format_ = build_format(kind, _options_of(kind, meta) | dict(options or {}))
+    format_ = build_format(kind, _read_options(kind, meta) | dict(options or {}))
     opened = open_model(model, pick_device("cpu"), reporter, codebook or meta.get("codebook_size"))
-    header = _header(opened, meta, kind, path)
-    tokenizer = opened.artifact.tokenizer
+    header = _describe_tokens(opened, meta, kind, path)
+    stride = opened.tokenizer.autoencoder.stride
     expected = Expected(
         header.codebook_size, header.groups, header.modality, parse_grid(grid) if grid is not None else None
     )
-    names = _unique(item.name for item in format_.read(path, expected))
+    items = _write_items(format_, path, expected, pathlib.Path(output), header, stride, force, reporter)
+    return Imported(pathlib.Path(output), items, kind, opened.path)
+
+
+def _write_items(
+    format_: ExchangeFormat,
+    path: pathlib.Path,
+    expected: Expected,
+    output: pathlib.Path,
+    header: TokenHeader,
+    stride: int,
+    force: bool,
+    reporter: Reporter,
+) -> int:
+    """Read the source twice, for its names and for its tokens, so that memory holds no more than the names."""
+    names = _make_unique(item.name for item in format_.read(path, expected))
     if not names:
         raise InputError(f"{path} holds no items")
-    stride = tokenizer.autoencoder.stride
     with (
-        open_writer(pathlib.Path(output), header, names, force=force) as writer,
+        open_writer(output, header, names, force=force) as writer,
         reporter.task("importing", len(names), "items") as task,
     ):
         for name, item in zip(names, format_.read(path, expected), strict=True):
@@ -102,7 +116,7 @@ def import_tokens(
             _check_size(item, size, stride)
             writer.append(name, item.tokens, item.original_size or size, size)
             task.advance()
-    return Imported(pathlib.Path(output), len(names), kind, opened.path)
+    return len(names)
 
 
 def _check_size(item: ExchangeItem, size: Sequence[int], stride: int) -> None:
@@ -133,13 +147,13 @@ def _guess_kind(path: pathlib.Path) -> str:
     return kind
 
 
-def _options_of(kind: str, meta: Mapping[str, Any]) -> dict[str, Any]:
+def _read_options(kind: str, meta: Mapping[str, Any]) -> dict[str, Any]:
     """The options that the export was made with, as far as reading needs them."""
     names = {"webdataset": ("preset", "order"), "npy-tree": ("preset",), "jsonl": ("order", "layout")}
     return {name: meta[name] for name in names.get(kind, ()) if name in meta}
 
 
-def _header(opened: Model, meta: Mapping[str, Any], kind: str, path: pathlib.Path) -> TokenHeader:
+def _describe_tokens(opened: Model, meta: Mapping[str, Any], kind: str, path: pathlib.Path) -> TokenHeader:
     """The header of tokens of this model. Raises MismatchError where the export says that another one made them."""
     tokenizer, artifact = opened.artifact.tokenizer, opened.artifact
     sums = fingerprints_of(tokenizer, artifact.recipe)
@@ -163,7 +177,7 @@ def _header(opened: Model, meta: Mapping[str, Any], kind: str, path: pathlib.Pat
     )
 
 
-def _unique(names: Iterator[str]) -> list[str]:
+def _make_unique(names: Iterator[str]) -> list[str]:
     """The names, with a number behind those that an earlier item has."""
     taken: set[str] = set()
     unique = []

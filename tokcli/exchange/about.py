@@ -68,9 +68,9 @@ class Labels:
     classes: Sequence[str]
     by_folder: bool = False
 
-    def number_of(self, name: str, about: Mapping[str, Any]) -> int | None:
+    def find_number(self, name: str, about: Mapping[str, Any]) -> int | None:
         """The number of an item's class; None where it has none."""
-        label = _folder_of(name) if self.by_folder else about.get("label")
+        label = _find_folder(name) if self.by_folder else about.get("label")
         if isinstance(label, bool) or label is None:
             return None
         if isinstance(label, int):
@@ -96,7 +96,7 @@ def find_labels(names: Iterable[str], about: Iterable[Mapping[str, Any]], source
     words: set[str] = set()
     largest, every_folder = -1, True
     for name, each in zip(names, about, strict=True):
-        folder = _folder_of(name)
+        folder = _find_folder(name)
         every_folder &= folder is not None
         folders |= {folder} if folder is not None else set()
         label = each.get("label")
@@ -121,6 +121,6 @@ def find_labels(names: Iterable[str], about: Iterable[Mapping[str, Any]], source
     return Labels(0, ())
 
 
-def _folder_of(name: str) -> str | None:
+def _find_folder(name: str) -> str | None:
     parts = name.split("/")
     return parts[-2] if len(parts) > 1 else None

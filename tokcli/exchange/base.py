@@ -101,7 +101,7 @@ class ExchangeFormat(CheckedArguments, ABC):
 
     @abstractmethod
     def write_part(self, items: Sequence[ExchangeItem], tokens: TokenSet, folder: pathlib.Path, part: int) -> None:
-        """Write some items into files of `folder` whose names begin with `part_name(part)`; a pure function."""
+        """Write some items into files of `folder` whose names begin with `name_part(part)`; a pure function."""
 
     @abstractmethod
     def join_parts(self, folder: pathlib.Path, parts: int, tokens: TokenSet, output: pathlib.Path) -> None:
@@ -136,7 +136,7 @@ class Expected:
     modality: str
     grid: tuple[int, ...] | None = None
 
-    def grid_of(self, positions: int, name: str) -> tuple[int, ...]:
+    def find_grid(self, positions: int, name: str) -> tuple[int, ...]:
         """The grid of an item of so many positions.
 
         Raises:
@@ -159,12 +159,12 @@ class Expected:
         return self.grid
 
 
-def part_name(part: int) -> str:
+def name_part(part: int) -> str:
     """What the names of a part's files begin with."""
     return f"part-{part:06d}"
 
 
-def split_of(name: str, share: float | None) -> str:
+def choose_split(name: str, share: float | None) -> str:
     """`train` or `val`: by the name alone, so that it does not depend on order, shards or workers.
 
     Args:
@@ -208,12 +208,12 @@ def concatenate(sources: Iterable[pathlib.Path], target: pathlib.Path) -> None:
                 shutil.copyfileobj(piece, whole, 1 << 20)
 
 
-def number_width(count: int, least: int = 5) -> int:
+def count_digits(count: int, least: int = 5) -> int:
     """Digits that number `count` things, at least `least`."""
     return max(least, len(str(max(0, count - 1))))
 
 
-def layout_json(layout: SequenceLayout) -> dict[str, Any]:
+def describe_layout(layout: SequenceLayout) -> dict[str, Any]:
     """A layout as plain values."""
     return {
         "order": layout.order,

@@ -23,11 +23,11 @@ from tokcli.exchange.base import (
     ExchangeItem,
     Expected,
     TokenSet,
+    choose_split,
     concatenate,
-    layout_json,
-    part_name,
+    describe_layout,
+    name_part,
     read_items,
-    split_of,
     write_items,
 )
 from tokcli.exchange.sequences import Layout, Order, SequenceLayout, check_range
@@ -141,9 +141,9 @@ class Binary(ExchangeFormat):
         """Ids, lengths and records of each split."""
         layout, dtype = self.sequence_layout(tokens), numpy.dtype(self.stored_type(tokens)).newbyteorder("<")
         for split in SPLITS:
-            chosen = [item for item in items if split_of(item.name, self.split) == split]
+            chosen = [item for item in items if choose_split(item.name, self.split) == split]
             rows = [layout.to_ids(item.tokens, item.label).astype(dtype) for item in chosen]
-            stem = f"{part_name(part)}.{split}"
+            stem = f"{name_part(part)}.{split}"
             (folder / f"{stem}.bin").write_bytes(b"".join(row.tobytes() for row in rows))
             lengths = numpy.array([len(row) for row in rows], dtype="<i4")
             (folder / f"{stem}.lengths").write_bytes(lengths.tobytes())
@@ -152,7 +152,7 @@ class Binary(ExchangeFormat):
     def join_parts(self, folder: pathlib.Path, parts: int, tokens: TokenSet, output: pathlib.Path) -> None:
         """`train.bin`, `train.idx`, `train.items.jsonl`, and the same of `val` where items are split."""
         for split in SPLITS if self.split is not None else SPLITS[:1]:
-            stems = [f"{part_name(part)}.{split}" for part in range(parts)]
+            stems = [f"{name_part(part)}.{split}" for part in range(parts)]
             for suffix in ("bin", ITEMS):
                 concatenate((folder / f"{stem}.{suffix}" for stem in stems), output / f"{split}.{suffix}")
             lengths = [folder / f"{stem}.lengths" for stem in stems]
@@ -162,7 +162,7 @@ class Binary(ExchangeFormat):
         """The ids and what they mean."""
         layout = self.sequence_layout(tokens)
         return {
-            **layout_json(layout),
+            **describe_layout(layout),
             "dtype": self.stored_type(tokens),
             "vocabulary_size": layout.vocabulary_size(tokens.labels),
             "ids_per_item": layout.item_length(tokens.grid) if tokens.grid is not None else None,
@@ -172,7 +172,7 @@ class Binary(ExchangeFormat):
 
     def read(self, path: pathlib.Path, expected: Expected) -> Iterator[ExchangeItem]:
         """Items of one `.bin` or of a folder with `train.bin`; a generator's need `meta.json` or a grid."""
-        files = _bin_files(path)
+        files = _find_bin_files(path)
         meta = _read_meta(files[0].with_name(META))
         layout = SequenceLayout(
             expected.codebook_size,
@@ -180,9 +180,9 @@ class Binary(ExchangeFormat):
             meta.get("order", self.order),
             meta.get("layout", self.layout),
             meta.get("offset", self.offset),
-            bos=meta.get("bos", _number(self.bos)),
-            eos=meta.get("eos", _number(self.eos)),
-            label_base=meta.get("label_base", _number(self.label_token)),
+            bos=meta.get("bos", _get_number(self.bos)),
+            eos=meta.get("eos", _get_number(self.eos)),
+            label_base=meta.get("label_base", _get_number(self.label_token)),
         )
         dtype = numpy.dtype(meta.get("dtype", "uint16" if self.dtype == "auto" else self.dtype)).newbyteorder("<")
         known = tuple(meta["grid"]) if meta.get("grid") else None
@@ -193,7 +193,7 @@ class Binary(ExchangeFormat):
                 yield item
 
 
-def _number(value: int | str | None) -> int | None:
+def _get_number(value: int | str | None) -> int | None:
     return value if isinstance(value, int) else None
 
 
@@ -214,7 +214,7 @@ def _write_index(path: pathlib.Path, lengths: Sequence[pathlib.Path], dtype: str
             index.write(numpy.arange(first, min(first + (1 << 20), count + 1), dtype="<i8").tobytes())
 
 
-def _bin_files(path: pathlib.Path) -> list[pathlib.Path]:
+def _find_bin_files(path: pathlib.Path) -> list[pathlib.Path]:
     if path.is_file():
         return [path]
     files = [path / f"{split}.bin" for split in SPLITS if (path / f"{split}.bin").is_file()]

@@ -16,9 +16,9 @@ from tokcli.exchange.base import (
     ExchangeItem,
     Expected,
     TokenSet,
+    choose_split,
     concatenate,
-    part_name,
-    split_of,
+    name_part,
 )
 from tokcli.exchange.sequences import Layout, Order, SequenceLayout, check_range
 from tokcli.schema import OpenShare
@@ -52,9 +52,9 @@ class JsonLines(ExchangeFormat):
         """A file of lines for each split."""
         layout = self._layout(tokens.codebook_size, tokens.groups)
         for split in ("train", "val"):
-            with open(folder / f"{part_name(part)}.{split}", "w", encoding="utf-8") as lines:
+            with open(folder / f"{name_part(part)}.{split}", "w", encoding="utf-8") as lines:
                 for item in items:
-                    if split_of(item.name, self.split) == split:
+                    if choose_split(item.name, self.split) == split:
                         lines.write(json.dumps(self._line(item, layout), ensure_ascii=False) + "\n")
 
     def _layout(self, codebook_size: int, groups: int) -> SequenceLayout:
@@ -71,7 +71,7 @@ class JsonLines(ExchangeFormat):
     def join_parts(self, folder: pathlib.Path, parts: int, tokens: TokenSet, output: pathlib.Path) -> None:
         """`train.jsonl`, and `val.jsonl` where items are split."""
         for split in ("train", "val") if self.split is not None else ("train",):
-            names = (folder / f"{part_name(part)}.{split}" for part in range(parts))
+            names = (folder / f"{name_part(part)}.{split}" for part in range(parts))
             concatenate(names, output / f"{split}.jsonl")
 
     def read(self, path: pathlib.Path, expected: Expected) -> Iterator[ExchangeItem]:
@@ -102,9 +102,9 @@ class JsonLines(ExchangeFormat):
             if values.shape[1] != expected.groups:
                 raise UsageError(f"{where}: {values.shape[1]} tokens a position, the tokenizer has {expected.groups}")
             check_range(values, expected.codebook_size, name)
-            tokens = layout.restore_order(values.astype(numpy.int64), grid or expected.grid_of(len(values), name))
+            tokens = layout.restore_order(values.astype(numpy.int64), grid or expected.find_grid(len(values), name))
         else:
             positions = len(values) // expected.groups - (expected.groups - 1 if layout.pad is not None else 0)
-            tokens, _ = layout.to_tokens(values, grid or expected.grid_of(positions, name), name)
+            tokens, _ = layout.to_tokens(values, grid or expected.find_grid(positions, name), name)
         sizes = {key: tuple(entry[key]) if entry.get(key) else None for key in ("original_size", "signal_size")}
         return ExchangeItem(name, tokens, **sizes, about=entry.get("about") or {}, label=entry.get("class_id"))

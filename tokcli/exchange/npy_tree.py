@@ -26,7 +26,7 @@ from tokcli.exchange.base import (
     Expected,
     TokenSet,
     concatenate,
-    part_name,
+    name_part,
     read_items,
     write_items,
 )
@@ -53,12 +53,12 @@ class Preset:
     one_group: bool = False
 
 
-def _squeezed(tokens: numpy.ndarray) -> numpy.ndarray:
+def _drop_single_group(tokens: numpy.ndarray) -> numpy.ndarray:
     return tokens[..., 0] if tokens.shape[-1] == 1 else tokens
 
 
 PRESETS: dict[PresetName, Preset] = {
-    "plain": Preset(None, _squeezed, lambda array, groups: array.reshape(-1, groups)),
+    "plain": Preset(None, _drop_single_group, lambda array, groups: array.reshape(-1, groups)),
     "llamagen": Preset("<i8", lambda tokens: tokens.reshape(1, 1, -1), lambda array, _: array.reshape(-1, 1), True),
     "xcodec2": Preset("<i4", lambda tokens: tokens.reshape(-1), lambda array, _: array.reshape(-1, 1), True),
     "amphion": Preset("<i8", lambda tokens: tokens.reshape(-1, tokens.shape[-1]), lambda array, _: array),
@@ -101,15 +101,15 @@ class NpyTree(ExchangeFormat):
 
     def write_part(self, items: Sequence[ExchangeItem], tokens: TokenSet, folder: pathlib.Path, part: int) -> None:
         """A folder of the part's files, and their records."""
-        target = folder / part_name(part)
+        target = folder / name_part(part)
         target.mkdir(exist_ok=True)
         preset = PRESETS[self.preset]
         dtype = preset.dtype or ("<u2" if tokens.codebook_size <= 2**16 else "<u4")
         for item in items:
-            path = target / f"{_safe_stem(item.name)}.npy"
+            path = target / f"{_make_stem(item.name)}.npy"
             path.parent.mkdir(parents=True, exist_ok=True)
             _save(path, preset.arrange(item.tokens).astype(dtype))
-        write_items(items, folder / f"{part_name(part)}.{ITEMS}")
+        write_items(items, folder / f"{name_part(part)}.{ITEMS}")
 
     def join_parts(self, folder: pathlib.Path, parts: int, tokens: TokenSet, output: pathlib.Path) -> None:
         """All files in one tree, LlamaGen's under running numbers, and `items.jsonl`."""
@@ -117,12 +117,12 @@ class NpyTree(ExchangeFormat):
             self._join_llamagen(folder, parts, output)
         else:
             for part in range(parts):
-                source = folder / part_name(part)
+                source = folder / name_part(part)
                 for path in sorted(source.rglob("*.npy")):
                     target = output / path.relative_to(source)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.hardlink_to(path)
-        concatenate((folder / f"{part_name(part)}.{ITEMS}" for part in range(parts)), output / ITEMS)
+        concatenate((folder / f"{name_part(part)}.{ITEMS}" for part in range(parts)), output / ITEMS)
 
     def _join_llamagen(self, folder: pathlib.Path, parts: int, output: pathlib.Path) -> None:
         """`I.npy` by running number, the views of an item, which lie together, in one array."""
@@ -132,13 +132,13 @@ class NpyTree(ExchangeFormat):
         number, views, current = 0, [], None
         label = 0
         for part in range(parts):
-            for entry in read_items(folder / f"{part_name(part)}.{ITEMS}"):
-                name = _plain_name(entry["name"])
+            for entry in read_items(folder / f"{name_part(part)}.{ITEMS}"):
+                name = _strip_view(entry["name"])
                 if current is not None and name != current:
                     _save(codes / f"{number}.npy", numpy.concatenate(views, axis=1))
                     _save(labels / f"{number}.npy", numpy.array([label]))
                     number, views = number + 1, []
-                array = numpy.load(folder / part_name(part) / f"{_safe_stem(entry['name'])}.npy", allow_pickle=False)
+                array = numpy.load(folder / name_part(part) / f"{_make_stem(entry['name'])}.npy", allow_pickle=False)
                 views.append(array)
                 current, label = name, entry["label"]
         if views:
@@ -148,7 +148,7 @@ class NpyTree(ExchangeFormat):
     def read(self, path: pathlib.Path, expected: Expected) -> Iterator[ExchangeItem]:
         """Items of one .npy file or of a tree of them, by their records where there are some."""
         if path.is_file():
-            yield from self._items_of(path, path.stem, expected, {})
+            yield from self._read_file(path, path.stem, expected, {})
             return
         records = path / ITEMS
         llamagen = sorted(path.glob("imagenet*_codes"))
@@ -157,16 +157,16 @@ class NpyTree(ExchangeFormat):
             yield from self._read_llamagen(llamagen[0], known, expected)
         elif known:
             for entry in known:
-                file = path / f"{_safe_stem(entry['name'])}.npy"
+                file = path / f"{_make_stem(entry['name'])}.npy"
                 if not file.is_file():
                     raise InputError(f"{file} is missing, and {records} lists it")
-                yield from self._items_of(file, entry["name"], expected, entry)
+                yield from self._read_file(file, entry["name"], expected, entry)
         else:
             files = sorted(path.rglob("*.npy"))
             if not files:
                 raise InputError(f"{path} holds no .npy file")
             for file in files:
-                yield from self._items_of(file, str(file.relative_to(path).with_suffix("")), expected, {})
+                yield from self._read_file(file, str(file.relative_to(path).with_suffix("")), expected, {})
 
     def _read_llamagen(
         self, codes: pathlib.Path, known: list[dict[str, Any]], expected: Expected
@@ -174,26 +174,26 @@ class NpyTree(ExchangeFormat):
         reader = NpyTree("llamagen", self.size)
         entries = iter(known)
         for file in sorted(codes.glob("*.npy"), key=lambda each: int(each.stem) if each.stem.isdecimal() else -1):
-            array = _loaded(file)
+            array = _load(file)
             labels = codes.with_name(codes.name.replace("_codes", "_labels")) / file.name
-            label = int(_loaded(labels).reshape(-1)[0]) if labels.is_file() else None
+            label = int(_load(labels).reshape(-1)[0]) if labels.is_file() else None
             rows = array.reshape(-1, array.shape[-1])
             for view, row in enumerate(rows):
                 name = file.stem if len(rows) == 1 else f"{file.stem}#view-{view}"
                 entry = next(entries, {}) | ({"label": label} if label is not None else {})
-                yield reader._restored(row, entry.get("name", name), expected, entry)
+                yield reader._restore(row, entry.get("name", name), expected, entry)
 
-    def _items_of(
+    def _read_file(
         self, file: pathlib.Path, name: str, expected: Expected, entry: dict[str, Any]
     ) -> Iterator[ExchangeItem]:
-        array = _loaded(file)
+        array = _load(file)
         if self.preset == "llamagen":
             for view, row in enumerate(array.reshape(-1, array.shape[-1])):
-                yield self._restored(row, f"{name}#view-{view}", expected, {})
+                yield self._restore(row, f"{name}#view-{view}", expected, {})
         else:
-            yield self._restored(array, name, expected, entry)
+            yield self._restore(array, name, expected, entry)
 
-    def _restored(self, array: numpy.ndarray, name: str, expected: Expected, entry: dict[str, Any]) -> ExchangeItem:
+    def _restore(self, array: numpy.ndarray, name: str, expected: Expected, entry: dict[str, Any]) -> ExchangeItem:
         rows = PRESETS[self.preset].restore(array, expected.groups)
         if rows.ndim != 2 or rows.shape[1] != expected.groups:
             raise MismatchError(
@@ -202,7 +202,7 @@ class NpyTree(ExchangeFormat):
             )
         check_range(rows, expected.codebook_size, name)
         own = array.shape if self.preset == "plain" and expected.groups == 1 and array.ndim == 2 else None
-        grid = entry.get("grid") or own or expected.grid_of(len(rows), name)
+        grid = entry.get("grid") or own or expected.find_grid(len(rows), name)
         tokens = rows.astype(numpy.int64).reshape(*grid, expected.groups)
         return ExchangeItem(
             name,
@@ -214,13 +214,13 @@ class NpyTree(ExchangeFormat):
         )
 
 
-def _plain_name(name: str) -> str:
+def _strip_view(name: str) -> str:
     """A name without the number of its view."""
     match = VIEW.match(name)
     return match["name"] if match else name
 
 
-def _safe_stem(name: str) -> str:
+def _make_stem(name: str) -> str:
     """A path below the tree: the name without its ending."""
     match = VIEW.match(name)
     plain, view = (match["name"], f"#view-{match['view']}") if match else (name, "")
@@ -237,7 +237,7 @@ def _save(path: pathlib.Path, array: numpy.ndarray) -> None:
     path.write_bytes(buffer.getvalue())
 
 
-def _loaded(path: pathlib.Path) -> numpy.ndarray:
+def _load(path: pathlib.Path) -> numpy.ndarray:
     try:
         array = numpy.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:

@@ -17,9 +17,9 @@ from tokcli.exchange.base import (
     ExchangeItem,
     Expected,
     TokenSet,
-    number_width,
-    part_name,
-    split_of,
+    choose_split,
+    count_digits,
+    name_part,
 )
 from tokcli.exchange.sequences import Layout, Order, SequenceLayout, check_range
 from tokcli.optional import require
@@ -87,10 +87,10 @@ class Parquet(ExchangeFormat):
         import pyarrow.parquet
 
         for split in SPLITS:
-            chosen = [item for item in items if split_of(item.name, self.split) == split]
+            chosen = [item for item in items if choose_split(item.name, self.split) == split]
             if chosen or (split == "train" and part == 0):
                 table = self._table(chosen, tokens)
-                pyarrow.parquet.write_table(table, folder / f"{part_name(part)}.{split}", compression="zstd")
+                pyarrow.parquet.write_table(table, folder / f"{name_part(part)}.{split}", compression="zstd")
 
     def _table(self, items: Sequence[ExchangeItem], tokens: TokenSet) -> Any:
         import pyarrow
@@ -165,8 +165,8 @@ class Parquet(ExchangeFormat):
     def join_parts(self, folder: pathlib.Path, parts: int, tokens: TokenSet, output: pathlib.Path) -> None:
         """`train-00000-of-00003.parquet` and so on."""
         for split, named in SPLITS.items():
-            files = [path for part in range(parts) if (path := folder / f"{part_name(part)}.{split}").is_file()]
-            width = number_width(len(files))
+            files = [path for part in range(parts) if (path := folder / f"{name_part(part)}.{split}").is_file()]
+            width = count_digits(len(files))
             for number, path in enumerate(files):
                 target = output / f"{named}-{number:0{width}}-of-{len(files):0{width}}.parquet"
                 target.hardlink_to(path)
@@ -209,10 +209,10 @@ class Parquet(ExchangeFormat):
         grid = tuple(get("grid")) if get("grid") else None
         if values.ndim == 2:
             check_range(values, expected.codebook_size, name)
-            tokens = layout.restore_order(values.astype(numpy.int64), grid or expected.grid_of(len(values), name))
+            tokens = layout.restore_order(values.astype(numpy.int64), grid or expected.find_grid(len(values), name))
         else:
             positions = len(values) // expected.groups - (expected.groups - 1 if layout.pad is not None else 0)
-            tokens, _ = layout.to_tokens(values, grid or expected.grid_of(positions, name), name)
+            tokens, _ = layout.to_tokens(values, grid or expected.find_grid(positions, name), name)
         sizes = {key: tuple(get(key)) if get(key) else None for key in ("original_size", "signal_size")}
         about = json.loads(get("about")) if get("about") else {}
         return ExchangeItem(name, tokens, **sizes, about=about, label=get("label"))

@@ -20,8 +20,8 @@ from tokcli.exchange.base import (
     ExchangeItem,
     Expected,
     TokenSet,
-    part_name,
-    split_of,
+    choose_split,
+    name_part,
 )
 from tokcli.exchange.sequences import Order, SequenceLayout, check_range
 from tokcli.schema import OpenShare
@@ -74,19 +74,19 @@ class WebDataset(ExchangeFormat):
     def write_part(self, items: Sequence[ExchangeItem], tokens: TokenSet, folder: pathlib.Path, part: int) -> None:
         """A tar for each split that has items."""
         for split in ("train", "val"):
-            chosen = [item for item in items if split_of(item.name, self.split) == split]
+            chosen = [item for item in items if choose_split(item.name, self.split) == split]
             if not chosen:
                 continue
-            with tarfile.open(folder / f"{part_name(part)}.{split}", "w", format=tarfile.PAX_FORMAT) as tar:
+            with tarfile.open(folder / f"{name_part(part)}.{split}", "w", format=tarfile.PAX_FORMAT) as tar:
                 for item in chosen:
-                    for suffix, content in self._files(item, tokens).items():
-                        member = tarfile.TarInfo(f"{key_of(item.name)}.{suffix}")
+                    for suffix, content in self._make_files(item, tokens).items():
+                        member = tarfile.TarInfo(f"{make_key(item.name)}.{suffix}")
                         member.size = len(content)
                         tar.addfile(member, io.BytesIO(content))
 
-    def _files(self, item: ExchangeItem, tokens: TokenSet) -> dict[str, bytes]:
+    def _make_files(self, item: ExchangeItem, tokens: TokenSet) -> dict[str, bytes]:
         """The files of an item by suffix, in the order in which they lie in the tar."""
-        files = {TOKEN_FILES[self.preset]: self._stored(item, tokens)}
+        files = {TOKEN_FILES[self.preset]: self._pack_tokens(item, tokens)}
         if item.label is not None:
             files["cls"] = str(item.label).encode()
         caption = item.about.get("caption")
@@ -97,22 +97,22 @@ class WebDataset(ExchangeFormat):
         ).encode()
         return files
 
-    def _stored(self, item: ExchangeItem, tokens: TokenSet) -> bytes:
+    def _pack_tokens(self, item: ExchangeItem, tokens: TokenSet) -> bytes:
         layout = SequenceLayout(tokens.codebook_size, tokens.groups, self.order, "parallel")
         row = layout.order_tokens(item.tokens).reshape(-1)
         if self.preset == "maskgen":
             return row.astype("<f2").tobytes()
         if self.preset == "4m":
-            return _npy(row.astype("<i2")[None])
+            return _pack_npy(row.astype("<i2")[None])
         smallest = "<u2" if tokens.codebook_size <= 2**16 else "<u4"
         whole = item.tokens if tokens.groups > 1 else item.tokens[..., 0]
-        return _npy(whole.astype(smallest))
+        return _pack_npy(whole.astype(smallest))
 
     def join_parts(self, folder: pathlib.Path, parts: int, tokens: TokenSet, output: pathlib.Path) -> None:
         """`shard-000000.tar` and so on; under `train/` and `val/` where items are split, under the modality for 4M."""
         named = self.folder or ("tok_rgb" if tokens.modality == "image" else "tok_audio")
         for split in ("train", "val"):
-            files = [path for part in range(parts) if (path := folder / f"{part_name(part)}.{split}").is_file()]
+            files = [path for part in range(parts) if (path := folder / f"{name_part(part)}.{split}").is_file()]
             target = output / (split if self.split is not None else ".") / (named if self.preset == "4m" else ".")
             target.mkdir(parents=True, exist_ok=True)
             width = 5 if self.preset == "4m" else 6
@@ -128,7 +128,7 @@ class WebDataset(ExchangeFormat):
         for file in files:
             try:
                 with tarfile.open(file) as tar:
-                    for key, members in _grouped(tar):
+                    for key, members in _group_members(tar):
                         yield self._item(key, members, number, expected)
                         number += 1
             except tarfile.TarError as error:
@@ -139,13 +139,13 @@ class WebDataset(ExchangeFormat):
         if suffix is None:
             raise MismatchError(f"{key} has no .npy with its tokens (it has: {', '.join(members)})")
         extra = json.loads(members.get("json", b"{}"))
-        values = _loaded(members[suffix], key)
+        values = _unpack(members[suffix], key)
         grid = tuple(extra["grid"]) if extra.get("grid") else None
         values = values.reshape(values.shape[1:]) if values.ndim > 1 and len(values) == 1 and grid is None else values
         flat = values.reshape(-1, expected.groups)
         check_range(flat, expected.codebook_size, key)
         shaped = grid or (
-            tuple(values.shape) if values.ndim == 2 and expected.groups == 1 else expected.grid_of(len(flat), key)
+            tuple(values.shape) if values.ndim == 2 and expected.groups == 1 else expected.find_grid(len(flat), key)
         )
         is_row = self.preset != "plain" or suffix == "token.npy"
         layout = SequenceLayout(expected.codebook_size, expected.groups, self.order if is_row else "raster", "parallel")
@@ -155,13 +155,13 @@ class WebDataset(ExchangeFormat):
         return ExchangeItem(extra.get("name") or key, tokens, **sizes, about=extra.get("about") or {}, label=label)
 
 
-def key_of(name: str) -> str:
+def make_key(name: str) -> str:
     """An item's key: its name without the ending; a dot would end the key, so what dots remain become dashes."""
     stem = re.sub(r"\.[^./]+$", "", name)
     return stem.replace(".", "-")
 
 
-def _grouped(tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, bytes]]]:
+def _group_members(tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, bytes]]]:
     """The files of each item by suffix; an item's files lie together."""
     key, members = "", {}
     for member in tar:
@@ -180,13 +180,13 @@ def _grouped(tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, bytes]]]:
         yield key, members
 
 
-def _npy(array: numpy.ndarray) -> bytes:
+def _pack_npy(array: numpy.ndarray) -> bytes:
     buffer = io.BytesIO()
     numpy.lib.format.write_array(buffer, numpy.ascontiguousarray(array), allow_pickle=False)
     return buffer.getvalue()
 
 
-def _loaded(content: bytes, name: str) -> numpy.ndarray:
+def _unpack(content: bytes, name: str) -> numpy.ndarray:
     """Integers of a .npy file, or of MaskGen's raw float16 buffer."""
     if not content.startswith(b"\x93NUMPY"):
         values = numpy.frombuffer(content[: len(content) // 2 * 2], "<f2")
