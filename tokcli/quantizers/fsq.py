@@ -47,7 +47,7 @@ class FiniteScalarQuantizer(ScalarGrid):
         super().__init__(levels, [_values(count, variant) for count in levels])
         self.variant = variant
         self.noise = noise
-        # What a step reads of the levels is computed once.
+        # What a step reads of the levels is computed once, and as float32: mixed types take longer.
         half = (self.levels - 1) * (1 + OVERSHOOT) / 2
         offset = (self.levels % 2 == 0) / 2
         constants = {
@@ -58,7 +58,7 @@ class FiniteScalarQuantizer(ScalarGrid):
             "_steps": self.levels // 2,
         }
         for name, constant in constants.items():
-            self.register_buffer(name, constant, persistent=False)
+            self.register_buffer(name, constant.float(), persistent=False)
 
     @in_float32
     def forward(self, latents: Tensor) -> Quantized:

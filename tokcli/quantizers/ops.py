@@ -155,7 +155,8 @@ def tally(tokens: Tensor, codebook_size: int) -> Tensor:
 def perplexity(counts: Tensor) -> Tensor:
     """exp(entropy) of the counts (codebook_size,): 1 where one code takes all, codebook_size where all are equal."""
     shares = counts / counts.sum()
-    return torch.special.entr(shares).sum().exp()
+    # Not `torch.special.entr`, which takes three times as long on a CPU; a code that never occurs adds 0·log(1e-30).
+    return (shares * shares.clamp_min(1e-30).log()).sum().neg().exp()
 
 
 def perplexity_of(tokens: Tensor) -> float:
