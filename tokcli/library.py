@@ -234,7 +234,7 @@ class LoadedTokenizer:
         if isinstance(signal, Image.Image):
             if self.modality != "image":
                 raise InputError(f"this tokenizer takes {self.modality}, got a picture")
-            return self._encode_batch(_picture_to_signal(signal)[None])[0]
+            return self._encode_batch(_image_to_signal(signal)[None])[0]
         batch, single = self._as_batch(signal)
         tokens = self._encode_batch(batch)
         return tokens[0] if single else tokens
@@ -331,7 +331,7 @@ class LoadedTokenizer:
         return (values, False) if values.ndim == axes + 2 else (values[None], True)
 
 
-def _picture_to_signal(image: Image.Image) -> Tensor:
+def _image_to_signal(image: Image.Image) -> Tensor:
     """(3, height, width) in [-1, 1]. Raises InputError where the picture is damaged: Pillow reads it only now."""
     try:
         image.load()

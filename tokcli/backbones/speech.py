@@ -44,7 +44,7 @@ def pesq(reference: np.ndarray, reconstruction: np.ndarray, sample_rate: int) ->
     """
     import pesq as package
 
-    if not (_has_sound(reference) and _has_sound(reconstruction)):
+    if not (_is_audible(reference) and _is_audible(reconstruction)):
         return math.nan
     clips = (_resample(clip, sample_rate) for clip in (reference, reconstruction))
     score = package.pesq(RATE, *clips, "wb", on_error=package.PesqError.RETURN_VALUES)
@@ -59,7 +59,7 @@ def stoi(reference: np.ndarray, reconstruction: np.ndarray, sample_rate: int) ->
     import pystoi as package
 
     too_short = len(reference) < _STOI_SHORTEST * sample_rate
-    if too_short or not (_has_sound(reference) and _has_sound(reconstruction)):
+    if too_short or not (_is_audible(reference) and _is_audible(reconstruction)):
         return math.nan
     # pystoi warns where it returns its sentinel, which is dealt with here.
     with warnings.catch_warnings():
@@ -68,7 +68,7 @@ def stoi(reference: np.ndarray, reconstruction: np.ndarray, sample_rate: int) ->
     return math.nan if score == _STOI_TOO_SHORT else score
 
 
-def _has_sound(clip: np.ndarray) -> bool:
+def _is_audible(clip: np.ndarray) -> bool:
     """Whether a clip is finite and not silent."""
     return bool(np.isfinite(clip).all() and np.any(clip))
 

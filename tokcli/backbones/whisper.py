@@ -65,32 +65,32 @@ class Whisper(nn.Module):
             self.encoder.layer_norm = nn.Identity()
             self.blocks = len(self.encoder.layers)
 
-    def forward(self, sounds: Tensor) -> tuple[Tensor, ...]:
-        """sounds: (batch, samples) at 16 kHz in [-1, 1] -> hidden states (batch, positions, channels) float32.
+    def forward(self, signals: Tensor) -> tuple[Tensor, ...]:
+        """signals: (batch, samples) at 16 kHz in [-1, 1] -> hidden states (batch, positions, channels) float32.
 
         One before the first block and one after each, the last of all normalised as the decoder would read it. A
         position is 20 ms; the last is filled up with silence. Raises InputError for more than Whisper's 30 s.
         """
-        if sounds.shape[-1] > self.longest:
+        if signals.shape[-1] > self.longest:
             raise InputError(
                 f"Whisper hears at most {self.longest / SAMPLE_RATE:g} s at a time, got "
-                f"{sounds.shape[-1] / SAMPLE_RATE:g} s; train on shorter crops"
+                f"{signals.shape[-1] / SAMPLE_RATE:g} s; train on shorter crops"
             )
-        with torch.autocast(sounds.device.type, enabled=False):
-            features = self.log_mel(sounds)
+        with torch.autocast(signals.device.type, enabled=False):
+            features = self.log_mel(signals)
             positions = self.positions[: features.shape[-1] // 2]
             self.encoder.embed_positions = nn.Embedding.from_pretrained(positions)
             self.encoder.config.max_source_positions = len(positions)
             return self.encoder(features, output_hidden_states=True).hidden_states
 
-    def log_mel(self, sounds: Tensor) -> Tensor:
-        """sounds: (batch, samples) -> (batch, bands, frames) float32, two frames for each position that has begun.
+    def log_mel(self, signals: Tensor) -> Tensor:
+        """signals: (batch, samples) -> (batch, bands, frames) float32, two frames for each position that has begun.
 
         They are the first frames of what Whisper computes from the sound with silence after it up to 30 s.
         """
-        frames = 2 * -(-sounds.shape[-1] // POSITION)
+        frames = 2 * -(-signals.shape[-1] // POSITION)
         # Silence up to where no further frame reaches the sound: the loudest band may lie beyond the last whole frame.
-        padded = functional.pad(sounds.float(), (0, (frames + 2) * STEP + WINDOW // 2 - sounds.shape[-1]))
+        padded = functional.pad(signals.float(), (0, (frames + 2) * STEP + WINDOW // 2 - signals.shape[-1]))
         spectrum = transform(padded, self.taper, STEP, "reflect")
         power = spectrum.real.square() + spectrum.imag.square()
         levels = (self.bank @ power).clamp(min=QUIETEST).log10()

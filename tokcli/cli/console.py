@@ -78,22 +78,22 @@ def print_failed(failed: Sequence["Failure"]) -> None:
 
 
 def _parts(
-    columns: Sequence[str], lengths: Sequence[Sequence[int]], figures: Collection[int], room: int
+    columns: Sequence[str], lengths: Sequence[Sequence[int]], figures: Collection[int], limit: int
 ) -> list[dict[int, str]]:
-    """The headings, by column, of each table that fits into `room` characters; all begin with the first column.
+    """The headings, by column, of each table that fits into `limit` characters; all begin with the first column.
 
     lengths: of all cells, by row. figures: columns that keep their cells whole; the words of others may fold.
     """
     headings = dict(enumerate(columns))
     widths = [max(column) for column in zip(map(len, columns), *lengths, strict=True)]
-    if sum(widths) + 3 * len(widths) + 1 > room:
+    if sum(widths) + 3 * len(widths) + 1 > limit:
         for column in figures:
             widths[column] = max([*map(len, columns[column].split(" ")), *(row[column] for row in lengths)])
             headings[column] = textwrap.fill(columns[column], widths[column])
     widths = [width if column in figures else min(width, FOLDED) for column, width in enumerate(widths)]
     parts, taken = [{0: headings[0]}], widths[0] + 4
     for column, width in enumerate(widths[1:], start=1):
-        if column in figures and taken + width + 3 > room and len(parts[-1]) > 1:
+        if column in figures and taken + width + 3 > limit and len(parts[-1]) > 1:
             parts.append({0: headings[0]})
             taken = widths[0] + 4
         parts[-1][column] = headings[column]

@@ -60,9 +60,9 @@ def judge_cell(
     device: Device = "auto",
 ) -> Run:
     """Make the further evaluations of a cell; `tok sweep` calls this."""
-    return Run("tokcli.sweeps.judge_cell:judge_cell", _show_judged)
+    return Run("tokcli.sweeps.judge_cell:judge_cell", _show_count)
 
 
-def _show_judged(judged: int, json: bool) -> int:
-    print_json({"judged": judged}) if json else print(f"{judged} further evaluations")
+def _show_count(count: int, json: bool) -> int:
+    print_json({"judged": count}) if json else print(f"{count} further evaluations")
     return 0

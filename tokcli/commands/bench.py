@@ -22,7 +22,7 @@ from tokcli.models import open_model, pick_batch_size, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.tokenizer import Tokenizer
 
-PICTURE_SIZE, SOUND_SECONDS = 256, 4
+IMAGE_SIZE, AUDIO_SECONDS = 256, 4
 """Of signals where the recipe judges each item at its own size."""
 
 SINGLES = 20
@@ -121,8 +121,8 @@ def signal_shape(tokenizer: Tokenizer, size: int | None) -> tuple[int, ...]:
     """(channels, *size) of the signals to time: square pictures, or a stretch of sound."""
     autoencoder = tokenizer.autoencoder
     if autoencoder.sample_rate is not None:
-        return (autoencoder.channels, size or SOUND_SECONDS * autoencoder.sample_rate)
-    return (autoencoder.channels, size or PICTURE_SIZE, size or PICTURE_SIZE)
+        return (autoencoder.channels, size or AUDIO_SECONDS * autoencoder.sample_rate)
+    return (autoencoder.channels, size or IMAGE_SIZE, size or IMAGE_SIZE)
 
 
 def synthetic_signals(items: int, shape: Sequence[int], device: torch.device) -> Tensor:

@@ -53,7 +53,7 @@ class AudioDiscriminator(Discriminator):
     def forward(self, signals: Tensor) -> tuple[Tensor, ...]:
         """signals: (batch, channels, samples) in [-1, 1], any length -> logits (batch, 1, n) of each network."""
         mono = signals.flatten(0, 1).unsqueeze(1)
-        return tuple(judge(mono).reshape(len(signals), 1, -1) for judge in self.judges)
+        return tuple(network(mono).reshape(len(signals), 1, -1) for network in self.judges)
 
 
 class MultiPeriodDiscriminator(AudioDiscriminator):

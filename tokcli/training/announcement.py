@@ -12,11 +12,11 @@ from tokcli.training.parts import Training
 def announce_data(training: Training, reporter: Reporter) -> None:
     """Note what the run trains and is judged on, and how many files it would be judged on after learning them."""
     items = training.recipe.evaluation.items
-    trained, judged = training_words(training.train_source), evaluation_words(training.eval_source, items)
-    reporter.note(f"training on {trained}; judged on {judged}")
+    trained, evaluated = training_words(training.train_source), evaluation_words(training.eval_source, items)
+    reporter.note(f"training on {trained}; judged on {evaluated}")
     shared = shared_files(training.train_source, training.eval_source, items)
     if shared:
-        count = judged_items(training.eval_source, items)
+        count = count_evaluated(training.eval_source, items)
         reporter.note(
             f"{shared} of the {count} files to judge on {'is' if shared == 1 else 'are'} also trained on, which "
             "flatters the figures: point data.train.path and data.eval.path at two folders, or at two lists "
@@ -33,12 +33,12 @@ def training_words(source: Source) -> str:
 
 def evaluation_words(source: Source, items: int | None) -> str:
     """`100 pictures of 256²`, and of how many, where the recipe judges only on the first `items`."""
-    count = judged_items(source, items)
+    count = count_evaluated(source, items)
     among = f"the first {count} of " if count < len(source) else ""
     return f"{among}{len(source)} {_things(source)}"
 
 
-def judged_items(source: Source, items: int | None) -> int:
+def count_evaluated(source: Source, items: int | None) -> int:
     """How many items of the source an evaluation of at most `items` judges."""
     return len(source) if items is None else min(items, len(source))
 
@@ -56,8 +56,8 @@ def _things(source: Source) -> str:
     return f"{noun}, crops of {size}²" if described.crop == "random" else f"{noun} of {size}²"
 
 
-def shared_files(trained: Source, judged: Source, items: int | None = None) -> int:
-    """How many of the files among the first `items` of `judged` are files of `trained` too, links followed."""
-    if trained.files is None or judged.files is None:
+def shared_files(trained: Source, evaluated: Source, items: int | None = None) -> int:
+    """How many of the files among the first `items` of `evaluated` are files of `trained` too, links followed."""
+    if trained.files is None or evaluated.files is None:
         return 0
-    return len(set(judged.files.resolved(items)).intersection(trained.files.resolved()))
+    return len(set(evaluated.files.resolved(items)).intersection(trained.files.resolved()))

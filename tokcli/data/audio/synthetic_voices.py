@@ -105,11 +105,11 @@ def speak(generator: numpy.random.Generator, size: int, sample_rate: int) -> NDA
     frequencies = numpy.fft.rfftfreq(4 * hop, 1 / sample_rate)
     voiced = script.voice[:, None] * vowel_spectrum(frequencies, script.formants)
     hissed = script.hiss[:, None] * hiss_spectrum(frequencies, script.colour)
-    sound = shape_pieces(buzz, voiced, hop) + shape_pieces(noise, hissed, hop)
-    sound = sound[3 * hop : 3 * hop + size]  # the first pieces overlap with nothing before them
-    sound *= generator.uniform(0.2, 0.9) / max(float(numpy.abs(sound).max()), 1e-2)
-    sound += 10 ** generator.uniform(-3.5, -2.5) * noise[:size]
-    return numpy.clip(sound, -1, 1).astype(numpy.float32)
+    samples = shape_pieces(buzz, voiced, hop) + shape_pieces(noise, hissed, hop)
+    samples = samples[3 * hop : 3 * hop + size]  # the first pieces overlap with nothing before them
+    samples *= generator.uniform(0.2, 0.9) / max(float(numpy.abs(samples).max()), 1e-2)
+    samples += 10 ** generator.uniform(-3.5, -2.5) * noise[:size]
+    return numpy.clip(samples, -1, 1).astype(numpy.float32)
 
 
 def write_script(generator: numpy.random.Generator, times: Doubles) -> Script:
@@ -164,11 +164,11 @@ def hiss_spectrum(frequencies: Doubles, colour: Doubles) -> Doubles:
     return 0.25 * numpy.exp(-0.5 * ((frequencies - colour[:, None]) / (colour[:, None] / 3)) ** 2)
 
 
-def shape_pieces(sound: Doubles, spectra: Doubles, hop: int) -> Doubles:
+def shape_pieces(samples: Doubles, spectra: Doubles, hop: int) -> Doubles:
     """Multiply the spectrum of each piece of four hops by its own of `spectra`; (pieces + 3) * hop samples."""
     pieces = len(spectra)
     taper = numpy.sqrt(numpy.hanning(4 * hop + 1)[:-1] / 2)  # its squares add up to one
-    parts = numpy.fft.irfft(transform_pieces(sound, taper, hop)[:pieces] * spectra, 4 * hop) * taper
+    parts = numpy.fft.irfft(transform_pieces(samples, taper, hop)[:pieces] * spectra, 4 * hop) * taper
     whole = numpy.zeros((pieces + 3, hop))
     for quarter in range(4):
         whole[quarter : quarter + pieces] += parts[:, quarter * hop : (quarter + 1) * hop]

@@ -46,8 +46,8 @@ class AudioView(View):
 
     def draw(self, reference: Tensor, reconstructions: Sequence[Tensor], sample_rate: int | None) -> list[Image.Image]:
         """Spectrograms, brightness in decibels below the loudest of the reference."""
-        sounds = [_beginning(signal, sample_rate).mean(0).numpy() for signal in (reference, *reconstructions)]
-        loudness = [decibels(sound, len(sound)) for sound in sounds]
+        clips = [_beginning(signal, sample_rate).mean(0).numpy() for signal in (reference, *reconstructions)]
+        loudness = [decibels(clip, len(clip)) for clip in clips]
         return [to_colours(levels - loudness[0].max()) for levels in loudness]
 
     def play(self, signals: Sequence[Tensor], sample_rate: int | None) -> list[bytes]:
@@ -78,8 +78,8 @@ class AudioView(View):
             [signal.mean(dim=0)[:SHEET_SAMPLES].numpy() for signal in row[:SHEET_ITEMS]]
             for row in (references, *reconstructions)
         ]
-        longest = max(len(sound) for sound in rows[0])
-        loudness = [[decibels(sound, longest) for sound in row] for row in rows]
+        longest = max(len(clip) for clip in rows[0])
+        loudness = [[decibels(clip, longest) for clip in row] for row in rows]
         loudest = [original.max() for original in loudness[0]]
         images = [[to_colours(levels - top) for levels, top in zip(row, loudest, strict=True)] for row in loudness]
         return lay_out(images, SHEET_COLUMNS, SHEET_GAP, labels)
@@ -96,16 +96,16 @@ def _beginning(signal: Tensor, sample_rate: int | None) -> Tensor:
     return signal.detach().cpu().float().clamp(-1, 1)[:, : _page_samples(sample_rate)]
 
 
-def decibels(sound: NDArray[numpy.float32], longest: int) -> Floats:
+def decibels(clip: NDArray[numpy.float32], longest: int) -> Floats:
     """How loud each frequency is at each moment: (WINDOW // 2, columns) decibels, high frequencies first.
 
     Args:
-        sound: (samples,).
+        clip: (samples,).
         longest: Samples that take COLUMNS columns; the step between columns follows from it.
     """
     step = max(1, -(-longest // COLUMNS))
-    padded = numpy.pad(sound.astype(numpy.float64), (WINDOW // 2, WINDOW))
-    spectra = transform_pieces(padded[: len(sound) + WINDOW - 1], numpy.hanning(WINDOW), step)
+    padded = numpy.pad(clip.astype(numpy.float64), (WINDOW // 2, WINDOW))
+    spectra = transform_pieces(padded[: len(clip) + WINDOW - 1], numpy.hanning(WINDOW), step)
     magnitudes = numpy.abs(spectra)[:, 1:]
     return 20 * numpy.log10(numpy.maximum(magnitudes, 1e-6)).T[::-1]
 

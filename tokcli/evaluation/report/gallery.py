@@ -58,13 +58,13 @@ def _toolbar(report: Report) -> str:
 def _card(report: Report, number: int, item: ShownItem, maps: Maps) -> str:
     view = report.modality.view
     reconstructions = [returned.reconstruction for returned in item.returned]
-    pictures = [make_image_address(image) for image in view.draw(item.reference, reconstructions, report.sample_rate)]
+    images = [make_image_address(image) for image in view.draw(item.reference, reconstructions, report.sample_rate)]
     played = view.play([item.reference, *reconstructions], report.sample_rate)
-    sounds = [make_address("audio/flac", content) for content in played]
+    audio = [make_address("audio/flac", content) for content in played]
     name = escape(item.name)
     figures = [
-        f'<figure class="original"><img class="picture" src="{pictures[0]}" alt="Original of {name}">'
-        f"<figcaption>original</figcaption>{_player(sounds, 0, f'original of {name}')}</figure>"
+        f'<figure class="original"><img class="picture" src="{images[0]}" alt="Original of {name}">'
+        f"<figcaption>original</figcaption>{_player(audio, 0, f'original of {name}')}</figure>"
     ]
     for index, (row, returned) in enumerate(zip(report.rows, item.returned, strict=True)):
         label = escape(row.title.label)
@@ -72,9 +72,9 @@ def _card(report: Report, number: int, item: ShownItem, maps: Maps) -> str:
         figures.append(
             f'<figure><button type="button" class="pick" data-contender="{index}" aria-pressed="false" '
             f'aria-label="Compare {name} with {label}">'
-            f'<img class="picture" src="{pictures[index + 1]}" alt="{name} by {label}">'
+            f'<img class="picture" src="{images[index + 1]}" alt="{name} by {label}">'
             f"{_map(maps, number, index, label)}</button><figcaption>{draw_swatch(index)}{label}{score}</figcaption>"
-            f"{_player(sounds, index + 1, f'{name} by {label}')}</figure>"
+            f"{_player(audio, index + 1, f'{name} by {label}')}</figure>"
         )
     *_, height, width = item.reference.shape if not view.wide else (256, 300)
     return (
@@ -88,16 +88,16 @@ def _card(report: Report, number: int, item: ShownItem, maps: Maps) -> str:
     )
 
 
-def _player(sounds: Sequence[str], index: int, label: str) -> str:
-    return f'<audio controls preload="metadata" src="{sounds[index]}" aria-label="{label}"></audio>' if sounds else ""
+def _player(audio: Sequence[str], index: int, label: str) -> str:
+    return f'<audio controls preload="metadata" src="{audio[index]}" aria-label="{label}"></audio>' if audio else ""
 
 
 def _map(maps: Maps, number: int, index: int, label: str) -> str:
     if (number, index) not in maps:
         return ""
-    picture, tokens, columns, groups = maps[number, index]
+    image, tokens, columns, groups = maps[number, index]
     return (
-        f'<img class="map" src="{picture}" alt="Token map of {label}" data-tokens="{tokens}" '
+        f'<img class="map" src="{image}" alt="Token map of {label}" data-tokens="{tokens}" '
         f'data-columns="{columns}" data-groups="{groups}">'
     )
 
@@ -118,7 +118,7 @@ def _draw_maps(report: Report) -> Maps:
             ]
             for _, item in with_tokens
         ]
-        pictures = draw_token_maps([codes for codes, _ in parts])
-        for (number, _), picture, (_, tokens) in zip(with_tokens, pictures, parts, strict=True):
-            maps[number, index] = (picture, pack_tokens(tokens), tokens.shape[1], tokens.shape[2])
+        images = draw_token_maps([codes for codes, _ in parts])
+        for (number, _), image, (_, tokens) in zip(with_tokens, images, parts, strict=True):
+            maps[number, index] = (image, pack_tokens(tokens), tokens.shape[1], tokens.shape[2])
     return maps
