@@ -46,8 +46,8 @@ def pesq(reference: np.ndarray, reconstruction: np.ndarray, sample_rate: int) ->
 
     if not (_is_audible(reference) and _is_audible(reconstruction)):
         return math.nan
-    clips = (_resample(clip, sample_rate) for clip in (reference, reconstruction))
-    score = package.pesq(RATE, *clips, "wb", on_error=package.PesqError.RETURN_VALUES)
+    reference, reconstruction = _resample(reference, sample_rate), _resample(reconstruction, sample_rate)
+    score = package.pesq(RATE, reference, reconstruction, "wb", on_error=package.PesqError.RETURN_VALUES)
     return score if score > 0 else math.nan
 
 
@@ -64,7 +64,7 @@ def stoi(reference: np.ndarray, reconstruction: np.ndarray, sample_rate: int) ->
     # pystoi warns where it returns its sentinel, which is dealt with here.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        score = float(package.stoi(*(_resample(clip, sample_rate) for clip in (reference, reconstruction)), RATE))
+        score = float(package.stoi(_resample(reference, sample_rate), _resample(reconstruction, sample_rate), RATE))
     return math.nan if score == _STOI_TOO_SHORT else score
 
 

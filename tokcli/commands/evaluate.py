@@ -10,7 +10,7 @@ import torch
 from tokcli.artifacts import load_artifact, read_recipe
 from tokcli.autoencoders import AUTOENCODERS
 from tokcli.codecs import build_codecs
-from tokcli.contracts import Source
+from tokcli.contracts import ModalityName, Source
 from tokcli.errors import UsageError
 from tokcli.evaluation.codecs import evaluate_codecs
 from tokcli.evaluation.compare import compare_with
@@ -68,19 +68,15 @@ def evaluate(
         reporter: Is told how far it is.
 
     Raises:
-        TokError: Before anything is loaded where a model or a metric is not to be had, and before anything is computed
-            where the data is not, or where models that are to share a page would be evaluated on different data.
+        TokError: A model, a metric or the data is not to be had, or is not what models can share; before anything is
+            computed.
     """
     if size is not None and data is None:
         raise UsageError("--size goes with --data; the recipe's evaluation data has its own size")
     entries = _open_entries(models, metrics, codebooks, data, size, device, reporter)
     first = entries[0].model.artifact
-    alike = all(_same_data(entries[0].source, entry.source) for entry in entries)
-    if not alike and (report or against or sheet):
-        raise UsageError(
-            "these models would be judged on different data, so they cannot share a report, a sheet or a codec; "
-            "name what all of them are judged on: --data FOLDER --size N"
-        )
+    if report or against or sheet:
+        _require_same_data([entry.source for entry in entries])
     codecs = build_codecs(list(against), first.tokenizer.modality) if against else {}
     examples = first.recipe.evaluation.sheet if sheet else 0
     rows = [_evaluate(entry, data, items, examples, reporter) for entry in entries]
@@ -130,17 +126,26 @@ def _source(model: Model, data: str | None, size: int | None) -> Source:
     return model.open_source([data], size or model.default_size)
 
 
+def _require_same_data(sources: Sequence[Source]) -> None:
+    """Raises UsageError where models that are to share a page would be evaluated on different data."""
+    if not all(_same_data(sources[0], source) for source in sources):
+        raise UsageError(
+            "these models would be judged on different data, so they cannot share a report, a sheet or a codec; "
+            "name what all of them are judged on: --data FOLDER --size N"
+        )
+
+
 def _same_data(first: Source, second: Source) -> bool:
     """Whether two sources give the same signals under the same names."""
     named = (first.modality, first.sample_rate) == (second.modality, second.sample_rate)
     return named and list(first.names) == list(second.names) and dict(first.protocol()) == dict(second.protocol())
 
 
-def _metrics_of(paths: Sequence[pathlib.Path], metrics: Sequence[str] | None) -> list[Sequence[str]]:
+def _metrics_of(paths: Sequence[pathlib.Path], metrics: Sequence[str] | None) -> Sequence[Sequence[str]]:
     """The names of what judges each model. Raises TokError, before one is loaded, where some are not to be had."""
     recipes = [read_recipe(path) for path in paths]
     names = [tuple(dict.fromkeys(metrics or recipe.evaluation.metrics)) for recipe in recipes]
-    modalities = [AUTOENCODERS[recipe.autoencoder["kind"]].modality for recipe in recipes]
+    modalities: list[ModalityName] = [AUTOENCODERS[recipe.autoencoder["kind"]].modality for recipe in recipes]
     for asked, modality in dict.fromkeys(zip(names, modalities, strict=True)):
         build_metrics(asked, modality)
     return names

@@ -51,8 +51,6 @@ class CodecAtSetting(Candidate):
     """
 
     competes: ClassVar[bool] = False
-    codebook_size = 1
-    device = torch.device("cpu")
 
     def __init__(
         self,
@@ -80,6 +78,16 @@ class CodecAtSetting(Candidate):
     def sample_rate(self) -> int | None:
         """Of the files, in Hz; None for images."""
         return self._sample_rate
+
+    @property
+    def codebook_size(self) -> int:
+        """1: there are no tokens."""
+        return 1
+
+    @property
+    def device(self) -> torch.device:
+        """Codecs compute on the CPU."""
+        return torch.device("cpu")
 
     def round_trip(self, signals: Tensor) -> RoundTrip:
         """signals: (batch, channels, *size) -> what the codec's files give back, item by item."""

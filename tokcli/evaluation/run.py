@@ -93,7 +93,7 @@ class Scores:
 
     candidate: Candidate
     source: Source
-    names: Sequence[str]
+    names: list[str]
     failed: Sequence[Failure]
     metrics: dict[str, float]
     rates: dict[str, float]
@@ -190,7 +190,7 @@ def evaluate(
         candidate: A tokenizer, or anything else that loses something on the way.
         source: What to send through it.
         metrics: What scores it: their names, or the metrics by name.
-        rates: Whether to count what its tokens cost as well; a candidate that counts its files tells that itself.
+        rates: Whether to count what its tokens cost as well; a candidate that makes files tells what they cost.
         items: The first so many; None takes all.
         batch_size: Items of one shape that go through together.
         workers: Processes that read; 0 reads in this one, None chooses.
@@ -210,35 +210,41 @@ def evaluate(
     total = len(source) if items is None else min(items, len(source))
     walk = _Walk(candidate, used, examples)
     walk.over(source, range(rank, total, world), batch_size, workers, reporter)
-    merged = _scores_in_order(walk.seen, used, gather if world > 1 else None)
+    item_scores = _scores_in_order(walk.seen, used, gather if world > 1 else None)
     if world > 1:
         for metric in used.values():
             metric.state = merge_states(gather({name: value.cpu() for name, value in metric.state.items()}))
-    indices = merged.pop("indices").tolist()
-    if not indices:
+    names = [source.names[int(index)] for index in item_scores.pop("indices").tolist()]
+    if not names:
         reason = f"; the first: {walk.failed[0].item}: {walk.failed[0].reason}" if walk.failed else ""
         raise InputError(f"none of the {total} items could be read{reason}")
+    digest = walk.digest.hexdigest() if world == 1 else None
     figures = {name: metric.compute() for name, metric in used.items()}
     scores = Scores(
         candidate=candidate,
         source=source,
-        names=[source.names[index] for index in indices],
+        names=names,
         failed=walk.failed,
         metrics={name: figures[name] for name in asked},
         rates={name: figures[name] for name in counting} | candidate.file_rates(),
-        item_scores=merged,
+        item_scores=item_scores,
         unscored={name: metric.unscored for name, metric in used.items() if metric.unscored},
         counts=next((metric.counts for metric in used.values() if metric.counts is not None), None),
-        protocol={
-            "data": dict(source.protocol()),
-            "items": len(indices),
-            "dataset_sha256": walk.digest.hexdigest() if world == 1 else None,
-            "weights_precision": "float32",
-            "metrics": {name: metric.protocol() for name, metric in used.items()},
-        },
+        protocol=_protocol(source, used, len(names), digest),
         examples=walk.examples,
     )
     return replace(scores, remarks=_remarks(scores, asked))
+
+
+def _protocol(source: Source, metrics: Mapping[str, Metric], items: int, digest: str | None) -> dict[str, Any]:
+    """The choices that figures depend on; `digest` is of all signals and their names, None where nobody saw all."""
+    return {
+        "data": dict(source.protocol()),
+        "items": items,
+        "dataset_sha256": digest,
+        "weights_precision": "float32",
+        "metrics": {name: metric.protocol() for name, metric in metrics.items()},
+    }
 
 
 class _Walk:

@@ -7,6 +7,8 @@ stage borrows the strip's pictures, so that each is in the file once.
 from collections.abc import Sequence
 from html import escape
 
+from torch import Tensor
+
 from tokcli.evaluation.report.build import Report, ShownItem
 from tokcli.evaluation.report.charts import draw_swatch
 from tokcli.evaluation.report.views import draw_token_maps, make_address, make_image_address, pack_tokens
@@ -104,21 +106,20 @@ def _map(maps: Maps, number: int, index: int, label: str) -> str:
 
 def _draw_maps(report: Report) -> Maps:
     """Token maps of every item, coloured alike over all items of a row."""
-    view, maps = report.modality.view, {}
+    maps: Maps = {}
     for index in range(len(report.rows)):
-        with_tokens = [
-            (number, item) for number, item in enumerate(report.shown) if item.returned[index].tokens is not None
-        ]
-        if not with_tokens:
-            continue
-        parts = [
-            [
-                view.visible_part(grid, item.reference.shape[-1], report.sample_rate)
-                for grid in (item.returned[index].codes, item.returned[index].tokens)
-            ]
-            for _, item in with_tokens
-        ]
-        images = draw_token_maps([codes for codes, _ in parts])
-        for (number, _), image, (_, tokens) in zip(with_tokens, images, parts, strict=True):
-            maps[number, index] = (image, pack_tokens(tokens), tokens.shape[1], tokens.shape[2])
+        grids = {
+            number: (_cut(report, item, returned.codes), _cut(report, item, returned.tokens))
+            for number, item in enumerate(report.shown)
+            if (returned := item.returned[index]).codes is not None and returned.tokens is not None
+        }
+        if grids:
+            images = draw_token_maps([codes for codes, _ in grids.values()])
+            for (number, (_, tokens)), image in zip(grids.items(), images, strict=True):
+                maps[number, index] = (image, pack_tokens(tokens), tokens.shape[1], tokens.shape[2])
     return maps
+
+
+def _cut(report: Report, item: ShownItem, grid: Tensor) -> Tensor:
+    """The part of `grid` (*positions, width) that the page shows of the item: (rows, columns, width)."""
+    return report.modality.view.visible_part(grid, item.reference.shape[-1], report.sample_rate)
