@@ -53,10 +53,10 @@ def print_table(
     star = "" if sys.stdout.isatty() else " *"
     cells = [
         [
-            Text(shown(value) + star, "bold") if (place, column) in best else Text(shown(value))
+            Text(format_value(value) + star, "bold") if (index, column) in best else Text(format_value(value))
             for column, value in enumerate(row)
         ]
-        for place, row in enumerate(rows)
+        for index, row in enumerate(rows)
     ]
     figures = {column for column in range(1, len(columns)) if not any(isinstance(row[column], str) for row in rows)}
     # A title of the table itself would be folded to the table's width.
@@ -101,7 +101,7 @@ def _parts(
     return parts
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as a table shows it."""
     return format_number(value) if value is None or isinstance(value, float) else str(value)
 
@@ -152,7 +152,7 @@ class _LineTask:
         parts.append(f"{rate:.3g}/s")
         if self._total and rate > 0:
             parts.append(f"{clock((self._total - self._done) / rate)} left")
-        parts += [f"{name} {shown(value)}" for name, value in self._figures.items()]
+        parts += [f"{name} {format_value(value)}" for name, value in self._figures.items()]
         return "  ".join(parts)
 
 
@@ -218,5 +218,5 @@ class _BarTask:
         self._done += count
         self._figures |= figures
         rate = (self._done - self._first) / max(time.monotonic() - self._started, 1e-9)
-        text = "  ".join(f"{name} {shown(value)}" for name, value in self._figures.items())
+        text = "  ".join(f"{name} {format_value(value)}" for name, value in self._figures.items())
         self._display.update(self._id, completed=self._done, rate=f"{rate:.3g}/s", figures=text)

@@ -33,9 +33,16 @@ SINGLES = 20
 class Speed:
     """One direction with one number of threads.
 
-    items_per_second: in batches. bare_items_per_second: of the autoencoder's forward alone, in the same batches.
-    real_time_factor: seconds of sound in a second; None for pictures. latency_median, latency_p95: seconds for one
-    item by itself. peak_memory_mib: of the whole process on a CPU, of the tensors on a GPU.
+    Attributes:
+        direction: encode or decode.
+        threads: Of arithmetic.
+        items_per_second: In batches.
+        tokens_per_second: In batches.
+        real_time_factor: Seconds of audio in a second; None for images.
+        bare_items_per_second: Of the autoencoder's forward alone, in the same batches.
+        latency_median: Seconds for one item by itself.
+        latency_p95: Seconds that one item of twenty takes longer than.
+        peak_memory_mib: Of the whole process on a CPU, of the tensors on a GPU; None where nobody counts.
     """
 
     direction: str
@@ -51,7 +58,18 @@ class Speed:
 
 @dataclass(frozen=True)
 class Bench:
-    """Speeds of a tokenizer, with what they depend on."""
+    """Speeds of a tokenizer, with what they depend on.
+
+    Attributes:
+        model: Its file.
+        device: It ran on.
+        machine: The name of the GPU, or of the processor and its cores.
+        items: Signals timed in batches.
+        batch_size: Items at a time.
+        size: Samples along each axis of a signal.
+        tokens_per_item: Of one signal.
+        speeds: Of each direction with each number of threads.
+    """
 
     model: pathlib.Path
     device: str
@@ -81,9 +99,18 @@ def bench(
 ) -> Bench:
     """Time encode and decode on synthetic signals.
 
-    items: signals timed in batches. size: samples along each axis; None takes the size that the recipe judges at.
-    threads: of arithmetic, one measurement for each; empty takes what torch has.
-    Raises TokError where there is no model, or it has no codebook yet.
+    Args:
+        model: An artifact or a run folder; None is the last run.
+        items: Signals timed in batches.
+        size: Samples along each axis; None takes the size that the recipe evaluates at.
+        batch_size: Items at a time; None is chosen by the device.
+        threads: Of arithmetic, one measurement for each; empty takes what torch has.
+        codebook: Which of the built ones, by its size.
+        device: auto, cpu, cuda or mps.
+        reporter: Is told how far it has come.
+
+    Raises:
+        TokError: There is no model, or it has no codebook yet.
     """
     if any(count < 1 for count in threads):
         raise UsageError(f"--threads: expected numbers from 1 on, got {', '.join(map(str, threads))}")
@@ -118,7 +145,7 @@ def bench(
 
 
 def signal_shape(tokenizer: Tokenizer, size: int | None) -> tuple[int, ...]:
-    """(channels, *size) of the signals to time: square pictures, or a stretch of sound."""
+    """(channels, *size) of the signals to time: square images, or a stretch of audio."""
     autoencoder = tokenizer.autoencoder
     if autoencoder.sample_rate is not None:
         return (autoencoder.channels, size or AUDIO_SECONDS * autoencoder.sample_rate)
@@ -167,8 +194,8 @@ def _speed(work: _Work, tokenizer: Tokenizer, shape: Sequence[int], batch: int, 
     seconds(work.bare, batches[0][1])
     # In turns, so that whatever else the machine does slows both.
     timed = [(seconds(work.run, part), seconds(work.bare, bare)) for part, bare in batches]
-    total, bare_total = (sum(each) for each in zip(*timed, strict=True))
-    singles = [work.inputs[place % len(work.inputs)][None] for place in range(max(SINGLES, len(work.inputs)))]
+    total, bare_total = (sum(times) for times in zip(*timed, strict=True))
+    singles = [work.inputs[index % len(work.inputs)][None] for index in range(max(SINGLES, len(work.inputs)))]
     seconds(work.run, singles[0])
     latencies = [seconds(work.run, single) for single in singles]
     items = len(work.inputs)

@@ -78,11 +78,24 @@ def train(
 ) -> TrainResult:
     """Train what `recipe` (a file or a shipped name) describes.
 
-    resume: auto goes on from an interrupted run of the same recipe; never starts anew; a path starts from that
-        checkpoint, whatever the rest of the recipe says.
-    seed: in the place of the recipe's; the override `seed=N` says the same.
-    dry_run: two steps, one evaluation and one save in a folder that is deleted afterwards.
-    Raises RecipeError, InputError, UsageError (a run is in the way, two seeds), DivergedError, InterruptedRunError.
+    Args:
+        recipe: A file or a shipped name.
+        overrides: Changes to it, `key.path=value` each.
+        out: The run's folder; None is runs/NAME.
+        resume: auto goes on from an interrupted run of the same recipe; never starts anew; a path starts from that
+            checkpoint, whatever the rest of the recipe says.
+        dry_run: Two steps, one evaluation and one save in a folder that is deleted afterwards.
+        force: Clear away a run that is in the way.
+        seed: In the place of the recipe's; the override `seed=N` says the same.
+        device: auto, cpu, cuda or mps.
+        reporter: Is told how far it has come.
+
+    Raises:
+        RecipeError: With every problem of the recipe.
+        InputError: Data is missing.
+        UsageError: A run is in the way, or there are two seeds.
+        DivergedError: A loss is not finite.
+        InterruptedRunError: The user stopped it.
     """
     started = time.perf_counter()
     name, text = find_recipe_text(recipe)
