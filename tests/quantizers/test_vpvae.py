@@ -5,8 +5,9 @@ import pathlib
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, distributed, multiprocessing
+from rank_workers import share_queue
+from safetensors.torch import load_file
+from torch import Tensor, multiprocessing
 
 from tokcli.errors import UsageError
 from tokcli.quantizers.kmeans import kmeans
@@ -299,20 +300,9 @@ def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, float], word
         VectorPerturbation(**({"dim": 2, "codebook_size": 8} | arguments))
 
 
-def work(rank: int, folder: str) -> None:
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    torch.manual_seed(0)
-    quantizer = VectorPerturbation(2, 8, eta="calibrated", queue_fraction=0.2)
-    for step in range(10):
-        torch.manual_seed(100 * step + rank)
-        quantizer(torch.randn(1, 100, 2) + 10 * rank)
-    save_file(quantizer.state_dict(), f"{folder}/{rank}.safetensors")
-    distributed.destroy_process_group()
-
-
 @pytest.mark.slow
 def test_two_ranks_share_one_queue(tmp_path: pathlib.Path) -> None:
-    multiprocessing.spawn(work, args=(str(tmp_path),), nprocs=2)
+    multiprocessing.spawn(share_queue, args=(str(tmp_path),), nprocs=2)
     first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))
     for name, tensor in first.items():
         assert torch.equal(tensor, second[name]), name
