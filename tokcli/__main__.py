@@ -1,16 +1,90 @@
 """`python -m tokcli` and the script `tok`."""
 
+import os
+import signal
 import sys
+import time
+from types import FrameType
+
+SAME_REQUEST = 1.0
+"""Seconds within which a second signal is the first one, sent to the whole group or handed on by a launcher."""
+
+INTERRUPTED = 130
+"""Exit code of a command that was stopped."""
+
+
+class Interruption:
+    """SIGINT and SIGTERM end a command alike: by KeyboardInterrupt, once, from before the first slow import on."""
+
+    def __init__(self) -> None:
+        self._first: float | None = None
+
+    def install(self) -> None:
+        """Take the signals over. Processes forked from this one leave SIGINT to it, which ends them."""
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell's background jobs keep ignoring it
+            signal.signal(signal.SIGINT, self._receive)
+        signal.signal(signal.SIGTERM, self._receive)
+        os.register_at_fork(after_in_child=_leave_to_parent)
+
+    def end(self) -> None:
+        """From now on it is too late to stop."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
+            sys.unraisablehook = lambda _: None  # what is torn down half-way has nothing to say
+        elif now - self._first < SAME_REQUEST:
+            return
+        raise KeyboardInterrupt
+
+    @property
+    def received(self) -> bool:
+        """Whether one of the signals has come."""
+        return self._first is not None
+
+
+def _leave_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    from tokcli.cli.app import run
+    interruption = Interruption()
+    interruption.install()
+    try:
+        code = _run(interruption)
+    except KeyboardInterrupt:
+        code = _say_stopped()
+    interruption.end()
+    sys.exit(code)
 
+
+def _run(interruption: Interruption) -> int:
+    try:
+        from tokcli.cli.app import run
+    except Exception:
+        if interruption.received:  # an extension module makes an ImportError of it
+            raise KeyboardInterrupt from None
+        raise
     for stream in (sys.stdout, sys.stderr):
         # An arrow or a file's name that the encoding of a pipe lacks is a question mark, and no end of the command.
         stream.reconfigure(errors="replace")
-    sys.exit(run(sys.argv[1:]))
+    return run(sys.argv[1:], lambda: interruption.received)
+
+
+def _say_stopped() -> int:
+    """What is left to do where even the command line was not there yet."""
+    message = "stopped before anything was done; the same command starts again"
+    if "--json" in sys.argv:
+        print(f'{{"error": {{"kind": "interrupted", "message": "{message}", "exit_code": {INTERRUPTED}}}}}')
+    else:
+        print(f"tok: {message}", file=sys.stderr)
+    sys.stdout.flush()
+    return INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -3,7 +3,16 @@
 Workflows speak to a `Reporter`; the command line draws bars, tests and libraries pass `SILENT`.
 """
 
+import re
 from typing import Protocol
+
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal obeys instead of showing it, and what cannot be encoded."""
+
+
+def plain(text: str) -> str:
+    """Text for a terminal or a log: what came out of a file's name or content cannot command it."""
+    return CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class Task(Protocol):

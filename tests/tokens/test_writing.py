@@ -1,5 +1,6 @@
 """Writing items in order: what no token file can hold is refused, and what was begun is resumed or left alone."""
 
+import os
 import pathlib
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from token_samples import BROKEN, NAMES, contents, header, interrupted, made_items, write
 
 from tokcli.errors import InputError, MismatchError, UsageError
+from tokcli.locking import BusyError
 from tokcli.tokens import open_tokens, open_writer, spool
 
 
@@ -136,3 +138,27 @@ def test_resuming_something_else_is_refused(
     interrupted(tmp_path / "tokens.npy", made_items(header()), 2)
     with pytest.raises(MismatchError, match=words):
         open_writer(tmp_path / "tokens.npy", header(**changes), names, resume=True)
+
+
+@pytest.mark.parametrize("how", [{}, {"resume": True}, {"force": True}])
+def test_a_file_that_is_being_written_is_left_alone(tmp_path: pathlib.Path, how: dict[str, bool]) -> None:
+    path = tmp_path / "tokens.npy"
+    with open_writer(path, header(), NAMES) as writer:
+        for item in made_items(header()):
+            with pytest.raises(BusyError, match=f"{path} is being written by process {os.getpid()} on "):
+                open_writer(path, header(), NAMES, **how)
+            writer.append(item.name, item.tokens, item.original_size, item.signal_size)
+    assert path.exists()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["tokens.npy", "tokens.npy.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
+def test_a_damaged_identity_is_named_and_force_starts_over(tmp_path: pathlib.Path, content: bytes) -> None:
+    partial = tmp_path / ".tokens.npy.partial"
+    partial.mkdir()
+    (partial / "identity.json").write_bytes(content)
+    for how in ({}, {"resume": True}):
+        with pytest.raises(MismatchError, match=r"identity\.json is damaged; start over with --force"):
+            open_writer(tmp_path / "tokens.npy", header(), NAMES, **how)
+    with pytest.raises(InputError), open_writer(tmp_path / "tokens.npy", header(), ["a"], force=True) as writer:
+        writer.fail("a", "no reason")

@@ -15,6 +15,7 @@ from torch import Tensor
 from tokcli.artifacts.tensors import read_metadata, read_tensors, write_tensors
 from tokcli.contracts import BuildsCodebook, CodebookReport
 from tokcli.errors import MismatchError, RecipeError, UsageError
+from tokcli.locking import lock_beside
 from tokcli.recipe.build import build_tokenizer
 from tokcli.recipe.recipe import Recipe, from_artifact
 from tokcli.tokenizer import Tokenizer
@@ -87,6 +88,11 @@ def load_artifact(path: str | pathlib.Path, codebook: int | None = None) -> Arti
     reports = [CodebookReport(**report) for report in metadata["codebooks"]]
     _use_codebook(tokenizer, codebook or metadata["codebook"], asked=codebook is not None)
     return Artifact(tokenizer, recipe, metadata["weights"], reports, metadata["training"])
+
+
+def lock_of(path: pathlib.Path) -> pathlib.Path:
+    """The lock file of the artifact `path`: that of the run, where it lies in one."""
+    return path.parent / ".tok-lock" if path.name == ARTIFACT_NAME else lock_beside(path)
 
 
 def read_recipe(path: str | pathlib.Path) -> Recipe:

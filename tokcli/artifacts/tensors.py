@@ -1,6 +1,7 @@
 """Named tensors with text metadata in one safetensors file, written whole or not at all."""
 
 import contextlib
+import json
 import pathlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tokcli.errors import InputError, MismatchError
-from tokcli.files import replacing
+from tokcli.files import explain, replacing
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,22 @@ def write_tensors(path: pathlib.Path, tensors: Mapping[str, Tensor], metadata: M
     with replacing(path) as unfinished:
         try:
             save_file(detached, unfinished, dict(metadata))
+            _order_metadata(unfinished)
         except safetensors.SafetensorError as error:
-            raise OSError(f"{path}: {error}") from error
+            raise explain(error, path) from error
+
+
+def _order_metadata(path: pathlib.Path) -> None:
+    """Sort the metadata, which the library writes in an order of chance: equal contents shall be equal bytes."""
+    with open(path, "r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        if "__metadata__" in header:
+            header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        ordered = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(ordered) <= length:  # always, for it is the same text in another order
+            file.seek(8)
+            file.write(ordered.ljust(length))
 
 
 def read_tensors(path: pathlib.Path) -> TensorFile:

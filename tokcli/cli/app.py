@@ -5,11 +5,16 @@ Nothing here imports torch; a verb imports its command when it is called, so tha
 
 import errno
 import os
+import platform
+import shlex
 import sys
-from collections.abc import Sequence
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
 
 import typer
 
+from tokcli import __version__
 from tokcli.cli import (
     bench,
     build_codebook,
@@ -24,10 +29,11 @@ from tokcli.cli import (
     train,
 )
 from tokcli.cli.console import print_json
-from tokcli.cli.launch import tell_exit_code
+from tokcli.cli.launch import ToldCode, tell_exit_code
 from tokcli.cli.verb import VERSION, Command
 from tokcli.distributed import first_process
 from tokcli.errors import InterruptedRunError, TokError, UsageError
+from tokcli.progress import plain
 
 app = typer.Typer(
     name="tok",
@@ -52,6 +58,11 @@ VERBS = {
     "recipes": recipes.recipes,
     "info": info.info,
 }
+NAMELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors of the system that need no file's name to be understood."""
+
+WRITING = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT)
+
 HIDDEN = {"eval": evaluate.evaluate, "judge-cell": sweep.judge_cell}
 
 for _name, _verb in (VERBS | HIDDEN).items():
@@ -64,9 +75,47 @@ def _flags_before_the_verb(context: typer.Context, version: VERSION = False) -> 
         print(context.get_help())
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code; every error that a user can fix leaves as one sentence."""
-    code = _run(arguments, as_json="--json" in arguments)
+DEBUG = "TOK_DEBUG"
+"""Environment variable: anything but 0 shows the traceback of an unforeseen error."""
+
+LONGEST_LINE, MOST_LINES = 1500, 100
+"""Of a message: a recipe can hold values of any length."""
+
+KEPT = {
+    "train": "the run's last checkpoint is kept, and the same command goes on from it, or starts where there is none",
+    "encode": "the same command with --resume goes on, or starts again where nothing was encoded yet",
+    "decode": "the files decoded so far are whole and kept; the same command with --force decodes all of them again",
+    "build-codebook": "the artifact is as it was; the same command starts again",
+    "evaluate": "an evaluation keeps nothing until its end; the same command starts again",
+    "eval": "an evaluation keeps nothing until its end; the same command starts again",
+    "sweep": "every cell goes on from its checkpoint with the same command",
+    "export": "the same command with --resume goes on",
+    "import": "nothing was kept; the same command with --force starts again",
+}
+"""What an interruption leaves, by verb; for the rest, nothing."""
+
+
+class UnforeseenError(TokError):
+    """What should not have happened: its traceback is in a file."""
+
+    kind = "unforeseen"
+
+
+def run(arguments: Sequence[str], interrupted: Callable[[], bool] = lambda: False) -> int:
+    """Run one command and return its exit code; every error leaves as one sentence.
+
+    Args:
+        arguments: What was typed behind `tok`.
+        interrupted: Whether a signal has come: libraries may make another error of it.
+    """
+    as_json = "--json" in arguments
+    try:
+        code = _run(arguments, as_json)
+    except KeyboardInterrupt:
+        code = _leave(_stopped(arguments), as_json)
+    except Exception as error:
+        unforeseen = _stopped(arguments) if interrupted() else _keep_traceback(error, arguments)
+        code = _leave(unforeseen, as_json)
     if code:
         tell_exit_code(code)
     return code
@@ -76,21 +125,50 @@ def _run(arguments: Sequence[str], as_json: bool) -> int:
     try:
         outcome = app(args=list(arguments), prog_name="tok", standalone_mode=False)
         sys.stdout.flush()
+        if outcome == InterruptedRunError.exit_code and not isinstance(outcome, ToldCode):
+            raise KeyboardInterrupt  # which typer has made an exit code of
         return outcome if isinstance(outcome, int) else 0
     except TokError as error:
         return _leave(error, as_json)
     except typer.TyperException as error:
         return _leave(UsageError(f"{error.format_message()} (tok {_verb_of(arguments)} --help says more)"), as_json)
     except (KeyboardInterrupt, typer.Abort):
-        return _leave(InterruptedRunError("stopped; the same command starts again or goes on"), as_json)
+        return _leave(_stopped(arguments), as_json)
     except BrokenPipeError:
         # The reader of a pipe has left; keep Python from complaining about it once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
+        if error.errno is None or (error.filename is None and error.errno not in NAMELESS):
             raise
         return _leave(_disk_error(error), as_json)
+
+
+def _stopped(arguments: Sequence[str]) -> InterruptedRunError:
+    return InterruptedRunError(f"stopped; {KEPT.get(_verb_of(arguments), 'the same command starts again')}")
+
+
+def _keep_traceback(error: Exception, arguments: Sequence[str]) -> TokError:
+    """Write the traceback of what nobody has foreseen into a file, and say which."""
+    text = "".join(traceback.format_exception(error))
+    if os.environ.get(DEBUG, "0") != "0":
+        print(text, end="", file=sys.stderr)
+    words = (str(error).strip().splitlines() or [""])[0][:200]
+    what = f"{type(error).__name__}: {words}" if words else type(error).__name__
+    command = shlex.join(["tok", *arguments])
+    about = f"tok {__version__}, Python {platform.python_version()}, {platform.platform()}\n$ {command}\n\n"
+    try:
+        descriptor, path = tempfile.mkstemp(prefix="tok-error-", suffix=".log", text=True)
+        with open(descriptor, "w", encoding="utf-8", errors="replace") as file:
+            file.write(about + text)
+    except OSError as reason:
+        kept = f"its traceback could not be written ({reason.strerror}), {DEBUG}=1 shows it"
+    else:
+        kept = f"its traceback is in {path}"
+    return UnforeseenError(
+        f"an error that tok does not know ({what}); {kept}; please report it together with that text and the command, "
+        "as an issue of tok"
+    )
 
 
 def _verb_of(arguments: Sequence[str]) -> str:
@@ -101,17 +179,25 @@ def _disk_error(error: OSError) -> TokError:
     where = f" {error.filename}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return TokError(f"the disk is full{where and ':'}{where}; free some space and run the same command again")
-    return TokError(f"cannot write{where}: {error.strerror}; choose a place that can be written to")
+    if error.errno in WRITING:
+        return TokError(f"cannot write{where}: {error.strerror}; choose a place that can be written to")
+    return TokError(f"cannot use{where}: {error.strerror or error}; name another place")
+
+
+def _shorten(message: str) -> list[str]:
+    """The lines of a message, none endless."""
+    lines = [line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + " …" for line in message.splitlines()]
+    return lines if len(lines) <= MOST_LINES else [*lines[:MOST_LINES], f"and {len(lines) - MOST_LINES} more"]
 
 
 def _leave(error: TokError, as_json: bool) -> int:
+    problems = _shorten(str(error))
     if not first_process():
         # The processes of one run mostly fail together, and the first one says why.
-        print(f"tok, process {os.environ['RANK']}: {error}", file=sys.stderr)
+        print(plain(f"tok, process {os.environ['RANK']}: {error}"), file=sys.stderr)
     elif as_json:
-        print_json({"error": {"kind": error.kind, "message": str(error), "exit_code": error.exit_code}})
+        print_json({"error": {"kind": error.kind, "message": "\n".join(problems), "exit_code": error.exit_code}})
     else:
-        problems = str(error).splitlines()
         several = f"{len(problems)} problems, all to be mended:\n  " if len(problems) > 1 else ""
-        print(f"tok: {several}" + "\n  ".join(problems), file=sys.stderr)
+        print(plain(f"tok: {several}" + "\n  ".join(problems)), file=sys.stderr)
     return error.exit_code

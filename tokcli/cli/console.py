@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokcli.distributed import first_process
 from tokcli.evaluation.compare import format_number
-from tokcli.progress import SILENT, Reporter, Task
+from tokcli.progress import SILENT, Reporter, Task, plain
 
 if TYPE_CHECKING:
     from tokcli.data.items import Failure
@@ -60,7 +60,7 @@ def print_table(
     ]
     figures = {column for column in range(1, len(columns)) if not any(isinstance(row[column], str) for row in rows)}
     # A title of the table itself would be folded to the table's width.
-    console.print(Text(title, style="italic"), soft_wrap=True)
+    console.print(Text(plain(title), style="italic"), soft_wrap=True)
     for part in _parts(columns, [[len(cell) for cell in row] for row in cells], figures, console.width):
         table = Table()
         for column, heading in part.items():
@@ -103,7 +103,7 @@ def _parts(
 
 def format_value(value: Any) -> str:
     """A value as a table shows it."""
-    return format_number(value) if value is None or isinstance(value, float) else str(value)
+    return format_number(value) if value is None or isinstance(value, float) else plain(str(value))
 
 
 def clock(seconds: float) -> str:
@@ -118,7 +118,7 @@ class LineReporter:
 
     def note(self, message: str) -> None:
         """A line on stderr."""
-        print(message, file=sys.stderr, flush=True)
+        print(plain(message), file=sys.stderr, flush=True)
 
     def task(self, label: str, total: int | None, unit: str, done: int = 0) -> Task:
         """Work that is reported every few seconds."""
@@ -177,7 +177,7 @@ class BarReporter:
 
     def note(self, message: str) -> None:
         """A line above the bars."""
-        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(plain(message), markup=False, highlight=False, soft_wrap=True)
 
     def task(self, label: str, total: int | None, unit: str, done: int = 0) -> Task:
         """Work with a bar of its own."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tokcli.cli.console import print_failed, print_json, print_table
-from tokcli.cli.options import BatchSize, Codebook, Device, Force, Model
+from tokcli.cli.options import BatchSize, Codebook, Device, Force, Model, is_number
 from tokcli.cli.verb import Run, verb
 from tokcli.errors import PARTIAL_FAILURE, UsageError
 from tokcli.tokens import FORMATS
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def _size(text: str | None) -> int | str | None:
     if text is None or text == "native":
         return text
-    if not (text.isdecimal() and int(text) > 0):
-        raise UsageError(f"--size: expected a number of samples or 'native', got '{text}'")
+    if not (is_number(text) and int(text) > 0):
+        raise UsageError(f"--size: expected a number of samples or 'native', got '{text[:40]}'")
     return int(text)
 
 

@@ -16,6 +16,10 @@ MARK = "TOK_LAUNCHED"
 EXIT_CODE_FILE = "TOK_EXIT_CODE_FILE"
 
 
+class ToldCode(int):
+    """The exit code of a process that has said what went wrong."""
+
+
 def launched() -> bool:
     """Whether this process was started by `launch`."""
     return MARK in os.environ
@@ -39,9 +43,12 @@ def launch(arguments: Sequence[str], processes: int) -> int:
         command = ["--standalone", f"--nproc-per-node={processes}", "-m", "tokcli", *arguments]
         try:
             run.run(run.parse_args(command))
-        except (ChildFailedError, SignalException):
-            return int(told.read_text()) if told.exists() else 1
-        return int(told.read_text()) if told.exists() else 0
+        except ChildFailedError:
+            return ToldCode(told.read_text()) if told.exists() else 1
+        except SignalException:
+            if not told.exists():
+                raise KeyboardInterrupt from None
+        return ToldCode(told.read_text()) if told.exists() else 0
 
 
 def tell_exit_code(code: int) -> None:

@@ -7,10 +7,18 @@ import typer
 
 from tokcli.errors import UsageError
 
+LONGEST_NUMBER = 12
+"""Digits."""
+
 
 def names(text: str | None) -> list[str] | None:
     """The words between commas: `psnr, ssim` -> ["psnr", "ssim"]. For `typer.Option(callback=names)`."""
     return [word.strip() for word in text.split(",")] if text else None
+
+
+def is_number(text: str) -> bool:
+    """Whether it is a whole number; one of thousands of digits is none, and Python refuses to read it."""
+    return text.isdecimal() and len(text) <= LONGEST_NUMBER
 
 
 def numbers(expected: str, least: int = 1, word: str | None = None) -> Callable[..., list[int] | str | None]:
@@ -26,7 +34,7 @@ def numbers(expected: str, least: int = 1, word: str | None = None) -> Callable[
         if text is None or text == word:
             return text
         parts = names(text) or [text]
-        if not all(part.isdecimal() and int(part) >= least for part in parts):
+        if not all(is_number(part) and int(part) >= least for part in parts):
             raise UsageError(f"--{parameter.opts[0].lstrip('-')}: expected {expected}; got '{text}'")
         return [int(part) for part in parts]
 

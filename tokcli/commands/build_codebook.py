@@ -1,5 +1,6 @@
 """`tok build-codebook`: codebooks of any size for a tokenizer that was trained without one, added to its artifact."""
 
+import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Sequence
@@ -10,11 +11,13 @@ import torch
 from accelerate import PartialState
 
 from tokcli.artifacts import save_artifact
+from tokcli.artifacts.artifact import lock_of
 from tokcli.codebooks import build_codebooks, require_builder, sample_latents
 from tokcli.contracts import CodebookReport, Source
 from tokcli.data.items import default_workers
 from tokcli.errors import UsageError
-from tokcli.models import Model, open_model, pick_device
+from tokcli.locking import wait
+from tokcli.models import Model, find_model, open_model, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.build import build_training_source
 
@@ -52,7 +55,7 @@ def build_codebook(
     """Encode data once and build a codebook of each of `sizes` from its latents.
 
     Several processes share the encoding. Codebooks of other sizes stay; one of the same size is replaced with `force`,
-    and disowns the tokens it made.
+    and disowns the tokens it made. Waits for another process that writes the artifact.
 
     Args:
         model: a file or a run folder; None takes $TOK_MODEL, else the last finished run.
@@ -71,19 +74,23 @@ def build_codebook(
     """
     picked = pick_device(device)
     processes = PartialState(cpu=picked.type == "cpu")
-    opened = _open_shared(model, picked, processes, reporter)
-    artifact, tokenizer = opened.artifact, opened.tokenizer
-    require_builder(tokenizer)
-    sizes = list(sizes or [tokenizer.quantizer.codebook_size])
-    if not force:
-        _check_new(opened, sizes)
-    source = _open_data(opened, data, reporter)
-    latents = _sample(opened, source, processes.num_processes, samples, passes, seed, reporter)
-    reports = build_codebooks(tokenizer, latents, sizes, seed=seed, reporter=reporter)
-    if processes.is_main_process:
-        save_artifact(opened.path, dataclasses.replace(artifact, codebooks=_with_reports(opened, reports)))
-    processes.wait_for_everyone()
-    return BuiltCodebooks(opened.path, reports)
+    path = find_model(model)
+    # From reading to writing: of two that build for one artifact, the later one reads what the earlier one has added.
+    with wait(lock_of(path), path, reporter) if processes.is_main_process else contextlib.nullcontext():
+        processes.wait_for_everyone()
+        opened = _open_shared(str(path), picked, processes, reporter)
+        artifact, tokenizer = opened.artifact, opened.tokenizer
+        require_builder(tokenizer)
+        sizes = list(sizes or [tokenizer.quantizer.codebook_size])
+        if not force:
+            _check_new(opened, sizes)
+        source = _open_data(opened, data, reporter)
+        latents = _sample(opened, source, processes.num_processes, samples, passes, seed, reporter)
+        reports = build_codebooks(tokenizer, latents, sizes, seed=seed, reporter=reporter)
+        if processes.is_main_process:
+            save_artifact(path, dataclasses.replace(artifact, codebooks=_with_reports(opened, reports)))
+        processes.wait_for_everyone()
+    return BuiltCodebooks(path, reports)
 
 
 def _open_data(model: Model, data: str | None, reporter: Reporter) -> Source:

@@ -14,6 +14,7 @@ from tokcli.artifacts.fingerprint import fingerprints_of
 from tokcli.data.items import Failure, group_alike
 from tokcli.data.modality import MODALITIES
 from tokcli.errors import MismatchError, UsageError
+from tokcli.files import remove_abandoned, try_output
 from tokcli.models import Model, open_model, pick_batch_size, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.tokens import TokenItem, TokenReader, open_tokens
@@ -68,17 +69,22 @@ def decode(
         UsageError: where files are in the way or are not written in that format.
         MismatchError: where another tokenizer made the tokens, or the file is damaged.
     """
+    folder = pathlib.Path(output)
+    try_output(folder, folder=True)
     reader = open_tokens(pathlib.Path(tokens))
     modality = MODALITIES[reader.header.modality]
     suffix = modality.choose_suffix(file_format)
     for _ in reader:
         pass  # reading checks each item, so that a damaged file is refused before anything is written
     opened = _open_matching(reader, model, pick_device(device), reporter)
-    folder = pathlib.Path(output)
+    if not folder.is_dir() and folder.suffix.lower() in modality.suffixes:
+        raise UsageError(f"{folder} is the name of a file; -o names a folder for the decoded files")
     names = [record.item for record in reader.records]
     outputs = {name: stem + suffix for name, stem in zip(names, modality.strip_suffixes(names), strict=True)}
     _check_free(folder, list(outputs.values()), force)
     sample_rate = reader.header.sample_rate
+    for place in {(folder / name).parent for name in outputs.values()}:
+        remove_abandoned(place)
     with reporter.task("decoding", len(reader), "items") as task:
         batches = group_alike(
             reader, batch_size or pick_batch_size(opened.device), lambda item: (item.tokens.shape, item.signal_size)
@@ -121,8 +127,6 @@ def _decode_group(model: Model, group: list[TokenItem]) -> Iterator[Iterable[tor
 
 
 def _check_free(folder: pathlib.Path, names: Sequence[str], force: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; name a folder for the decoded files")
     there = [name for name in names if (folder / name).exists()]
     if there and not force:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""

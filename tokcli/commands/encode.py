@@ -17,6 +17,7 @@ from tokcli.artifacts.fingerprint import fingerprints_of
 from tokcli.contracts import Item, Rate, Source, Stream, rate_of
 from tokcli.data.items import Failure, group_items, make_failure, read_items
 from tokcli.errors import InputError, InterruptedRunError
+from tokcli.files import try_output
 from tokcli.metrics.tokens import count_tokens, empirical_bits, entropy_bits, packed_bits
 from tokcli.models import Model, open_model, pick_batch_size, pick_device
 from tokcli.progress import SILENT, Reporter
@@ -110,14 +111,17 @@ def encode(
     Raises:
         TokError: where nothing can be done.
     """
+    path = pathlib.Path(output)
+    try_output(path, folder=path.is_dir() or not path.suffix)
     opened = open_model(model, pick_device(device), reporter, codebook)
     source = opened.open_source(inputs, None if size == "native" else size or opened.default_size)
     if size is None and opened.default_size is not None:
         _tell_size(opened.default_size, reporter)
-    path = pathlib.Path(output)
     started = time.perf_counter()
     with open_writer(path, describe_tokens(opened, source), source.names, resume=resume, force=force) as writer:
         first = len(writer.done)
+        if writer.abandoned_by:
+            reporter.note(f"the lock of a command that was killed is taken over: {writer.abandoned_by}")
         if first:
             reporter.note(f"going on behind {first} items that were encoded before")
         try:

@@ -18,6 +18,7 @@ from tokcli.evaluation.report.build import save_sheet
 from tokcli.evaluation.report.page import save_report
 from tokcli.evaluation.run import Scores, Title, remark_on_use
 from tokcli.evaluation.run import evaluate as evaluate_candidate
+from tokcli.files import try_output
 from tokcli.metrics import build_metrics
 from tokcli.models import Model, find_models, open_model, pick_device, short_labels
 from tokcli.progress import SILENT, Reporter
@@ -73,6 +74,10 @@ def evaluate(
     """
     if size is not None and data is None:
         raise UsageError("--size goes with --data; the recipe's evaluation data has its own size")
+    if report:
+        try_output(pathlib.Path(report), (".html", ".htm"))
+    if sheet:
+        try_output(pathlib.Path(sheet), (".png",))
     entries = _open_entries(models, metrics, codebooks, data, size, device, reporter)
     first = entries[0].model.artifact
     if report or against or sheet:

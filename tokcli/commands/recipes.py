@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tokcli.errors import UsageError
-from tokcli.files import write_text
+from tokcli.files import try_output, write_text
 from tokcli.recipe.shipped import SWEEPS, Shipped, list_shipped, read_shipped
 
 
@@ -79,6 +79,7 @@ def recipes(
     if action == "show":
         return Text(found)
     path = pathlib.Path(output or f"{name}.yaml")
+    try_output(path)
     if path.exists() and not force:
         raise UsageError(f"{path} exists; --force overwrites it, -o FILE copies elsewhere")
     write_text(path, found.text)

@@ -3,9 +3,9 @@
 recipe -> parts -> loop -> codebook stage -> final scores -> artifact -> curves
 """
 
+import contextlib
 import dataclasses
 import pathlib
-import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -17,21 +17,25 @@ from accelerate import Accelerator
 from tokcli.artifacts import Artifact, save_artifact
 from tokcli.codebooks import build_codebooks, require_builder, sample_latents
 from tokcli.contracts import CodebookReport
-from tokcli.errors import UsageError
+from tokcli.errors import RecipeError, UsageError
+from tokcli.files import try_output
+from tokcli.locking import hold, tell_former
 from tokcli.models import RUNS, pick_device
 from tokcli.progress import SILENT, Reporter
-from tokcli.recipe.recipe import Recipe, from_text
+from tokcli.recipe.recipe import REQUIRED, Recipe, from_text
 from tokcli.recipe.shipped import find_recipe_text
+from tokcli.recipe.text import parse
 from tokcli.tokenizer import Tokenizer
 from tokcli.training.announcement import announce_data
-from tokcli.training.checkpoint import load_checkpoint, newest_whole_checkpoint
+from tokcli.training.checkpoint import DamagedCheckpointError, checkpoints_in, load_checkpoint
 from tokcli.training.curves import draw_curves
 from tokcli.training.evaluation import evaluate_training, evaluate_weights, keep_evaluation, provisional_codebook
 from tokcli.training.finetune import finetune_decoder
+from tokcli.training.journal import keep_log
 from tokcli.training.log import require_trackers, track
 from tokcli.training.loop import train as run_loop
 from tokcli.training.parts import Training, lay_out, make_accelerator, prepare
-from tokcli.training.run_folder import RunFolder
+from tokcli.training.run_folder import RunFolder, set_aside
 
 
 @dataclass(frozen=True)
@@ -112,10 +116,15 @@ def train(
     else:
         run = RunFolder(pathlib.Path(out) if out else RUNS / checked.name)
         accelerator = make_accelerator(where, checked.training.trackers, run.tensorboard)
-        _make_way(run, checked, resume, force, accelerator)
-        result = _run(checked, run, resume, accelerator, reporter)
-        if accelerator.is_main_process:
-            draw_curves(run, reporter)
+        try_output(run.path, folder=True)
+        with hold(run.lock, run.path) if accelerator.is_main_process else contextlib.nullcontext() as lock:
+            if lock is not None:
+                tell_former(lock, reporter)
+            _make_way(run, checked, resume, force, accelerator, reporter)
+            with keep_log(run.log, reporter) if lock is not None else contextlib.nullcontext(reporter) as told:
+                result = _run(checked, run, resume, accelerator, told)
+                if accelerator.is_main_process:
+                    draw_curves(run, told)
     return dataclasses.replace(result, seconds=time.perf_counter() - started, dry_run=dry_run)
 
 
@@ -126,7 +135,9 @@ def _run(recipe: Recipe, run: RunFolder, resume: str, accelerator: Accelerator, 
     if accelerator.is_main_process:
         announce_data(training, reporter)
         run.prepare(recipe.to_yaml())
-        run.forget_after(training.step)
+        aside = run.forget_after(training.step)
+        if aside is not None:
+            reporter.note(f"{run.metrics} has damaged lines, which are left out; it was set aside as {aside}")
     accelerator.wait_for_everyone()
     with track(training, run):
         run_loop(training, run, lambda moving: evaluate_training(moving, run, reporter), reporter)
@@ -176,27 +187,47 @@ def _check_codebook_stage(training: Training) -> None:
         require_builder(training.tokenizer)
 
 
-def _make_way(run: RunFolder, recipe: Recipe, resume: str, force: bool, accelerator: Accelerator) -> None:
+def _make_way(
+    run: RunFolder, recipe: Recipe, resume: str, force: bool, accelerator: Accelerator, reporter: Reporter
+) -> None:
     """Refuse to overwrite a run, or clear it away where that was asked for."""
-    if run.path.exists() and not run.path.is_dir():
-        raise UsageError(f"{run.path} is a file; choose a folder with --out")
+    if run.in_the_way:
+        raise UsageError(
+            f"{run.in_the_way[0]} is there, and no run of tok made it: nothing is overwritten, also not by --force; "
+            "choose another folder with --out"
+        )
     if force and run.started:
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            for made in (run.recipe, run.artifact, run.metrics, run.curves, run.wandb_id):
-                made.unlink(missing_ok=True)
-            for folder in (run.samples, run.checkpoints, run.tensorboard):
-                shutil.rmtree(folder, ignore_errors=True)
+            run.clear()
         accelerator.wait_for_everyone()
-    if not run.started:
+    if not run.started or force:
         return
     choices = "--force starts it anew, --out DIR trains beside it"
     if run.artifact.exists():
         raise UsageError(f"{run.path} already holds a finished run; {choices}")
+    if not run.recipe.exists():
+        return  # stopped before it began
     if resume == "never":
         raise UsageError(f"{run.path} holds an interrupted run; --resume auto goes on with it, {choices}")
-    if resume == "auto" and run.recipe.read_text(encoding="utf-8") != recipe.to_yaml():
+    begun = _read_begun(run, accelerator, reporter)
+    if resume == "auto" and begun is not None and begun != recipe.to_yaml():
         raise UsageError(f"{run.path} holds an interrupted run of another recipe; {choices}")
+
+
+def _read_begun(run: RunFolder, accelerator: Accelerator, reporter: Reporter) -> str | None:
+    """The recipe of an interrupted run; None where it is damaged, and the checkpoints alone say what they are of."""
+    try:
+        text = run.recipe.read_bytes().decode()
+        content = parse(text, str(run.recipe))
+        if isinstance(content, dict) and content.keys() >= set(REQUIRED):
+            return text
+    except (RecipeError, UnicodeDecodeError):
+        pass
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        reporter.note(f"{run.recipe} is damaged and was set aside as {set_aside(run.recipe)}; it is written again")
+    return None
 
 
 def _resume(training: Training, run: RunFolder, resume: str, reporter: Reporter) -> None:
@@ -206,10 +237,17 @@ def _resume(training: Training, run: RunFolder, resume: str, reporter: Reporter)
         training.step = load_checkpoint(pathlib.Path(resume), training.state, None)
         reporter.note(f"going on from {resume}, step {training.step}")
         return
-    newest = newest_whole_checkpoint(run.checkpoints)
-    if newest is not None:
-        training.step = load_checkpoint(newest, training.state, training.recipe.fingerprint())
+    accelerator = training.accelerator
+    for checkpoint in reversed(checkpoints_in(run.checkpoints)):
+        try:
+            training.step = load_checkpoint(checkpoint, training.state, training.recipe.fingerprint())
+        except DamagedCheckpointError as error:
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                reporter.note(f"{error}; it was set aside as {set_aside(checkpoint)}")
+            continue
         reporter.note(f"resuming {run.path} at step {training.step} of {training.recipe.training.steps}")
+        return
 
 
 def _seeded(recipe: Recipe, seed: int, named: bool) -> Recipe:

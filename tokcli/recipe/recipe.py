@@ -188,7 +188,9 @@ class _Reader:
             if key in self.content and not isinstance(self.content[key], kind):
                 self.problems.append(f"{key}: expected {kind.__name__}, got {self.content[key]!r}")
         name = self.content.get("name")
-        if isinstance(name, str) and (not name or name != name.strip() or any(part in name for part in "/\\\0")):
+        if isinstance(name, str) and (
+            name in ("", ".", "..") or name != name.strip() or any(part in name for part in "/\\\0")
+        ):
             self.problems.append(f"name: it names the run's folder, so it needs to be a plain file name, got {name!r}")
 
     def _read_data(self) -> tuple[Node, Node]:

@@ -4,8 +4,10 @@ A finished cell is one whose artifact holds the very recipe of the cell; its fig
 run lie `judged.json` (further evaluations), `outcome.json` (how the last attempt ended) and `log.txt`.
 """
 
+import contextlib
 import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -18,7 +20,7 @@ from tokcli.recipe.recipe import from_artifact
 from tokcli.sweeps.cells import Cell, FurtherEvaluation, fingerprint_part
 from tokcli.sweeps.plan import IN_DOMAIN
 from tokcli.training.curves import Curve, read_curves
-from tokcli.training.run_folder import RunFolder
+from tokcli.training.run_folder import RunFolder, set_aside
 
 State = Literal["finished", "failed", "diverged", "missing"]
 
@@ -123,7 +125,18 @@ def read_own_figures(cell: Cell, run: RunFolder) -> Figures | None:
 
 def read_evaluations(path: pathlib.Path) -> dict[str, Any]:
     """The further evaluations of a run folder, by key."""
-    return _read(path / "judged.json")
+    content = _read(path / "judged.json")
+    return {key: value for key, value in content.items() if _is_evaluation(value)}
+
+
+def _is_evaluation(value: object) -> bool:
+    if not isinstance(value, dict) or value.keys() != {"metrics", "codes"}:
+        return False
+    metrics, codes = value["metrics"], value["codes"]
+    numbers = isinstance(metrics, dict) and all(
+        figure is None or isinstance(figure, int | float) for figure in metrics.values()
+    )
+    return numbers and (codes is None or isinstance(codes, int))
 
 
 def add_evaluation(path: pathlib.Path, further: FurtherEvaluation, figures: Figures) -> None:
@@ -133,7 +146,13 @@ def add_evaluation(path: pathlib.Path, further: FurtherEvaluation, figures: Figu
 
 def read_ended(path: pathlib.Path) -> Ended:
     """How the last attempt at a cell ended."""
-    return Ended(**_read(path / "outcome.json"))
+    content = _read(path / "outcome.json")
+    code, reason, seconds = (content.get(name) for name in ("exit_code", "reason", "seconds"))
+    return Ended(
+        code if type(code) is int else 0,
+        reason if isinstance(reason, str) else None,
+        float(seconds) if isinstance(seconds, int | float) and math.isfinite(seconds) else 0.0,
+    )
 
 
 def add_ended(path: pathlib.Path, exit_code: int, reason: str | None, seconds: float) -> None:
@@ -153,7 +172,7 @@ def count_steps(path: pathlib.Path) -> int:
     for line in reversed(lines):
         try:
             return int(json.loads(line)["step"])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             continue
     return 0
 
@@ -164,4 +183,15 @@ def _how_far(run: RunFolder) -> str:
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    """What a small file of a cell holds; one that is damaged is set aside, and the work that it told of done again."""
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        content = None
+    if isinstance(content, dict):
+        return content
+    with contextlib.suppress(OSError):  # a sweep that is only rendered may be read-only
+        set_aside(path)
+    return {}

@@ -5,7 +5,6 @@ so a cell whose sweep was killed stays locked for as long as its training lives,
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
@@ -24,14 +23,15 @@ import torch
 from tokcli.distributed import usable_cores
 from tokcli.errors import DivergedError, InterruptedRunError
 from tokcli.files import write_text
+from tokcli.locking import INHERITED, Lock, acquire
 from tokcli.progress import Reporter, Task
 from tokcli.sweeps.cells import Cell
 from tokcli.sweeps.outcomes import add_ended, count_steps, read_ended, read_evaluations, read_outcome, read_own_figures
 from tokcli.sweeps.plan import Sweep
 from tokcli.training.process import StopRequest
-from tokcli.training.run_folder import RunFolder
+from tokcli.training.run_folder import CELL, RunFolder
 
-RECIPE, WANTED, LOG, LOCK = "cell.yaml", "wanted.json", "log.txt", "lock"
+WANTED, LOG = "wanted.json", "log.txt"
 GLANCE = 0.1
 """Seconds between looks at the processes."""
 
@@ -46,8 +46,8 @@ def next_command(cell: Cell, device: str) -> list[str] | None:
     """
     run = RunFolder(cell.path)
     if read_own_figures(cell, run) is None:
-        write_text(run.path / RECIPE, cell.recipe.to_yaml())
-        recipe = str(run.path / RECIPE)
+        write_text(run.path / CELL, cell.recipe.to_yaml())
+        recipe = str(run.path / CELL)
         return ["train", recipe, "--out", str(run.path), "--resume", "auto", "--json", "--device", device]
     evaluated = read_evaluations(run.path)
     lacking = [asdict(further) for further in cell.further if further.key not in evaluated]
@@ -74,7 +74,7 @@ class Job:
     """
 
     cell: Cell
-    lock: IO[str]
+    lock: Lock
     device: str
     slot: int
     environment: dict[str, str]
@@ -122,7 +122,7 @@ class Job:
                 stdin=subprocess.DEVNULL,
                 stdout=self.output,
                 stderr=log,
-                env=self.environment,
+                env=self.environment | {INHERITED: str(self.lock.fileno())},
                 pass_fds=[self.lock.fileno()],
                 # A group of its own, so that Ctrl-C reaches it once: from the sweep.
                 process_group=0,
@@ -143,7 +143,7 @@ class Job:
 
     def _close(self, code: int, reason: str | None) -> None:
         add_ended(self.cell.path, code, reason, time.monotonic() - self.started if self.command else 0.0)
-        self.lock.close()
+        self.lock.release()
 
 
 def is_settled(cell: Cell, since: float) -> bool:
@@ -161,16 +161,10 @@ def is_settled(cell: Cell, since: float) -> bool:
     return own is not None and all(further.key in evaluated for further in cell.further)
 
 
-def claim_lock(cell: Cell) -> IO[str] | None:
+def claim_lock(cell: Cell) -> Lock | None:
     """The lock of a cell; None where another process has it."""
-    cell.path.mkdir(parents=True, exist_ok=True)
-    lock = open(cell.path / LOCK, "a")  # noqa: SIM115 - held for as long as the cell is worked on
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        return None
-    return lock
+    lock = acquire(RunFolder(cell.path).lock, patience=0)
+    return lock if isinstance(lock, Lock) else None
 
 
 def make_environments(jobs: int | None, devices: int) -> list[dict[str, str]]:
@@ -288,7 +282,7 @@ def _fill(
         if lock is None:
             waiting.append(cell)  # another sweep has it; its figures will be there when it is done
         elif is_settled(cell, since):
-            lock.close()
+            lock.release()
         else:
             reporter.note(f"{cell.label}: {cell.path}")
             running.append(Job(cell, lock, device, free[0], slots[free[0]]))

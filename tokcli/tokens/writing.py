@@ -19,6 +19,7 @@ from torch import Tensor
 from tokcli.data.items import Failure
 from tokcli.errors import InputError, MismatchError, UsageError
 from tokcli.files import write_text
+from tokcli.locking import Holder, Lock, lock_beside, take
 from tokcli.tokens.format import TokenFormat, all_formats, format_of
 from tokcli.tokens.header import TokenHeader, TokenRecord
 from tokcli.tokens.spool import JOURNAL, TOKENS, Spool
@@ -35,6 +36,7 @@ class TokenWriter:
         header: what holds for all items.
         names: of all items.
         partial: the folder of the unfinished file.
+        lock: on the output, let go of at the end.
     """
 
     def __init__(
@@ -44,18 +46,25 @@ class TokenWriter:
         header: TokenHeader,
         names: Sequence[str],
         partial: pathlib.Path,
+        lock: Lock,
     ) -> None:
         self.path = path
         self.header = header
         self._format = token_format
         self._names = names
         self._partial = partial
+        self._lock = lock
         self._spool = Spool(partial, header, names, preamble=token_format.preamble)
 
     @property
     def done(self) -> Sequence[str]:
         """The names that need no more work: written by an earlier run or this one, failures included."""
         return self._names[: self._spool.done]
+
+    @property
+    def abandoned_by(self) -> Holder | None:
+        """Who wrote the file before and ended without a word; None where nobody did."""
+        return self._lock.former
 
     @property
     def written(self) -> int:
@@ -124,11 +133,13 @@ class TokenWriter:
             )
         self._format.publish(self._spool, self.header, self.path)
         shutil.rmtree(self._partial)
+        self._lock.release()
 
     def discard(self) -> None:
         """Remove what was written so far."""
         self._spool.close()
         shutil.rmtree(self._partial)
+        self._lock.release()
 
     def __enter__(self) -> "TokenWriter":
         return self
@@ -136,12 +147,15 @@ class TokenWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.close()
-        elif self._partial.exists():
-            with contextlib.suppress(OSError):  # the error under way says more
-                self._spool.commit()
-            self._spool.close()
+        try:
+            if kind is None:
+                self.close()
+            elif self._partial.exists():
+                with contextlib.suppress(OSError):  # the error under way says more
+                    self._spool.commit()
+                self._spool.close()
+        finally:
+            self._lock.release()
 
 
 def open_writer(
@@ -166,6 +180,7 @@ def open_writer(
     Raises:
         UsageError: where something is there already and neither was given, or for a path of no known format.
         MismatchError: where what is to be resumed was begun with another tokenizer, other settings or other items.
+        BusyError: where another process writes the same file.
     """
     path = pathlib.Path(path)
     token_format = token_format or format_of(path)
@@ -180,7 +195,25 @@ def open_writer(
         **header.to_json(),
     }
     identity = json.loads(json.dumps(identity))  # as it will be read: tuples become lists
-    begun = _read_identity(partial)
+    lock = take(lock_beside(path), path)
+    try:
+        _begin(path, partial, token_format, identity, resume, force)
+        return TokenWriter(path, token_format, header, names, partial, lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _begin(
+    path: pathlib.Path,
+    partial: pathlib.Path,
+    token_format: TokenFormat,
+    identity: dict[str, Any],
+    resume: bool,
+    force: bool,
+) -> None:
+    """Make the folder of the unfinished file, unless it is taken up. Raises as `open_writer` does."""
+    begun = _read_identity(path, partial, force)
     if begun is not None and resume:
         _check_same(path, begun, identity)
     else:
@@ -193,7 +226,6 @@ def open_writer(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         write_text(partial / "identity.json", json.dumps(identity))
-    return TokenWriter(path, token_format, header, names, partial)
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -206,12 +238,27 @@ def _check_names(names: Sequence[str]) -> None:
             raise InputError(f"the file name {name!a} is not valid UTF-8; rename the file") from error
 
 
-def _read_identity(partial: pathlib.Path) -> dict[str, Any] | None:
-    """What an interrupted encode set out to write; None where there is none, or it was stopped before it began."""
+def _read_identity(path: pathlib.Path, partial: pathlib.Path, force: bool) -> dict[str, Any] | None:
+    """What an interrupted encode set out to write; None where there is none, or it was stopped before it began.
+
+    Raises MismatchError where that is damaged, unless `force` starts over anyway.
+    """
     if (partial / JOURNAL).exists() and not (partial / TOKENS).exists():
         return None  # its tokens were renamed to the finished file, and only the cleaning up was left
     identity = partial / "identity.json"
-    return json.loads(identity.read_text()) if identity.is_file() else None
+    if not identity.exists():
+        return None
+    try:
+        begun = json.loads(identity.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        begun = None
+    if not isinstance(begun, dict):
+        if force:
+            return None
+        raise MismatchError(
+            f"{path}: what an interrupted encode left cannot be used, {identity} is damaged; start over with --force"
+        )
+    return begun
 
 
 def _check_same(path: pathlib.Path, begun: dict[str, Any], identity: dict[str, Any]) -> None:

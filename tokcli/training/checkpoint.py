@@ -7,15 +7,20 @@ the optimizer's moments and the step.
 import contextlib
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tokcli.artifacts.tensors import read_metadata, read_tensors, write_tensors
+from tokcli.artifacts.tensors import TensorFile, read_metadata, read_tensors, write_tensors
 from tokcli.errors import InputError, MismatchError
+
+
+class DamagedCheckpointError(MismatchError):
+    """A checkpoint that is not what was saved; an older one may be whole."""
+
 
 NAME = re.compile(r"step-\d{8}\.safetensors")
 
@@ -98,9 +103,10 @@ def load_checkpoint(path: pathlib.Path, state: TrainingState, fingerprint: str |
 
     Raises:
         InputError: The file is missing.
-        MismatchError: It is damaged, or of another recipe.
+        DamagedCheckpointError: It is damaged; `state` is as it was.
+        MismatchError: It is of another recipe, or no checkpoint.
     """
-    file = read_tensors(path)
+    file = _read(path)
     if "step" not in file.metadata:
         raise MismatchError(f"{path} is no checkpoint; a run's checkpoints are under its folder checkpoints/")
     if fingerprint not in (None, file.metadata.get("recipe")):
@@ -109,19 +115,51 @@ def load_checkpoint(path: pathlib.Path, state: TrainingState, fingerprint: str |
     for name, tensor in file.tensors.items():
         owner, _, key = name.partition("/")
         by_owner.setdefault(owner, {})[key] = tensor
-    try:
-        for name, module in state.modules.items():
-            # A run of another recipe may bring in an adversary that the checkpoint's had not.
-            if name in by_owner or fingerprint is not None or name == "tokenizer":
-                module.load_state_dict(by_owner[name])
-        if state.averages is not None:
-            for name, average in state.averages.averages.items():
-                average.copy_(by_owner["averages"][name])
-    except (KeyError, RuntimeError) as error:
-        raise MismatchError(f"{path} is a damaged checkpoint: {error}") from error
+    # A run of another recipe may bring in an adversary that the checkpoint's had not.
+    loaded = [name for name in state.modules if name in by_owner or fingerprint is not None or name == "tokenizer"]
+    problem = _find_damage(file.metadata["step"], by_owner, state, loaded)
+    if problem is not None:
+        raise DamagedCheckpointError(f"{path} is a damaged checkpoint: {problem}")
+    for name in loaded:
+        state.modules[name].load_state_dict(by_owner[name])
+    if state.averages is not None:
+        for name, average in state.averages.averages.items():
+            average.copy_(by_owner["averages"][name])
     for name, optimizer in state.optimizers.items():
         _load_moments(optimizer, by_owner.get(f"{name}.optimizer", {}))
     return int(file.metadata["step"])
+
+
+def _read(path: pathlib.Path) -> TensorFile:
+    try:
+        return read_tensors(path)
+    except MismatchError as error:
+        raise DamagedCheckpointError(str(error)) from error
+
+
+def _find_damage(
+    step: str, by_owner: Mapping[str, Mapping[str, Tensor]], state: TrainingState, loaded: Sequence[str]
+) -> str | None:
+    """What of a checkpoint does not fit `state`, before anything of it is taken over; None where all does."""
+    if not (step.isdecimal() and len(step) < 19):
+        return f"its step is {step[:40]!r}"
+    expected = [(name, state.modules[name].state_dict()) for name in loaded]
+    if state.averages is not None:
+        expected.append(("averages", state.averages.averages))
+    for owner, values in expected:
+        found = {name: value.shape for name, value in by_owner.get(owner, {}).items()}
+        wanted = {name: value.shape for name, value in values.items()}
+        differing = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+        if differing:
+            return f"{owner}/{differing[0]} is missing, unknown or of another shape"
+    for name, optimizer in state.optimizers.items():
+        shapes = [value.shape for group in optimizer.param_groups for value in group["params"]]
+        for key, tensor in by_owner.get(f"{name}.optimizer", {}).items():
+            index = key.partition("/")[0]
+            known = index.isdecimal() and len(index) < 10 and int(index) < len(shapes)
+            if not known or tensor.shape not in (torch.Size([]), shapes[int(index)]):
+                return f"{name}.optimizer/{key} fits no parameter"
+    return None
 
 
 def _load_moments(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:

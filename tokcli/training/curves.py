@@ -5,14 +5,13 @@ matplotlib draws, an extra; a run without it says so once and goes on.
 
 import importlib.util
 import io
-import json
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
 
 from tokcli.files import write_bytes
 from tokcli.progress import Reporter
-from tokcli.training.run_folder import RunFolder
+from tokcli.training.run_folder import RunFolder, parse_entry
 
 Curve = Sequence[tuple[float, float]]
 """(step, value), in the order of the steps."""
@@ -36,18 +35,22 @@ def read_curves(metrics: pathlib.Path) -> tuple[Mapping[str, Curve], Mapping[str
     """The curves of the training figures and of the evaluations in a metrics.jsonl, by name; unknowns left out."""
     training: dict[str, list[tuple[float, float]]] = {}
     evaluation: dict[str, list[tuple[float, float]]] = {}
-    for line in metrics.read_text(encoding="utf-8").splitlines():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            break  # a line cut short by a kill, or still being written
+    for line in metrics.read_bytes().splitlines():
+        entry = parse_entry(line)
+        if entry is None:
+            continue  # cut short by a kill, still being written, or damaged
         for name, value in entry.items():
-            if name not in NOT_DRAWN and value is not None:
+            if name not in NOT_DRAWN and is_figure(value):
                 training.setdefault(name, []).append((entry["step"], value))
         for name, value in entry.get("evaluation", {}).items():
-            if value is not None:
+            if is_figure(value):
                 evaluation.setdefault(name, []).append((entry["step"], value))
     return training, evaluation
+
+
+def is_figure(value: object) -> bool:
+    """Whether a value of a line can be drawn: a damaged file may hold anything."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def draw_panels(panels: Mapping[str, Mapping[str, Curve]], path: pathlib.Path, reporter: Reporter, title: str) -> bool:

@@ -1,19 +1,35 @@
 """The folder of a run: what it was, what it made, what happened.
 
-recipe.yaml  tokenizer.safetensors  metrics.jsonl  curves.png  samples/  checkpoints/  (wandb-id.txt)
+recipe.yaml  tokenizer.safetensors  metrics.jsonl  curves.png  log.txt  samples/  checkpoints/  (wandb-id.txt)
+
+`.tok-run` marks the folder as made by this program: only then is anything in it replaced or removed, and only files
+that stand in the list of `made`.
 """
 
+import contextlib
+import itertools
 import json
+import os
 import pathlib
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from PIL import Image
 
+from tokcli import __version__
 from tokcli.artifacts import ARTIFACT_NAME
-from tokcli.files import UNFINISHED, replacing, write_text
+from tokcli.artifacts.artifact import lock_of
+from tokcli.files import UNFINISHED, replacing, write_bytes, write_text
 from tokcli.training.checkpoint import checkpoints_in
+
+MARKER = ".tok-run"
+
+CELL = "cell.yaml"
+"""The recipe that a sweep leaves in the folder of a cell."""
+
+SHEET = re.compile(r"step-\d{8}\.png")
 
 
 class RunFolder:
@@ -24,8 +40,11 @@ class RunFolder:
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
+        self.marker = path / MARKER
         self.recipe = path / "recipe.yaml"
         self.artifact = path / ARTIFACT_NAME
+        self.lock = lock_of(self.artifact)
+        self.log = path / "log.txt"
         self.metrics = path / "metrics.jsonl"
         self.curves = path / "curves.png"
         self.tensorboard = path / "tensorboard"
@@ -38,12 +57,47 @@ class RunFolder:
     @property
     def started(self) -> bool:
         """Whether something of a run is already here."""
-        return self.recipe.exists() or self.artifact.exists()
+        # Runs of the first version have no marker.
+        unmarked = self.artifact.exists() or (self.recipe.exists() and (self.metrics.exists() or self._has_checkpoints))
+        return self.marker.exists() or unmarked
+
+    @property
+    def _has_checkpoints(self) -> bool:
+        return any(checkpoints_in(self.checkpoints))
+
+    @property
+    def in_the_way(self) -> list[pathlib.Path]:
+        """Files of somebody else under names that a run takes."""
+        if self.started:
+            return []
+        logged = (self.path / CELL).exists()  # by the sweep, before the training begins
+        taken = (self.recipe, self.metrics, self.curves, *([] if logged else [self.log]))
+        return [path for path in taken if os.path.lexists(path)]
+
+    @property
+    def made(self) -> list[pathlib.Path]:
+        """Every file that a run makes and that is here; nothing else in the folder is ever removed."""
+        whole = (self.recipe, self.artifact, self.metrics, self.curves, self.wandb_id, self.log, self.best)
+        files = [path for path in whole if os.path.lexists(path)]
+        files += [path for path in self.samples.glob("step-*.png") if SHEET.fullmatch(path.name)]
+        files += checkpoints_in(self.checkpoints)
+        events = ("events.out.tfevents.*", "hparams.yml")
+        return files + [path for name in events for path in self.tensorboard.rglob(name)]
+
+    def clear(self) -> None:
+        """Remove what a run has made, and the folders of it that are empty then."""
+        for path in self.made:
+            path.unlink(missing_ok=True)
+        inner = sorted((path for path in self.tensorboard.rglob("*") if path.is_dir()), reverse=True)
+        for folder in (*inner, self.tensorboard, self.samples, self.checkpoints):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     def prepare(self, recipe_yaml: str) -> None:
         """Make the folder and write the resolved recipe."""
         for folder in (self.path, self.samples, self.checkpoints):
             folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.marker, json.dumps({"format": "tok-run/1", "version": __version__}) + "\n")
         write_text(self.recipe, recipe_yaml)
 
     def keep_wandb_id(self) -> str:
@@ -59,19 +113,24 @@ class RunFolder:
         for tell in self.watchers:
             tell(entry)
 
-    def forget_after(self, step: int) -> None:
-        """Drop what a run resumed at `step` writes again: later lines, and the evaluation of that step."""
+    def forget_after(self, step: int) -> pathlib.Path | None:
+        """Drop what a run resumed at `step` writes again: later lines, and the evaluation of that step.
+
+        Returns where the file was set aside, if lines of it are damaged; those are dropped as well.
+        """
         if not self.metrics.exists():
-            return
-        kept = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                break  # a line cut short by a kill, and nothing stands behind it
-            if entry["step"] < step or (entry["step"] == step and "evaluation" not in entry):
-                kept.append(line + "\n")
-        write_text(self.metrics, "".join(kept))
+            return None
+        lines = self.metrics.read_bytes().split(b"\n")[:-1]  # what stands behind the last line was cut by a kill
+        entries = [(line, parse_entry(line)) for line in lines]
+        damaged = any(entry is None for _, entry in entries)
+        aside = set_aside(self.metrics, copy=True) if damaged else None
+        kept = [
+            line + b"\n"
+            for line, entry in entries
+            if entry and (entry["step"] < step or (entry["step"] == step and "evaluation" not in entry))
+        ]
+        write_bytes(self.metrics, b"".join(kept))
+        return aside
 
     def checkpoint(self, step: int) -> pathlib.Path:
         """Where the checkpoint after `step` steps goes."""
@@ -90,3 +149,24 @@ class RunFolder:
         with replacing(path) as unfinished:
             sheet.save(unfinished, format="PNG")
         return path
+
+
+def parse_entry(line: bytes | str) -> dict[str, Any] | None:
+    """A line of metrics.jsonl; None where it is damaged."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(entry, dict) and type(entry.get("step")) is int
+    return entry if whole and isinstance(entry.get("evaluation", {}), dict) else None
+
+
+def set_aside(path: pathlib.Path, copy: bool = False) -> pathlib.Path:
+    """Move a damaged file out of the way, or copy it, to a name beside it that is free; returns that."""
+    names = (path.with_name(f"{path.name}.damaged{number or ''}") for number in itertools.count())
+    aside = next(name for name in names if not os.path.lexists(name))
+    if copy:
+        write_bytes(aside, path.read_bytes())
+    else:
+        os.replace(path, aside)
+    return aside

@@ -18,7 +18,7 @@ from tokcli.data.audio.decoding import SUFFIXES, AudioReader
 from tokcli.data.audio.resampling import QUALITY, Samples, find_span, resample, resampled_length
 from tokcli.data.files import find_files
 from tokcli.errors import InputError
-from tokcli.files import replacing
+from tokcli.files import explain, replacing
 from tokcli.schema import Count
 
 LONG_SECONDS = 60
@@ -150,8 +150,8 @@ def save_audio(path: Path, pieces: Iterable[Tensor], sample_rate: int | None) ->
     with replacing(path) as unfinished:
         try:
             _write(unfinished, path.suffix[1:].upper(), pieces, sample_rate)
-        except soundfile.LibsndfileError as error:
-            raise OSError(f"{path} cannot be written: {error.error_string}") from error
+        except (soundfile.LibsndfileError, AssertionError) as error:  # it asserts that all samples were written
+            raise explain(error, path) from error
 
 
 def _write(path: Path, file_format: str, pieces: Iterable[Tensor], sample_rate: int) -> None:
