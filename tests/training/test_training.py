@@ -37,7 +37,8 @@ def terminate(training: Training) -> None:
 def test_a_run_leaves_what_design_names(recipe: str, tmp_path: pathlib.Path) -> None:
     result = train(recipe, out=str(tmp_path / "run"))
     found = {path.name for path in result.run.iterdir()}
-    assert found == {"recipe.yaml", "tokenizer.safetensors", "metrics.jsonl", "curves.png", "samples", "checkpoints"}
+    files = {"recipe.yaml", "tokenizer.safetensors", "metrics.jsonl", "curves.png", "log.txt", ".tok-run"}
+    assert found == files | {"samples", "checkpoints"}
     assert [path.name for path in sorted((result.run / "checkpoints").iterdir())] == [
         "step-00000003.safetensors",
         "step-00000006.safetensors",

@@ -18,7 +18,8 @@ from tokcli.exchange import EXCHANGE_FORMATS, ExchangeFormat, ExchangeItem, Toke
 from tokcli.exchange.about import Labels, LabelSource, find_about, find_labels, read_about
 from tokcli.exchange.base import META
 from tokcli.exchange.staging import Staging
-from tokcli.files import write_text
+from tokcli.files import try_output, write_text
+from tokcli.locking import hold, lock_beside, tell_former
 from tokcli.progress import SILENT, Reporter
 from tokcli.tokens import TokenReader, open_tokens
 
@@ -87,6 +88,7 @@ def export(
     format_ = build_format(to, options)
     reader = open_tokens(tokens)
     target = pathlib.Path(output)
+    try_output(target, folder=target.is_dir() or not target.suffix)
     single_file = _find_single_suffix(target, kind, to)
     known = read_about(pathlib.Path(about)) if about is not None else {}
     names = [record.item for record in reader.records]
@@ -95,9 +97,11 @@ def export(
     format_.check(token_set)
     identity = {"tokens": _identify(reader), "format": to, "options": options, "part_items": part_items}
     identity |= {"labels": hashlib.sha256(repr((classes, sorted(known))).encode()).hexdigest()}
-    staging = Staging(target, identity, resume=resume, force=force)
-    _write_parts(format_, reader, token_set, classes, known, staging, part_items, reporter)
-    return _publish(format_, to, staging, token_set, reader.failed, single_file)
+    with hold(lock_beside(target), target) as lock:
+        tell_former(lock, reporter)
+        staging = Staging(target, identity, resume=resume, force=force)
+        _write_parts(format_, reader, token_set, classes, known, staging, part_items, reporter)
+        return _publish(format_, to, staging, token_set, reader.failed, single_file)
 
 
 def _write_parts(

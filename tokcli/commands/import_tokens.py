@@ -15,6 +15,7 @@ from tokcli.errors import InputError, MismatchError, UsageError
 from tokcli.exchange import ExchangeFormat, ExchangeItem, Expected, build_format
 from tokcli.exchange.base import META
 from tokcli.exchange.sequences import parse_grid
+from tokcli.files import try_output
 from tokcli.models import Model, open_model, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.tokens import TokenHeader, open_writer
@@ -83,6 +84,8 @@ def import_tokens(
     meta = _read_meta(path)
     kind = kind or meta.get("kind") or _guess_kind(path)
     format_ = build_format(kind, _read_options(kind, meta) | dict(options or {}))
+    target = pathlib.Path(output)
+    try_output(target, folder=target.is_dir() or not target.suffix)
     opened = open_model(model, pick_device("cpu"), reporter, codebook or meta.get("codebook_size"))
     header = _describe_tokens(opened, meta, kind, path)
     stride = opened.tokenizer.autoencoder.stride
