@@ -1,11 +1,12 @@
 """Whole files: the old one or the new one, whatever happens in between."""
 
+import errno
 import os
 import pathlib
 
 import pytest
 
-from tokcli.files import replacing, write_bytes, write_text
+from tokcli.files import explain, remove_abandoned, replacing, write_bytes, write_text
 
 
 def names(folder: pathlib.Path) -> list[str]:
@@ -113,3 +114,26 @@ def test_every_whole_file_is_written_through_this_module() -> None:
         "tokens/shards.py: os.rename(path, previous)",  # out of the way of what takes its place
         "tokens/spool.py: self.tokens_path.write_bytes(bytes(self._preamble))",  # grows, and is checked when resumed
     }
+
+
+def test_only_unfinished_files_that_nobody_writes_are_removed(tmp_path: pathlib.Path) -> None:
+    kept = [".0123456789abcdef.tmp", ".mine.tmp", ".0123456789ABCDEF.tmp", "note.txt"]
+    for name in kept:
+        (tmp_path / name).write_text("")
+    abandoned = tmp_path / ".fedcba9876543210.tmp"
+    abandoned.write_text("half")
+    for path in (abandoned, tmp_path / ".mine.tmp"):
+        os.utime(path, (0, 0))
+    remove_abandoned(tmp_path)
+    assert names(tmp_path) == sorted(kept)
+    remove_abandoned(tmp_path / "not there")
+
+
+def test_a_library_that_loses_the_reason_is_asked_again(tmp_path: pathlib.Path) -> None:
+    error = explain(RuntimeError("I/O error: Read-only file system (os error 30)"), tmp_path / "a")
+    assert (error.errno, error.filename) == (errno.EROFS, str(tmp_path / "a"))
+    error = explain(RuntimeError("it did not work"), tmp_path / "missing" / "a")
+    assert (error.errno, error.filename) == (errno.ENOENT, str(tmp_path / "missing" / "a"))
+    error = explain(RuntimeError("it did not work"), tmp_path / "a")
+    assert (error.errno, error.strerror) == (errno.EIO, "it did not work")
+    assert names(tmp_path) == []

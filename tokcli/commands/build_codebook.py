@@ -16,6 +16,7 @@ from tokcli.codebooks import build_codebooks, require_builder, sample_latents
 from tokcli.contracts import CodebookReport, Source
 from tokcli.data.items import default_workers
 from tokcli.errors import UsageError
+from tokcli.files import remove_abandoned
 from tokcli.locking import wait
 from tokcli.models import Model, find_model, open_model, pick_device
 from tokcli.progress import SILENT, Reporter
@@ -88,6 +89,7 @@ def build_codebook(
         latents = _sample(opened, source, processes.num_processes, samples, passes, seed, reporter)
         reports = build_codebooks(tokenizer, latents, sizes, seed=seed, reporter=reporter)
         if processes.is_main_process:
+            remove_abandoned(path.parent)
             save_artifact(path, dataclasses.replace(artifact, codebooks=_with_reports(opened, reports)))
         processes.wait_for_everyone()
     return BuiltCodebooks(path, reports)

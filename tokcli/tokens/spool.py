@@ -85,7 +85,7 @@ class Spool:
             return None
         try:
             return record_from_json(json.loads(line), self.journal_path)
-        except (ValueError, MismatchError):
+        except (ValueError, TypeError, KeyError, RecursionError, MismatchError):
             return None
 
     def _count(self, entry: TokenRecord | Failure) -> None:

@@ -21,7 +21,7 @@ from PIL import Image
 from tokcli import __version__
 from tokcli.artifacts import ARTIFACT_NAME
 from tokcli.artifacts.artifact import lock_of
-from tokcli.files import UNFINISHED, replacing, write_bytes, write_text
+from tokcli.files import UNFINISHED, remove_abandoned, replacing, write_bytes, write_text
 from tokcli.training.checkpoint import checkpoints_in
 
 MARKER = ".tok-run"
@@ -97,6 +97,7 @@ class RunFolder:
         """Make the folder and write the resolved recipe."""
         for folder in (self.path, self.samples, self.checkpoints):
             folder.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(folder)
         write_text(self.marker, json.dumps({"format": "tok-run/1", "version": __version__}) + "\n")
         write_text(self.recipe, recipe_yaml)
 
