@@ -44,12 +44,12 @@ def test_both_players_learn_from_a_step(started, kind: str) -> None:
     assert all(not torch.equal(old, new) for old, new in pairs)
 
 
-def test_a_discriminator_of_pictures_is_refused_with_those_that_hear(started) -> None:
+def test_a_discriminator_of_images_is_refused_with_those_of_audio(started) -> None:
     words = "'patchgan' judges image, the recipe trains audio; expected one of: multi-scale-stft, multi-period"
     with pytest.raises(RecipeError, match=rf"^adversary\.discriminator: {words}"):
         started("adversary.weight=0.1")
 
 
 def test_losses_are_held_to_the_autoencoders_sample_rate(started) -> None:
-    with pytest.raises(RecipeError, match=r"losses\.1: 'mel' hears 16000 Hz, the recipe trains at 24000 Hz"):
+    with pytest.raises(RecipeError, match=r"losses\.1: 'mel' is for 16000 Hz, the recipe trains at 24000 Hz"):
         started("autoencoder.sample_rate=24000")
