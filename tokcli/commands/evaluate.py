@@ -79,14 +79,12 @@ def evaluate(
     if sheet:
         try_output(pathlib.Path(sheet), (".png",))
     entries = _open_entries(models, metrics, codebooks, data, size, device, reporter)
-    first = entries[0].model.artifact
     if report or against or sheet:
         _require_same_data([entry.source for entry in entries])
-    codecs = build_codecs(list(against), first.tokenizer.modality) if against else {}
-    examples = first.recipe.evaluation.sheet if sheet else 0
+    codecs = build_codecs(list(against), entries[0].source.modality) if against else {}
+    examples = entries[0].model.artifact.recipe.evaluation.sheet if sheet else 0
     rows = [_evaluate(entry, data, items, examples, reporter) for entry in entries]
-    if codecs:
-        rows += evaluate_codecs(codecs, rows, examples, reporter)
+    rows += evaluate_codecs(codecs, rows, examples, reporter) if codecs else []
     rows = [rows[0], *(replace(row, comparison=compare_with(row, rows[0])) for row in rows[1:])]
     if sheet:
         save_sheet(pathlib.Path(sheet), rows)

@@ -218,19 +218,31 @@ def evaluate(
     if not names:
         reason = f"; the first: {walk.failed[0].item}: {walk.failed[0].reason}" if walk.failed else ""
         raise InputError(f"none of the {total} items could be read{reason}")
-    digest = walk.digest.hexdigest() if world == 1 else None
-    figures = {name: metric.compute() for name, metric in used.items()}
+    return _compute_scores(source, walk, asked, counting, names, item_scores, alone=world == 1)
+
+
+def _compute_scores(
+    source: Source,
+    walk: "_Walk",
+    asked: Mapping[str, Metric],
+    counting: Sequence[str],
+    names: list[str],
+    item_scores: dict[str, Tensor],
+    alone: bool,
+) -> Scores:
+    """The figures of metrics that hold the states of all processes: those asked for, and those counting the rate."""
+    figures = {name: metric.compute() for name, metric in walk.metrics.items()}
     scores = Scores(
-        candidate=candidate,
+        candidate=walk.candidate,
         source=source,
         names=names,
         failed=walk.failed,
         metrics={name: figures[name] for name in asked},
-        rates={name: figures[name] for name in counting} | candidate.file_rates(),
+        rates={name: figures[name] for name in counting} | walk.candidate.file_rates(),
         item_scores=item_scores,
-        unscored={name: metric.unscored for name, metric in used.items() if metric.unscored},
-        counts=next((metric.counts for metric in used.values() if metric.counts is not None), None),
-        protocol=_protocol(source, used, len(names), digest),
+        unscored={name: metric.unscored for name, metric in walk.metrics.items() if metric.unscored},
+        counts=next((metric.counts for metric in walk.metrics.values() if metric.counts is not None), None),
+        protocol=_protocol(source, walk.metrics, len(names), walk.digest.hexdigest() if alone else None),
         examples=walk.examples,
     )
     return replace(scores, remarks=_remarks(scores, asked))
