@@ -10,7 +10,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "tokcli"
 
 RANKS = [
     {"errors", "progress"},
-    {"files", "locking", "numerics", "schema"},
+    {"files", "locking", "numerics", "schema", "untrusted"},
     {"contracts"},
     {"registry", "optional", "distributed"},
     {"backbones", "search", "windows"},

@@ -1,10 +1,14 @@
-"""Writing whole files: a reader sees the old file or the new one, never half of it, even after a power cut.
+"""Writing whole files and opening regular ones.
+
+A reader sees the old file or the new one, never half of it, even after a power cut:
 
     with replacing(path) as unfinished:      unfinished: a new file in the folder of `path`, under a name nobody guesses
         image.save(unfinished)
                                              left without error: on the disk, renamed to `path`; else removed
 
-Every file that the package writes whole is written through this module.
+Every file that the package writes whole is written through this module. Every file that a user names is opened through
+it: `open_regular` refuses what is no regular file, which could block for ever (a pipe), never end (a device) or answer
+in other ways than a file does.
 """
 
 import contextlib
@@ -16,9 +20,9 @@ import secrets
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from typing import IO
+from typing import IO, BinaryIO
 
-from tokcli.errors import UsageError
+from tokcli.errors import InputError, UsageError
 
 PROBE = 2**20
 """Bytes that are written to find out why a library could not write: more than the last block of a full disk."""
@@ -132,6 +136,89 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 def write_text(path: pathlib.Path, text: str) -> None:
     """Replace `path` by a file of `text`, in UTF-8. Raises OSError as `replacing` does."""
     write_bytes(path, text.encode())
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file, or a link to one, to read bytes from. Never blocks.
+
+    Raises:
+        InputError: where it cannot be opened or is something else; with the reason but without the path.
+    """
+    problem = find_problem(path)
+    if problem:
+        raise InputError(problem)
+    try:
+        # What was a file when it was asked about may be a pipe by now: opening one must not wait for a writer.
+        file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
+    except OSError as error:
+        raise InputError(f"the file cannot be opened: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise InputError("the file cannot be opened: it is no regular file")
+    return file
+
+
+def find_problem(path: str | os.PathLike[str]) -> str | None:
+    """Why `path` is no regular file that can be opened, or None. Opens nothing."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        return f"the file cannot be opened: {error.strerror}"
+    except ValueError:  # a NUL, or characters that no name of this system has
+        return "the file cannot be opened: its name is not one that a file can have"
+    if stat.S_ISREG(mode):
+        return None
+    if stat.S_ISDIR(mode):
+        return f"the file cannot be opened: {os.strerror(errno.EISDIR)}"
+    noun = next((noun for is_one, noun in _OTHERS.items() if is_one(mode)), "something else")
+    return f"the file cannot be opened: it is {noun}, not a regular file"
+
+
+_OTHERS = {
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}
+
+
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Whether something is there, be it a link to nowhere. False for a name that no file can have."""
+    try:
+        return os.path.lexists(path)
+    except ValueError:
+        return False
+
+
+def require_regular(path: str | os.PathLike[str]) -> None:
+    """Refuse, before a library opens it, what is no regular file. Raises InputError, naming it."""
+    problem = find_problem(path)
+    if problem:
+        raise InputError(f"{os.fspath(path)}: {problem}")
+
+
+def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
+    """The content of a small file. Raises InputError, naming it, where it cannot be read or is larger than `limit`."""
+    try:
+        with open_regular(path) as file:
+            content = file.read(limit + 1)
+    except InputError as error:
+        raise InputError(f"{os.fspath(path)}: {error}") from error
+    except OSError as error:
+        raise InputError(f"{os.fspath(path)}: the file cannot be read: {error.strerror}") from error
+    if len(content) > limit:
+        raise InputError(f"{os.fspath(path)}: the file is too large to be what it should be: over {limit:,} bytes")
+    return content
+
+
+def read_text(path: str | os.PathLike[str], limit: int) -> str:
+    """The content of a small file in UTF-8. Raises InputError as `read_bytes` does, and where it is no such text."""
+    try:
+        return read_bytes(path, limit).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{os.fspath(path)}: the file is not UTF-8 text: {error.reason} at byte {error.start}"
+        ) from error
 
 
 def sync(file: IO[bytes]) -> None:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
-from tokcli.errors import ArgumentError, RecipeError, TokError
+from tokcli.errors import ArgumentError, RecipeError, TokError, quote
 from tokcli.schema import already_checked, argument_problems, complete_arguments, nearest
 
 T = TypeVar("T")
@@ -77,7 +77,7 @@ class Registry(Generic[T]):
         if kind in self._imported:
             return self._imported[kind]
         if ":" not in kind:
-            raise RecipeError(f"there is no {self.family} '{kind}'; {nearest(kind, self._table)}")
+            raise RecipeError(f"there is no {self.family} {quote(kind)}; {nearest(kind, self._table)}")
         module, _, name = kind.partition(":")
         if not (may_import or import_is_allowed(module)):
             raise RecipeError(
@@ -109,15 +109,17 @@ class Registry(Generic[T]):
             has changed; or else everything that is wrong with it, one sentence each.
         """
         if not isinstance(node, Mapping):
-            return [f"{path}: expected a {self.family} with a 'kind', got {node!r}"]
+            return [f"{path}: expected a {self.family} with a 'kind', got {quote(node)}"]
         if "kind" not in node:
             return [f"{path}.kind: which {self.family}? one of: {', '.join(self._table)}"]
         kind = node["kind"]
+        if not isinstance(kind, str):
+            return [f"{path}.kind: expected the name of a {self.family}, got {quote(kind)}"]
         try:
-            constructor = self.find(str(kind), may_import)
+            constructor = self.find(kind, may_import)
         except RecipeError as error:
             return [f"{path}.kind: {error}"]
-        given = {name: value for name, value in node.items() if name != "kind"}
+        given = {str(name): value for name, value in node.items() if name != "kind"}
         problems = argument_problems(constructor, given, path, f"'{kind}'")
         if problems:
             return problems
@@ -160,6 +162,8 @@ def import_class(module: str, name: str) -> type:
     Raises:
         RecipeError: where there is no such module, or no such class in it.
     """
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise RecipeError(f"there can be no module called {quote(module)}")
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())  # Last, so that nothing installed is shadowed.
     try:

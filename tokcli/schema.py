@@ -21,7 +21,7 @@ from typing import Annotated, Any, Self
 import pydantic
 from pydantic import Field
 
-from tokcli.errors import ArgumentError
+from tokcli.errors import ArgumentError, quote
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 """Any number but infinity and NaN, as are all that follow."""
@@ -47,7 +47,7 @@ Counts = Annotated[Sequence[Count], Field(min_length=1)]
 def nearest(word: str, known: Iterable[str]) -> str:
     """The hint that ends a message about an unknown word: the nearest known one, or all of them."""
     known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word[:100], known, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"
     return f"expected one of: {', '.join(known)}" if known else "it takes no arguments"
@@ -193,6 +193,6 @@ def _complaint(problem: Any, owner: str, schema: type[pydantic.BaseModel]) -> st
     if kind == "missing":
         return f"{owner} needs this argument"
     if kind == "sequence_str" or (kind == "is_instance_of" and context["class"] == "Sequence"):
-        return f"input should be a valid list, got {problem['input']!r}"
+        return f"input should be a valid list, got {quote(problem['input'])}"
     message = _WORDS[kind].format(**context) if kind in _WORDS else problem["msg"]
-    return f"{message[0].lower()}{message[1:]}, got {problem['input']!r}"
+    return f"{message[0].lower()}{message[1:]}, got {quote(problem['input'])}"

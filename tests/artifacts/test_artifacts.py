@@ -40,6 +40,7 @@ def saved(tiny: str, tmp_path: pathlib.Path) -> pathlib.Path:
 
 def rewrite(path: pathlib.Path, change) -> None:
     tensors, metadata = load_file(path), read_metadata(path)
+    metadata.pop("digest", None)  # as versions before it wrote files; what is changed is then not found by the sum
     change(tensors, metadata)
     save_file(tensors, path, metadata)
 

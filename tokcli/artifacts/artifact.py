@@ -1,7 +1,12 @@
 """The artifact: weights, codebooks and the recipe they came from, in one strict safetensors file.
 
 The metadata is JSON text by key: `format`, `recipe` (resolved), `weights` (ema or raw), `codebooks` (what was built),
-`codebook` (the one in use), `licence`, `training` (a summary of the run).
+`codebook` (the one in use), `licence`, `training` (a summary of the run), `digest` (a sha256 sum of all the others and
+of the tensors; files of older versions have none).
+
+An artifact may be a stranger's. Nothing is believed: what the metadata says is checked first, then the tokenizer is
+built without memory, on the meta device, and only if the file's tensors are those that it asks for is it built again to
+be used.
 """
 
 import json
@@ -12,15 +17,22 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from tokcli.artifacts.tensors import read_metadata, read_tensors, write_tensors
+from tokcli.artifacts.fingerprint import tensor_sum
+from tokcli.artifacts.promises import check_promises, load_strictly
+from tokcli.artifacts.tensors import TensorFile, read_metadata, read_promises, read_tensors, write_tensors
 from tokcli.contracts import BuildsCodebook, CodebookReport
-from tokcli.errors import MismatchError, RecipeError, UsageError
+from tokcli.errors import MismatchError, RecipeError, UsageError, quote
 from tokcli.locking import lock_beside
 from tokcli.recipe.build import build_tokenizer
 from tokcli.recipe.recipe import Recipe, from_artifact
+from tokcli.schema import argument_problems
 from tokcli.tokenizer import Tokenizer
+from tokcli.untrusted import check_plain, parse_json
 
 FORMAT = "tok-artifact/1"
+
+LONGEST_METADATA = 1 << 26
+"""Bytes of one entry of the metadata."""
 
 ARTIFACT_NAME = "tokenizer.safetensors"
 """What an artifact is called in the folder of its run."""
@@ -57,7 +69,9 @@ def save_artifact(path: pathlib.Path, artifact: Artifact) -> None:
         "licence": artifact.recipe.licence,
         "training": dict(artifact.training),
     }
-    write_tensors(path, kept_tensors(artifact.tokenizer), {key: json.dumps(value) for key, value in metadata.items()})
+    words = {key: json.dumps(value) for key, value in metadata.items()}
+    tensors = kept_tensors(artifact.tokenizer)
+    write_tensors(path, tensors, words | {"digest": json.dumps(digest_of(tensors, words))})
 
 
 def load_artifact(path: str | pathlib.Path, codebook: int | None = None) -> Artifact:
@@ -72,18 +86,20 @@ def load_artifact(path: str | pathlib.Path, codebook: int | None = None) -> Arti
 
     Raises:
         InputError: where there is no file.
-        MismatchError: where it is not an artifact, is corrupt, or lacks or adds a tensor.
+        MismatchError: where it is not an artifact, is corrupt, lacks or adds a tensor, or has one that is not finite.
         UsageError: where it has no such codebook.
     """
     path = _file_of(path)
-    file = read_tensors(path)
-    metadata = _parse_metadata(path, file.metadata)
+    metadata = _parse_metadata(path, read_metadata(path))
     try:
         recipe = from_artifact(metadata["recipe"])
+        check_promises(path, recipe, read_promises(path))
         tokenizer = build_tokenizer(recipe)
     except RecipeError as error:
         raise _unbuildable(path, error) from error
-    _load_strictly(path, tokenizer, file.tensors)
+    file = read_tensors(path)
+    _check_content(path, file)
+    load_strictly(path, tokenizer, file.tensors)
     tokenizer.eval().requires_grad_(False)
     reports = [CodebookReport(**report) for report in metadata["codebooks"]]
     _use_codebook(tokenizer, codebook or metadata["codebook"], asked=codebook is not None)
@@ -122,35 +138,68 @@ def _file_of(path: str | pathlib.Path) -> pathlib.Path:
     return path / ARTIFACT_NAME if path.is_dir() else path
 
 
+def digest_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """sha256 of everything an artifact holds but this sum itself, hexadecimal."""
+    words = {key: value for key, value in metadata.items() if key != "digest"}
+    return tensor_sum(tensors, json.dumps(words, sort_keys=True))
+
+
+def _check_content(path: pathlib.Path, file: TensorFile) -> None:
+    """Refuse, with a MismatchError, weights that are not those that were saved or that no signal survives."""
+    stored = file.metadata.get("digest")
+    if stored is not None and stored != json.dumps(digest_of(file.tensors, file.metadata)):
+        raise MismatchError(
+            f"{path} is damaged: its content is not what was saved, by the sum it carries; copy it anew"
+        )
+    for name, tensor in file.tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise MismatchError(f"{path} is of no use: the tensor {name} holds values that are not finite")
+
+
 def _parse_metadata(path: pathlib.Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    try:
-        values = {key: json.loads(value) for key, value in metadata.items()}
-    except json.JSONDecodeError as error:
-        raise MismatchError(f"{path} is a safetensors file, but not a tok artifact (metadata is not JSON)") from error
+    values = {}
+    for key, text in metadata.items():
+        try:
+            values[key] = parse_json(text, LONGEST_METADATA)
+            check_plain(values[key])
+        except ValueError as error:
+            raise MismatchError(
+                f"{path} is a safetensors file, but not a tok artifact (metadata is not JSON that can be read: "
+                f"{quote(key)}: {error})"
+            ) from error
     if values.get("format") != FORMAT:
         other = values.get("format", "no format")
-        raise MismatchError(f"{path} is not a tok artifact: expected the format {FORMAT}, found {other}")
+        raise MismatchError(f"{path} is not a tok artifact: expected the format {FORMAT}, found {quote(other)}")
     missing = {"recipe", "weights", "codebooks", "codebook", "training"} - values.keys()
     if missing:
         raise MismatchError(f"{path} is a damaged artifact: its metadata lacks {', '.join(sorted(missing))}")
+    problems = _find_problems(values)
+    if problems:
+        raise MismatchError(f"{path} is a damaged artifact: its metadata has {'; '.join(problems)}")
     return values
+
+
+def _find_problems(values: Mapping[str, Any]) -> list[str]:
+    """What is of another type than an artifact has it, but for the recipe, which has a reader of its own."""
+    problems = []
+    if values["weights"] not in ("ema", "raw"):
+        problems.append(f"the weights {quote(values['weights'])}, which are neither ema nor raw")
+    codebook = values["codebook"]
+    if codebook is not None and (type(codebook) is not int or codebook < 1):
+        problems.append(f"the codebook {quote(codebook)}, which is no size")
+    training = values["training"]
+    if not isinstance(training, dict) or not isinstance(training.get("metrics", {}), dict):
+        problems.append(f"the training {quote(training)}, which is no summary of one")
+    codebooks = values["codebooks"]
+    if not isinstance(codebooks, list) or not all(isinstance(report, dict) for report in codebooks):
+        return [*problems, f"the codebooks {quote(codebooks)}, which are no list of reports"]
+    for index, report in enumerate(codebooks):
+        problems += argument_problems(CodebookReport, report, f"codebooks.{index}", "a report")
+    return problems
 
 
 def _unbuildable(path: pathlib.Path, error: RecipeError) -> MismatchError:
     return MismatchError(f"{path} holds a recipe that this version cannot build: {error}")
-
-
-def _load_strictly(path: pathlib.Path, tokenizer: Tokenizer, tensors: Mapping[str, Tensor]) -> None:
-    training_only = {f"quantizer.{name}" for name in tokenizer.quantizer.training_only}
-    try:
-        outcome = tokenizer.load_state_dict(dict(tensors), strict=False)
-    except RuntimeError as error:
-        raise MismatchError(f"{path}: a tensor does not have the shape its recipe asks for: {error}") from error
-    missing = sorted(set(outcome.missing_keys) - training_only)
-    if missing:
-        raise MismatchError(f"{path} is damaged: it lacks {len(missing)} tensors, the first is {missing[0]}")
-    if outcome.unexpected_keys:
-        raise MismatchError(f"{path} is damaged: it has tensors its recipe does not name: {outcome.unexpected_keys[0]}")
 
 
 def _use_codebook(tokenizer: Tokenizer, size: int | None, asked: bool) -> None:

@@ -1,18 +1,38 @@
-"""Named tensors with text metadata in one safetensors file, written whole or not at all."""
+"""Named tensors with text metadata in one safetensors file, written whole or not at all.
+
+Written by hand (8 bytes of length, JSON, bytes), because the library orders the metadata by chance: equal tensors and
+equal metadata give equal bytes here.
+"""
 
 import contextlib
 import json
 import pathlib
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import safetensors
-from safetensors.torch import save_file
+import torch
 from torch import Tensor
 
 from tokcli.errors import InputError, MismatchError
-from tokcli.files import explain, replacing
+from tokcli.files import find_problem, replacing
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""What a file calls the types of tensors that are written and read here."""
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -28,27 +48,31 @@ def write_tensors(path: pathlib.Path, tensors: Mapping[str, Tensor], metadata: M
 
     Raises OSError where the folder cannot be written or the disk is full; nothing is left behind.
     """
-    # Clones, because safetensors refuses tensors that share memory, and one file should not depend on that.
-    detached = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    entries: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    # Wide types first, so that every tensor is aligned.
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    end = 0
+    for name in order:
+        tensor = tensors[name]
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        entries[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    words = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    words += b" " * (-len(words) % 8)
     with replacing(path) as unfinished:
         try:
-            save_file(detached, unfinished, dict(metadata))
-            _order_metadata(unfinished)
-        except safetensors.SafetensorError as error:
-            raise explain(error, path) from error
+            _write(unfinished, words, [tensors[name] for name in order])
+        except OSError as error:
+            error.filename = str(path)  # a write that fails does not know where it wrote
+            raise
 
 
-def _order_metadata(path: pathlib.Path) -> None:
-    """Sort the metadata, which the library writes in an order of chance: equal contents shall be equal bytes."""
-    with open(path, "r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        if "__metadata__" in header:
-            header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        ordered = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-        if len(ordered) <= length:  # always, for it is the same text in another order
-            file.seek(8)
-            file.write(ordered.ljust(length))
+def _write(path: pathlib.Path, words: bytes, tensors: list[Tensor]) -> None:
+    """The file's length of header, header, and content."""
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(words)) + words)
+        for tensor in tensors:
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            file.write(memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else b"")
 
 
 def read_tensors(path: pathlib.Path) -> TensorFile:
@@ -66,10 +90,26 @@ def read_metadata(path: pathlib.Path) -> dict[str, str]:
         return dict(file.metadata() or {})
 
 
+def read_promises(path: pathlib.Path) -> dict[str, Tensor]:
+    """Tensors without content, on the meta device, of the shapes and types that the file's header names.
+
+    Raises as `read_tensors` does, and MismatchError for a type that is not read here.
+    """
+    promises = {}
+    with _opened(path) as file:
+        for name in file.keys():  # noqa: SIM118
+            slot = file.get_slice(name)
+            if slot.get_dtype() not in DTYPES:
+                raise MismatchError(f"{path}: the tensor {name} is of the type {slot.get_dtype()}, which is not read")
+            promises[name] = torch.empty(slot.get_shape(), dtype=DTYPES[slot.get_dtype()], device="meta")
+    return promises
+
+
 @contextlib.contextmanager
 def _opened(path: pathlib.Path) -> Iterator[Any]:
-    if not path.is_file():
-        raise InputError(f"there is no file {path}")
+    problem = find_problem(path)
+    if problem:
+        raise InputError(f"there is no file {path} to read: {problem}")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             yield file

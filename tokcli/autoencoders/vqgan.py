@@ -31,7 +31,7 @@ def group_norm(channels: int, groups: int) -> nn.GroupNorm:
     VQGAN's narrowest layer has 128 channels in 32 groups; a narrower one keeps groups that wide, because a group of one
     or two channels would normalise away what the channel carries.
     """
-    fitting = [count for count in range(1, groups + 1) if channels % count == 0 and channels >= 4 * count]
+    fitting = [count for count in range(1, min(groups, channels // 4) + 1) if channels % count == 0]
     return nn.GroupNorm(max(fitting, default=1), channels, eps=1e-6)
 
 

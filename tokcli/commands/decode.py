@@ -4,7 +4,7 @@ token file -> tokens -> signals -> files under mirrored names
 """
 
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,11 +13,14 @@ import torch
 from tokcli.artifacts.fingerprint import fingerprints_of
 from tokcli.data.items import Failure, group_alike
 from tokcli.data.modality import MODALITIES
-from tokcli.errors import MismatchError, UsageError
+from tokcli.errors import MismatchError, UsageError, quote
 from tokcli.files import remove_abandoned, try_output
 from tokcli.models import Model, open_model, pick_batch_size, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.tokens import TokenItem, TokenReader, open_tokens
+
+LONGEST_NAME, LONGEST_PATH = 255, 3000
+"""Bytes of a file's name and of its path, suffix included, that every usual file system takes."""
 
 POSITIONS_AT_ONCE = 10_000
 """Longer items are decoded piece by piece where the tokenizer can; a minute of sound, or so."""
@@ -79,21 +82,58 @@ def decode(
     opened = _open_matching(reader, model, pick_device(device), reporter)
     if not folder.is_dir() and folder.suffix.lower() in modality.suffixes:
         raise UsageError(f"{folder} is the name of a file; -o names a folder for the decoded files")
+    _check_sizes(reader, opened)
     names = [record.item for record in reader.records]
     outputs = {name: stem + suffix for name, stem in zip(names, modality.strip_suffixes(names), strict=True)}
+    refused = find_unwritable(outputs)
+    outputs = {name: path for name, path in outputs.items() if name not in refused}
+    if not outputs:
+        name, reason = next(iter(refused.items()))
+        raise MismatchError(f"none of the items can be written; the first, {quote(name)}: {reason}")
     _check_free(folder, list(outputs.values()), force)
     sample_rate = reader.header.sample_rate
     for place in {(folder / name).parent for name in outputs.values()}:
         remove_abandoned(place)
     with reporter.task("decoding", len(reader), "items") as task:
         batches = group_alike(
-            reader, batch_size or pick_batch_size(opened.device), lambda item: (item.tokens.shape, item.signal_size)
+            (item for item in reader if item.name not in refused),
+            batch_size or pick_batch_size(opened.device),
+            lambda item: (item.tokens.shape, item.signal_size),
         )
         for group in batches:
             for item, pieces in zip(group, _decode_group(opened, group), strict=True):
                 modality.save(folder / outputs[item.name], pieces, sample_rate)
             task.advance(len(group))
-    return Decoded(folder, len(reader), reader.failed)
+    failures = [Failure(name, reason) for name, reason in refused.items()]
+    return Decoded(folder, len(outputs), [*reader.failed, *failures])
+
+
+def _check_sizes(reader: TokenReader, model: Model) -> None:
+    """Refuse, with a MismatchError, items that ask for more samples than their tokens stand for."""
+    for record in reader.records:
+        size, grid = record.signal_size, record.grid
+        needed = model.tokenizer.grid(size)
+        if len(needed) != len(grid) or any(more > held for more, held in zip(needed, grid, strict=True)):
+            raise MismatchError(
+                f"{reader.path}: {record.item} is said to be {'×'.join(map(str, size))} samples large, which its "
+                f"{'×'.join(map(str, grid))} tokens do not make"
+            )
+
+
+def find_unwritable(outputs: Mapping[str, str]) -> dict[str, str]:
+    """The items, by name, whose output is a path that no file can be written at, each with the reason."""
+    refused = {}
+    for name, path in outputs.items():
+        try:
+            parts = [len(part.encode()) for part in path.split("/")]
+        except UnicodeEncodeError:
+            refused[name] = "no file can be written under a name that is not UTF-8"
+            continue
+        if "\0" in name:
+            refused[name] = "no file can be written under a name that holds a NUL"
+        elif max(parts) > LONGEST_NAME or sum(parts) > LONGEST_PATH:
+            refused[name] = "no file can be written under a name that long"
+    return refused
 
 
 def _open_matching(reader: TokenReader, model: str | None, device: torch.device, reporter: Reporter) -> Model:

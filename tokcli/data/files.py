@@ -5,16 +5,20 @@ inputs share the deepest folder that holds them all. So names are unique, and mi
 """
 
 import contextlib
+import io
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO
 
 from tokcli.errors import InputError
+from tokcli.files import open_regular, read_text
 
 LIST_SUFFIX = ".txt"
+LONGEST_LIST = 1 << 28
+"""Bytes of a list; some million paths."""
 
 
 class Files(ABC):
@@ -54,14 +58,17 @@ class FilesInFolders(Files):
     Attributes:
         root: A folder that they all lie in.
         names: Their paths relative to it, with `/`.
+        refused: Those of the names that stand for a path which nothing can be written under, with the reason.
     """
 
     root: str
     names: Sequence[str]
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def opener(self, index: int) -> Callable[[], BinaryIO]:
         """What opens file `index`."""
-        return partial(open_file, self.path(index))
+        name = self.names[index]
+        return partial(_refuse, self.refused[name]) if name in self.refused else partial(open_file, self.path(index))
 
     def path(self, index: int) -> str:
         """Where file `index` lies."""
@@ -84,10 +91,30 @@ class FilesInFolders(Files):
 
 def open_file(path: str) -> BinaryIO:
     """Open a file to read bytes from. Raises InputError, with the reason but without the path, where that fails."""
+    return open_regular(path)
+
+
+def _refuse(reason: str) -> BinaryIO:
+    raise InputError(reason)
+
+
+@contextlib.contextmanager
+def naming_item(name: str) -> Iterator[None]:
+    """Whatever fails within is this one item's failure: an InputError with its name.
+
+    Decoders of damaged files promise no single exception: Pillow raises what Python itself raises where it did not
+    expect the bytes, asserts, and takes memory until there is none; a disk can fail in the middle of a file.
+    """
     try:
-        return open(path, "rb")
+        yield
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    except MemoryError as error:
+        raise InputError(f"{name}: there is not enough memory to decode it") from error
     except OSError as error:
-        raise InputError(f"the file cannot be opened: {error.strerror}") from error
+        raise InputError(f"{name}: it cannot be read: {error.strerror or error}") from error
+    except Exception as error:
+        raise InputError(f"{name}: it cannot be decoded ({type(error).__name__}: {error})") from error
 
 
 def find_files(inputs: Sequence[str], suffixes: Sequence[str], noun: str) -> Files:
@@ -111,7 +138,37 @@ def find_files(inputs: Sequence[str], suffixes: Sequence[str], noun: str) -> Fil
         paths += inside
     root = os.path.commonpath(roots)
     names = [os.path.relpath(path, root).replace(os.sep, "/") for path in dict.fromkeys(paths)]
-    return FilesInFolders(root, names)
+    return FilesInFolders(root, *_refuse_odd(names))
+
+
+def _refuse_odd(names: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The names with those written out that are not UTF-8 or hold a NUL; and these again, each with the reason.
+
+    One such file is one item that fails, whatever else there is to do.
+    """
+    together = "/".join(names)
+    if "\0" not in together and _is_utf8(together):  # the usual case, fast for a million names
+        return names, {}
+    refused: dict[str, str] = {}
+    taken = set(names)
+    for index, name in enumerate(names):
+        if "\0" in name or not _is_utf8(name):
+            reason = "its name holds a NUL" if "\0" in name else "its name is not UTF-8; rename the file"
+            shown = name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+            while shown in taken:
+                shown += "_"
+            taken.add(shown)
+            names[index] = shown
+            refused[shown] = f"the file cannot be opened: {reason}"
+    return names, refused
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _expand(given: str, suffixes: tuple[str, ...], noun: str) -> tuple[str, list[str]]:
@@ -161,9 +218,8 @@ def _read_list(given: str, path: str, noun: str) -> tuple[str, list[str]]:
     """The root and the absolute paths of the files that a list names."""
     folder = os.path.dirname(path)
     try:
-        with open(path, encoding="utf-8") as lines:
-            listed = [line.strip() for line in lines]
-    except (OSError, UnicodeDecodeError) as error:
+        listed = [line.strip() for line in io.StringIO(read_text(path, LONGEST_LIST), newline=None)]
+    except InputError as error:
         raise InputError(f"the list '{given}' cannot be read as UTF-8 text: {error}") from error
     paths = [os.path.normpath(os.path.join(folder, os.path.expanduser(line))) for line in listed if line]
     if not paths:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from tokcli.autoencoders import AUTOENCODERS
 from tokcli.data import SOURCES
 from tokcli.discriminators import DISCRIMINATORS
-from tokcli.errors import ArgumentError, RecipeError
+from tokcli.errors import ArgumentError, RecipeError, quote
 from tokcli.losses import LOSSES
 from tokcli.metrics import METRICS
 from tokcli.quantizers import QUANTIZERS
@@ -22,6 +22,7 @@ from tokcli.recipe.settings import AdversarySettings, CodebookSettings, Evaluati
 from tokcli.recipe.text import parse, write
 from tokcli.registry import CheckedNode, Registry
 from tokcli.schema import already_checked, argument_problems, nearest
+from tokcli.untrusted import check_plain
 
 Node = Mapping[str, Any]
 S = TypeVar("S", TrainingSettings, AdversarySettings, EvaluationSettings, CodebookSettings)
@@ -138,11 +139,20 @@ class _Reader:
         may_import: whether kinds of the form `module:Class` may be imported.
         tokenizer_only: parts other than the tokenizer's are kept as they are where something is wrong with them.
         problems: that are known already.
+
+    Raises:
+        RecipeError: for what is no map of plain values, which no section could be read of.
     """
 
     def __init__(
         self, content: Node, may_import: bool = False, tokenizer_only: bool = False, problems: Sequence[str] = ()
     ) -> None:
+        if not isinstance(content, dict):
+            raise RecipeError(f"expected a recipe with {', '.join(REQUIRED)}; got {quote(content)}")
+        try:
+            check_plain(content)
+        except ValueError as error:
+            raise RecipeError(f"the recipe holds {error}") from error
         self.content = content
         self.may_import = may_import
         self.tokenizer_only = tokenizer_only
@@ -185,13 +195,18 @@ class _Reader:
                 self.problems.append(f"{key}: a recipe has no such section; {nearest(str(key), known)}")
         self.problems += [f"{key}: a recipe needs this section" for key in REQUIRED if key not in self.content]
         for key, kind in (("name", str), ("seed", int), ("licence", str)):
-            if key in self.content and not isinstance(self.content[key], kind):
-                self.problems.append(f"{key}: expected {kind.__name__}, got {self.content[key]!r}")
+            if key in self.content and type(self.content[key]) is not kind:
+                self.problems.append(f"{key}: expected {kind.__name__}, got {quote(self.content[key])}")
+        seed = self.content.get("seed")
+        if type(seed) is int and seed < 0:
+            self.problems.append(f"seed: expected 0 or more, got {seed}")
         name = self.content.get("name")
         if isinstance(name, str) and (
             name in ("", ".", "..") or name != name.strip() or any(part in name for part in "/\\\0")
         ):
-            self.problems.append(f"name: it names the run's folder, so it needs to be a plain file name, got {name!r}")
+            self.problems.append(
+                f"name: it names the run's folder, so it needs to be a plain file name, got {quote(name)}"
+            )
 
     def _read_data(self) -> tuple[Node, Node]:
         data = self.content.get("data", {})
@@ -239,7 +254,7 @@ class _Reader:
         if content is None and section not in REQUIRED:
             return None
         if not isinstance(content, Mapping):
-            self.problems.append(f"{section}: expected settings, got {content!r}")
+            self.problems.append(f"{section}: expected settings, got {quote(content)}")
             return None
         problems = argument_problems(settings, content, section, section)
         if problems:

@@ -24,6 +24,9 @@ from tokcli.schema import (
     Positive,
 )
 
+Workers = Annotated[int, Field(ge=0, le=1024)]
+"""Loading processes: more are a mistake that would take a machine down."""
+
 Betas = Annotated[Sequence[Momentum], Field(min_length=2, max_length=2)]
 """β₁ and β₂ of Adam."""
 
@@ -71,7 +74,7 @@ class TrainingSettings(CheckedArguments):
     ema_decay: OpenShare | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     channels_last: bool = False
-    workers: CountOrZero | None = None
+    workers: Workers | None = None
     log_every: Count = 20
     checkpoint_every: Count = 1000
     keep_checkpoints: Count = 2

@@ -4,7 +4,14 @@ import pathlib
 from dataclasses import dataclass
 
 from tokcli.errors import InputError
+from tokcli.files import exists, find_problem, read_text
 from tokcli.schema import nearest
+
+LONGEST = 1 << 20
+"""Bytes of a recipe."""
+
+LONGEST_NAME = 100
+"""Characters of a shipped recipe's name, generously."""
 
 SWEEPS = "sweeps"
 """The folder, within that of the recipes, which holds sweeps; functions below look there where they are told so."""
@@ -52,12 +59,12 @@ def find_recipe_text(reference: str, subfolder: str = "") -> tuple[str, str]:
     Raises InputError where it is neither, or cannot be read as text.
     """
     path = pathlib.Path(reference)
-    if path.is_file():
-        try:
-            return str(path), path.read_text(encoding="utf-8")
-        except (UnicodeDecodeError, OSError) as error:
-            raise InputError(f"{path}: cannot be read as a recipe: {error}") from error
-    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+    problem = find_problem(path)
+    if problem is None:
+        return str(path), read_text(path, LONGEST)
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1 or len(reference) > LONGEST_NAME:
+        if exists(path):
+            raise InputError(f"{path}: {problem}")
         noun, listing = ("sweep", "tok sweep --list") if subfolder else ("recipe", "tok recipes")
         raise InputError(f"there is no {noun} file {path}; a shipped {noun} goes by its bare name ({listing})")
     return reference, read_shipped(reference, subfolder).text

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from tokcli.errors import InputError, UsageError
+from tokcli.files import exists, find_problem
 from tokcli.tokens import FORMATS
 from tokcli.tokens.header import TokenHeader
 from tokcli.tokens.reading import TokenReader
@@ -97,10 +98,13 @@ def open_tokens(path: str | pathlib.Path) -> TokenReader:
     """
     path = pathlib.Path(path)
     path = path if path.name not in ("", "..") else path.resolve()
-    if not path.exists():
-        begun = path.with_name(f".{path.name}.partial").exists()
+    problem = find_problem(path)
+    if problem and not exists(path):
+        begun = exists(path.with_name(f".{path.name}.partial"))
         hint = "; an encode of it was interrupted, finish it with --resume" if begun else ""
         raise InputError(f"there is no token file {path}{hint}")
+    if problem and not path.is_dir():
+        raise InputError(f"{path}: {problem}")
     try:
         return format_of(path).open(path)
     except OSError as error:

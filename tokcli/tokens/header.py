@@ -13,13 +13,15 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
+from tokcli import untrusted
 from tokcli.contracts import ModalityName
 from tokcli.data.items import Failure
-from tokcli.errors import MismatchError
+from tokcli.errors import MismatchError, quote
 from tokcli.schema import argument_problems
 
 FORMAT = "tok-tokens/1"
 LARGEST_CODEBOOK = 2**31
+LARGEST_SAMPLE_RATE = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class TokenHeader:
             raise ValueError(f"codebook_size must be from 1 to {LARGEST_CODEBOOK}, got {self.codebook_size}")
         if self.groups < 1:
             raise ValueError(f"groups must be at least 1, got {self.groups}")
+        if self.sample_rate is not None and not 1 <= self.sample_rate <= LARGEST_SAMPLE_RATE:
+            raise ValueError(f"sample_rate must be from 1 to {LARGEST_SAMPLE_RATE}, got {self.sample_rate}")
 
     @property
     def dtype(self) -> np.dtype:
@@ -79,13 +83,16 @@ class TokenHeader:
         if not isinstance(found, str) or not found.startswith("tok-tokens/"):
             raise MismatchError(f"{path} was not written by tok encode: it does not carry the format {FORMAT}")
         if found != FORMAT:
-            raise MismatchError(f"{path} has the format {found}, this version of tok reads {FORMAT}; encode again")
+            raise MismatchError(
+                f"{path} has the format {quote(found)}, this version of tok reads {FORMAT}; encode again"
+            )
         names = {known.name for known in dataclasses.fields(cls)}
         arguments = {name: value for name, value in values.items() if name in names}
         problems = argument_problems(cls, arguments, "", "a token file")
         if problems:
             raise MismatchError(f"{path} has a damaged header: {'; '.join(problems)}")
         try:
+            untrusted.check_plain(arguments)
             return cls(**arguments)
         except ValueError as error:
             raise MismatchError(f"{path} has a damaged header: {error}") from error
@@ -136,7 +143,7 @@ def record_from_json(values: Any, path: pathlib.Path) -> TokenRecord | Failure:
         sizes = [_size(values.get(name)) for name in ("grid", "original_size", "signal_size")]
         if all(sizes):
             return TokenRecord(values["item"], *sizes)
-    raise MismatchError(f"{path} has a damaged list of items: {values!r} does not describe one")
+    raise MismatchError(f"{path} has a damaged list of items: {quote(values)} does not describe one")
 
 
 def _size(values: Any) -> tuple[int, ...]:
@@ -158,9 +165,9 @@ def dump_json(values: object) -> bytes:
 def parse_json(text: bytes, path: pathlib.Path) -> Any:
     """The values of a piece of JSON read from `path`. Raises MismatchError where it is damaged."""
     try:
-        return json.loads(text)
+        return untrusted.parse_json(text)
     except ValueError as error:
-        raise MismatchError(f"{path} is damaged: {text[:40]!r} is not JSON") from error
+        raise MismatchError(f"{path} is damaged: {text[:40]!r} is not JSON that can be read ({error})") from error
 
 
 def read_entries(lists: Iterable[Any], path: pathlib.Path) -> tuple[list[TokenRecord], list[Failure]]:
@@ -171,7 +178,7 @@ def read_entries(lists: Iterable[Any], path: pathlib.Path) -> tuple[list[TokenRe
     entries: list[TokenRecord | Failure] = []
     for values in lists:
         if not isinstance(values, list):
-            raise MismatchError(f"{path} has a damaged list of items: {values!r}")
+            raise MismatchError(f"{path} has a damaged list of items: {quote(values)}")
         entries += [record_from_json(value, path) for value in values]
     records = [entry for entry in entries if isinstance(entry, TokenRecord)]
     if len({record.item for record in records}) != len(records):

@@ -11,11 +11,12 @@ from typing import BinaryIO
 import numpy as np
 
 from tokcli.errors import MismatchError
-from tokcli.files import move_into_place, sync
+from tokcli.files import move_into_place, read_bytes, sync
 from tokcli.tokens.format import TokenFormat
 from tokcli.tokens.header import TokenHeader, dump_json, file_shape, parse_json, read_entries
 from tokcli.tokens.reading import TokenReader
 from tokcli.tokens.spool import Spool
+from tokcli.untrusted import LONGEST_JSON
 
 
 class Npy(TokenFormat):
@@ -47,13 +48,17 @@ class Npy(TokenFormat):
         sidecar = sidecar_of(path)
         if not sidecar.is_file():
             raise MismatchError(f"{path} has no header: {sidecar.name}, which tok encode writes beside it, is missing")
-        about = parse_json(sidecar.read_bytes(), sidecar)
+        about = parse_json(read_bytes(sidecar, LONGEST_JSON), sidecar)
         header = TokenHeader.from_json(about, sidecar)
         records, failed = read_entries([about.get("items"), about.get("failed")], sidecar)
         try:
             array = np.lib.format.open_memmap(path, mode="r")
-        except (ValueError, EOFError) as error:
-            raise MismatchError(f"{path} is not a whole .npy file of numbers ({error}); encode again") from error
+        except OSError:
+            raise
+        except Exception as error:
+            # numpy reads the header as Python text, and what that raises on a damaged one may be anything.
+            reason = str(error) or type(error).__name__
+            raise MismatchError(f"{path} is not a whole .npy file of numbers ({reason}); encode again") from error
         size = path.stat().st_size
         if array.ndim == 0 or len(array) != len(records) or size != array.offset + array.nbytes:
             raise MismatchError(

@@ -45,7 +45,7 @@ class Safetensors(TokenFormat):
         records, failed = read_entries([read_metadata(file, name, path) for name in ("items", "failed")], path)
         if {record.item for record in records} != set(file.keys()):
             raise MismatchError(f"{path} holds other tensors than the items it lists; encode again")
-        return TokenReader(path, header, records, failed, lambda index: file.get_tensor(records[index].item))
+        return TokenReader(path, header, records, failed, lambda index: get_tensor(file, records[index].item, path))
 
     def check_names(self, path: pathlib.Path, names: Sequence[str]) -> None:
         """Each name stands in the header twice, beside about 250 bytes of sizes and offsets."""
@@ -90,6 +90,14 @@ def map_tensors(path: pathlib.Path) -> Any:
         return safetensors.safe_open(path, framework="numpy")
     except safetensors.SafetensorError as error:
         raise MismatchError(f"{path} is not a whole safetensors file ({error}); encode again") from error
+
+
+def get_tensor(file: Any, name: str, path: pathlib.Path) -> np.ndarray:
+    """The tensor `name` of an opened file. Raises MismatchError where it is none that numpy has."""
+    try:
+        return file.get_tensor(name)
+    except Exception as error:  # of the library, or of numpy for a type that it does not know
+        raise MismatchError(f"{path} does not hold the tokens of {name} ({error}); encode again") from error
 
 
 def read_header(file: Any, path: pathlib.Path) -> TokenHeader:

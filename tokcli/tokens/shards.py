@@ -9,15 +9,15 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import safetensors
 
 from tokcli.errors import MismatchError, UsageError
-from tokcli.files import move_into_place, sync
+from tokcli.files import find_problem, move_into_place, read_bytes, sync
 from tokcli.tokens.format import TokenFormat
 from tokcli.tokens.header import TokenHeader, dump_json, parse_json, read_entries
 from tokcli.tokens.reading import TokenReader
-from tokcli.tokens.safetensors import map_tensors, read_header, write_items
+from tokcli.tokens.safetensors import get_tensor, map_tensors, read_header, write_items
 from tokcli.tokens.spool import Spool
+from tokcli.untrusted import LONGEST_JSON
 
 MANIFEST = "manifest.jsonl"
 
@@ -79,7 +79,7 @@ class Shards(TokenFormat):
         manifest = path / MANIFEST
         if not manifest.is_file():
             raise MismatchError(f"{path} is not a folder of tokens: it has no {MANIFEST}")
-        first, *lines = manifest.read_bytes().splitlines() or [b"null"]
+        first, *lines = read_bytes(manifest, LONGEST_JSON).splitlines() or [b"null"]
         about = parse_json(first, manifest)
         header = TokenHeader.from_json(about, manifest)
         entries = [parse_json(line, manifest) for line in lines]
@@ -88,7 +88,7 @@ class Shards(TokenFormat):
             raise MismatchError(f"{manifest} lists {len(records)} items of {about.get('items')}: it was cut off")
         shards = [str(entry.get("shard")) for entry in entries if "reason" not in entry]
         for shard in sorted(set(shards)):
-            if pathlib.PurePath(shard).name != shard or not (path / shard).is_file():
+            if pathlib.PurePath(shard).name != shard or find_problem(path / shard):
                 raise MismatchError(f"{path}: the shard {shard}, which {MANIFEST} lists, is missing")
             if read_header(map_tensors(path / shard), path / shard) != header:
                 raise MismatchError(f"{path / shard} comes from another encode than the {MANIFEST} beside it")
@@ -99,13 +99,6 @@ class Shards(TokenFormat):
             if shard not in latest:
                 latest.clear()
                 latest[shard] = map_tensors(path / shard)
-            return _tensor(latest[shard], records[index].item, path / shard)
+            return get_tensor(latest[shard], records[index].item, path / shard)
 
         return TokenReader(path, header, records, failed, fetch)
-
-
-def _tensor(file: Any, name: str, path: pathlib.Path) -> np.ndarray:
-    try:
-        return file.get_tensor(name)
-    except safetensors.SafetensorError as error:
-        raise MismatchError(f"{path} does not hold the tokens of {name}; encode again") from error

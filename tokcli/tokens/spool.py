@@ -17,6 +17,7 @@ from tokcli.data.items import Failure
 from tokcli.errors import MismatchError
 from tokcli.files import sync
 from tokcli.tokens.header import TokenHeader, TokenRecord, record_from_json
+from tokcli.untrusted import parse_json
 
 TOKENS, JOURNAL = "tokens.bin", "journal.jsonl"
 
@@ -84,7 +85,7 @@ class Spool:
         if not line.endswith(b"\n"):
             return None
         try:
-            return record_from_json(json.loads(line), self.journal_path)
+            return record_from_json(parse_json(line), self.journal_path)
         except (ValueError, TypeError, KeyError, RecursionError, MismatchError):
             return None
 
@@ -124,7 +125,7 @@ class Spool:
         """Everything committed, in order."""
         with open(self.journal_path, "rb") as journal:
             for line in journal:
-                yield record_from_json(json.loads(line), self.journal_path)
+                yield record_from_json(parse_json(line), self.journal_path)
 
     def records(self) -> Iterator[TokenRecord]:
         """The encoded items, in order."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from tokcli.contracts import Item, ModalityName, Source, SourceDescription, Stream
 from tokcli.data.audio.decoding import SUFFIXES, AudioReader
 from tokcli.data.audio.resampling import QUALITY, Samples, find_span, resample, resampled_length
-from tokcli.data.files import find_files
+from tokcli.data.files import find_files, naming_item
 from tokcli.errors import InputError
 from tokcli.files import explain, replacing
 from tokcli.schema import Count
@@ -57,16 +57,13 @@ class AudioFiles(Source):
 
     def load(self, index: int, draw: int = 0) -> Item:
         """Item `index`; `draw` seeds its random crop. Raises InputError, naming it, if it is unreadable."""
-        try:
-            with AudioReader(self._files.open(index)) as reader:
-                length = _measure(reader, self._rate)
-                if self._size is None:
-                    signal = torch.cat(list(_read_pieces(reader, self._rate)), dim=1)
-                else:
-                    start = self._start(length, self._size, index, draw)
-                    signal = _read_part(reader, self._rate, start, self._size, length)
-        except InputError as error:
-            raise InputError(f"{self.names[index]}: {error}") from error
+        with naming_item(self.names[index]), AudioReader(self._files.open(index)) as reader:
+            length = _measure(reader, self._rate)
+            if self._size is None:
+                signal = torch.cat(list(_read_pieces(reader, self._rate)), dim=1)
+            else:
+                start = self._start(length, self._size, index, draw)
+                signal = _read_part(reader, self._rate, start, self._size, length)
         return Item(self.names[index], signal, (length,), self._files.about(index))
 
     def load_or_stream(self, index: int, draw: int = 0) -> Item | Stream:
@@ -74,11 +71,8 @@ class AudioFiles(Source):
         if self._size is not None:
             return self.load(index, draw)
         name, opener = self.names[index], self._files.opener(index)
-        try:
-            with AudioReader(opener()) as reader:
-                is_long = reader.frames > LONG_SECONDS * reader.sample_rate
-        except InputError as error:
-            raise InputError(f"{name}: {error}") from error
+        with naming_item(name), AudioReader(opener()) as reader:
+            is_long = reader.frames > LONG_SECONDS * reader.sample_rate
         if not is_long:
             return self.load(index, draw)
         return Stream(name, partial(_read_stream, opener, name, self._rate))
@@ -132,11 +126,8 @@ def _read_pieces(reader: AudioReader, sample_rate: int) -> Iterator[Tensor]:
 
 def _read_stream(opener: Callable[[], BinaryIO], name: str, sample_rate: int) -> Iterator[Tensor]:
     """The pieces of a file that is opened when the first is asked for. Raises InputError, naming the item."""
-    try:
-        with AudioReader(opener()) as reader:
-            yield from _read_pieces(reader, sample_rate)
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from error
+    with naming_item(name), AudioReader(opener()) as reader:
+        yield from _read_pieces(reader, sample_rate)
 
 
 def _to_signal(samples: Samples) -> Tensor:

@@ -20,9 +20,11 @@ from tokcli.numerics import to_levels
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 MAX_PIXELS = 100_000_000
-"""Larger images are refused from their header: a small file can claim a size that no memory holds."""
+"""Larger images are refused from their header: a small file can claim a size that no memory holds. To decode as many
+takes up to a gigabyte."""
 
-TOO_LARGE = f"the picture is too large to decode safely: at most {MAX_PIXELS // 1_000_000} million pixels are read"
+MAX_WHOLE_PIXELS = 25_000_000
+"""Larger images are not read at their own size: a tokenizer takes some 80 bytes for each pixel, 2 GB for as many."""
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -34,12 +36,19 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_BROKEN = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
+_BROKEN = (
+    *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error),
+    *(AssertionError, AttributeError, BufferError, RuntimeError),
+)
 """What decoders raise on damaged files; Pillow promises no single exception."""
 
 
-def read_image(file: BinaryIO) -> Image.Image:
+def read_image(file: BinaryIO, most_pixels: int = MAX_PIXELS) -> Image.Image:
     """The image in an open file, upright, mode RGB.
+
+    Args:
+        file: Its bytes.
+        most_pixels: Larger images are refused from their header, before memory is taken.
 
     Raises:
         InputError: It cannot be read; with the reason but without the name.
@@ -47,12 +56,20 @@ def read_image(file: BinaryIO) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return _decode(file)
+            return _decode(file, most_pixels)
         except Image.DecompressionBombError as error:
-            raise InputError(TOO_LARGE) from error
+            raise InputError(_too_large(most_pixels)) from error
 
 
-def _decode(file: BinaryIO) -> Image.Image:
+def _too_large(most_pixels: int) -> str:
+    """What is said of a picture of more pixels."""
+    most = f"{most_pixels // 1_000_000} million pixels"
+    if most_pixels < MAX_PIXELS:
+        return f"the picture is too large to be taken whole: at most {most}; give it a --size, or cut it in parts"
+    return f"the picture is too large to decode safely: at most {most} are read"
+
+
+def _decode(file: BinaryIO, most_pixels: int) -> Image.Image:
     if not file.read(1):
         raise InputError("the file is empty (0 bytes)")
     file.seek(0)
@@ -62,8 +79,8 @@ def _decode(file: BinaryIO) -> Image.Image:
         raise InputError(f"the content is not a picture this can read ({', '.join(FORMATS)})") from error
     except _BROKEN as error:
         raise InputError(f"the picture's header is damaged: {error}") from error
-    if image.width * image.height > MAX_PIXELS:
-        raise InputError(f"{TOO_LARGE}, this one has {image.width}x{image.height}")
+    if image.width * image.height > most_pixels:
+        raise InputError(f"{_too_large(most_pixels)}; this one has {image.width}x{image.height}")
     try:
         image.load()
         return to_upright_rgb(image)

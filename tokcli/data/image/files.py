@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from tokcli.contracts import Item, ModalityName, Source, SourceDescription
-from tokcli.data.files import find_files
-from tokcli.data.image.decoding import MAX_PIXELS, SUFFIXES, read_image, to_image, to_signal
+from tokcli.data.files import find_files, naming_item
+from tokcli.data.image.decoding import MAX_PIXELS, MAX_WHOLE_PIXELS, SUFFIXES, read_image, to_image, to_signal
 from tokcli.errors import ArgumentError, InputError
 from tokcli.files import replacing
 from tokcli.schema import Count
@@ -59,13 +59,11 @@ class ImageFiles(Source):
 
     def load(self, index: int, draw: int = 0) -> Item:
         """Item `index`; `draw` seeds its random crop and flip. Raises InputError, naming it, if it is unreadable."""
-        try:
+        with naming_item(self.names[index]):
             with self._files.open(index) as file:
-                image = read_image(file)
+                image = read_image(file, MAX_PIXELS if self._size else MAX_WHOLE_PIXELS)
             original_size = (image.height, image.width)
             signal = to_signal(self._prepare(image, index, draw))
-        except InputError as error:
-            raise InputError(f"{self.names[index]}: {error}") from error
         return Item(self.names[index], signal, original_size, self._files.about(index))
 
     def describe(self) -> SourceDescription:
@@ -111,8 +109,8 @@ class ImageFiles(Source):
         else:
             target = max(shorter, self._size or 0)
         resized = (max(target, round(width * target / shorter)), max(target, round(height * target / shorter)))
-        if self._size is None and resized[0] * resized[1] > MAX_PIXELS:
-            raise InputError(f"resized to {resized[0]}x{resized[1]} it would exceed {MAX_PIXELS} pixels")
+        if self._size is None and resized[0] * resized[1] > MAX_WHOLE_PIXELS:
+            raise InputError(f"resized to {resized[0]}x{resized[1]} it would exceed {MAX_WHOLE_PIXELS} pixels")
         return resized
 
     def _corner(self, spare_width: int, spare_height: int, index: int, draw: int) -> tuple[int, int]:
