@@ -14,7 +14,13 @@ import tokcli
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "tokcli"
-SMALL = ["training.steps=2", "autoencoder.width=8", "evaluation.metrics=[psnr]", "data.eval.items=4"]
+SMALL = [
+    "training.steps=2",
+    "autoencoder.width=8",
+    "evaluation.metrics=[psnr]",
+    "data.eval.items=4",
+    "data.train.items=8",
+]
 SHOWN = sorted(path for path in PACKAGE.rglob("*.py") if ">>> " in path.read_text())
 
 
@@ -67,3 +73,11 @@ def test_the_tokenizer_trained_by_hand_is_saved_evaluated_and_opens(tmp_path: pa
     untrained, trained = script["main"](1, "runs/short"), script["main"](60)
     assert trained["psnr"] > untrained["psnr"] + 2
     assert tokcli.load("runs/by-hand").codebook_size == 1000
+
+
+def test_the_front_door_has_an_example_for_everything() -> None:
+    for name in tokcli.__all__:
+        thing = getattr(tokcli, name)
+        members = [thing] if not isinstance(thing, type) else [thing.encode, thing.decode] if name != "TokError" else []
+        for member in members:
+            assert "\nExample:\n" in (member.__doc__ or "").replace("    ", ""), f"{name}: {member}"

@@ -150,6 +150,7 @@ class CheckedArguments:
     arguments: Mapping[str, Any]
 
     def __new__(cls, *given: Any, **named: Any) -> Self:
+        """An instance whose constructor is about to run, its arguments checked."""
         instance = super().__new__(cls)
         try:
             arguments = signature_of(cls).bind_partial(*given, **named).arguments

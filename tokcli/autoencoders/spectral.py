@@ -195,8 +195,10 @@ class SpectralAutoencoder(Autoencoder):
 
 
 def spectral_features(spectra: Tensor) -> Tensor:
-    """spectra: (batch, positions, bins) complex -> (batch, positions, 3 · bins): log magnitudes, and the spectra with
-    their magnitudes compressed, so that phase counts in quiet frames as well."""
+    """spectra: (batch, positions, bins) complex -> (batch, positions, 3 · bins).
+
+    Log magnitudes, and the spectra with their magnitudes compressed, so that phase counts in quiet frames as well.
+    """
     magnitudes = spectra.abs() + QUIET
     compressed = spectra * magnitudes.pow(-0.7)
     return torch.cat([magnitudes.log() / 2, compressed.real, compressed.imag], dim=-1)

@@ -120,6 +120,22 @@ def bench(
     shape = signal_shape(tokenizer, size or opened.trained_size)
     batch = min(batch_size or pick_batch_size(where), items)
     signals = synthetic_signals(items, shape, where)
+    return Bench(
+        model=opened.path,
+        device=str(where),
+        machine=torch.cuda.get_device_name(where) if where.type == "cuda" else _processor(),
+        items=items,
+        batch_size=batch,
+        size=shape[1:],
+        tokens_per_item=tokenizer.encode(signals[:1]).numel(),
+        speeds=_speeds(tokenizer, signals, batch, threads, reporter),
+    )
+
+
+def _speeds(
+    tokenizer: Tokenizer, signals: Tensor, batch: int, threads: Sequence[int], reporter: Reporter
+) -> list[Speed]:
+    """Encode and decode timed with each number of threads; as many as there were are set again afterwards."""
     before = torch.get_num_threads()
     speeds: list[Speed] = []
     counts = list(threads) or [before]
@@ -132,16 +148,7 @@ def bench(
                     task.advance()
         finally:
             torch.set_num_threads(before)
-    return Bench(
-        model=opened.path,
-        device=str(where),
-        machine=torch.cuda.get_device_name(where) if where.type == "cuda" else _processor(),
-        items=items,
-        batch_size=batch,
-        size=shape[1:],
-        tokens_per_item=tokenizer.encode(signals[:1]).numel(),
-        speeds=speeds,
-    )
+    return speeds
 
 
 def signal_shape(tokenizer: Tokenizer, size: int | None) -> tuple[int, ...]:

@@ -69,6 +69,12 @@ def build_codebook(
         device: auto, cpu, cuda or mps.
         reporter: is told what happens.
 
+    Example:
+        >>> import tokcli
+        >>> built = tokcli.build_codebook("runs/quickstart", samples=500)
+        >>> tokcli.load("runs/quickstart").codebook_size
+        1000
+
     Raises:
         UsageError: where the quantizer builds no codebook or the size is there.
         InputError: where there is no data.

@@ -68,29 +68,52 @@ def evaluate(
         device: Where to compute.
         reporter: Is told how far it is.
 
+    Example:
+        >>> import tokcli
+        >>> (scores,) = tokcli.evaluate(["runs/quickstart"], metrics=["psnr", "cvu"], items=2)
+        >>> sorted(scores.metrics)
+        ['cvu', 'psnr']
+
     Raises:
         TokError: A model, a metric or the data is not to be had, or is not what models can share; before anything is
             computed.
     """
     if size is not None and data is None:
         raise UsageError("--size goes with --data; the recipe's evaluation data has its own size")
-    if report:
-        try_output(pathlib.Path(report), (".html", ".htm"))
-    if sheet:
-        try_output(pathlib.Path(sheet), (".png",))
+    _try_outputs(report, sheet)
     entries = _open_entries(models, metrics, codebooks, data, size, device, reporter)
     if report or against or sheet:
         _require_same_data([entry.source for entry in entries])
-    codecs = build_codecs(list(against), entries[0].source.modality) if against else {}
-    examples = entries[0].model.artifact.recipe.evaluation.sheet if sheet else 0
-    rows = [_evaluate(entry, data, items, examples, reporter) for entry in entries]
-    rows += evaluate_codecs(codecs, rows, examples, reporter) if codecs else []
-    rows = [rows[0], *(replace(row, comparison=compare_with(row, rows[0])) for row in rows[1:])]
+    rows = _compare(entries, data, items, against, bool(sheet), reporter)
     if sheet:
         save_sheet(pathlib.Path(sheet), rows)
     if report:
         save_report(pathlib.Path(report), rows, report_items, reporter)
     return rows
+
+
+def _try_outputs(report: str | None, sheet: str | None) -> None:
+    """Find out before the work whether its results can be written."""
+    if report:
+        try_output(pathlib.Path(report), (".html", ".htm"))
+    if sheet:
+        try_output(pathlib.Path(sheet), (".png",))
+
+
+def _compare(
+    entries: Sequence[_Entry],
+    data: str | None,
+    items: int | None,
+    against: Sequence[str],
+    show_examples: bool,
+    reporter: Reporter,
+) -> list[Scores]:
+    """Scores of all models, then of the codecs at their rates; those after the first with how they differ from it."""
+    codecs = build_codecs(list(against), entries[0].source.modality) if against else {}
+    examples = entries[0].model.artifact.recipe.evaluation.sheet if show_examples else 0
+    rows = [_evaluate(entry, data, items, examples, reporter) for entry in entries]
+    rows += evaluate_codecs(codecs, rows, examples, reporter) if codecs else []
+    return [rows[0], *(replace(row, comparison=compare_with(row, rows[0])) for row in rows[1:])]
 
 
 def _open_entries(

@@ -78,6 +78,7 @@ def export(
         part_items: items of a part: a tar, a parquet file, and what an interruption costs at most.
         resume: go on with an interrupted export.
         force: overwrite what is there.
+        reporter: is told how far it is.
 
     Raises:
         UsageError: for a format or option that there is not, or a set that the format cannot hold.

@@ -72,6 +72,7 @@ def import_tokens(
         grid: positions of an item as HxW, where the file does not say; a row is square otherwise.
         options: arguments of the format's constructor, for files that do not say.
         force: overwrite what is there.
+        reporter: is told how far it is.
 
     Raises:
         InputError: where nothing is there.

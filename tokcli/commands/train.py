@@ -94,6 +94,12 @@ def train(
         device: auto, cpu, cuda or mps.
         reporter: Is told how far it has come.
 
+    Example:
+        >>> import tokcli
+        >>> run = tokcli.train("quickstart", ["training.steps=1", "data.eval.items=2"], out="runs/one-step")
+        >>> run.artifact.name
+        'tokenizer.safetensors'
+
     Raises:
         RecipeError: With every problem of the recipe.
         InputError: Data is missing.
@@ -102,30 +108,47 @@ def train(
         InterruptedRunError: The user stopped it.
     """
     started = time.perf_counter()
+    checked = _read(recipe, overrides, seed)
+    where = pick_device(device).type
+    if dry_run:
+        result = _try_out(checked, make_accelerator(where), reporter)
+    else:
+        result = _keep(checked, out, resume, force, where, reporter)
+    return dataclasses.replace(result, seconds=time.perf_counter() - started, dry_run=dry_run)
+
+
+def _read(recipe: str, overrides: Sequence[str], seed: int | None) -> Recipe:
+    """The recipe, changed and checked, with what it needs of libraries."""
     name, text = find_recipe_text(recipe)
     checked = from_text(text, name, overrides)
     if seed is not None:
         checked = _seeded(checked, seed, named=any(each.partition("=")[0] == "seed" for each in overrides))
     require_trackers(checked.training.trackers)
-    where = pick_device(device).type
-    if dry_run:
-        accelerator = make_accelerator(where)
-        with tempfile.TemporaryDirectory(prefix="tok-dry-run-") as folder:
-            result = _run(_shortened(checked), RunFolder(pathlib.Path(folder)), "never", accelerator, reporter)
-            reporter.note(f"dry run of {checked.name}: built, trained, judged and saved; nothing was kept")
-    else:
-        run = RunFolder(pathlib.Path(out) if out else RUNS / checked.name)
-        accelerator = make_accelerator(where, checked.training.trackers, run.tensorboard)
-        try_output(run.path, folder=True)
-        with hold(run.lock, run.path) if accelerator.is_main_process else contextlib.nullcontext() as lock:
-            if lock is not None:
-                tell_former(lock, reporter)
-            _make_way(run, checked, resume, force, accelerator, reporter)
-            with keep_log(run.log, reporter) if lock is not None else contextlib.nullcontext(reporter) as told:
-                result = _run(checked, run, resume, accelerator, told)
-                if accelerator.is_main_process:
-                    draw_curves(run, told)
-    return dataclasses.replace(result, seconds=time.perf_counter() - started, dry_run=dry_run)
+    return checked
+
+
+def _try_out(recipe: Recipe, accelerator: Accelerator, reporter: Reporter) -> TrainResult:
+    """A dry run: all that a run does, as little as possible of it, in a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="tok-dry-run-") as folder:
+        result = _run(_shortened(recipe), RunFolder(pathlib.Path(folder)), "never", accelerator, reporter)
+        reporter.note(f"dry run of {recipe.name}: built, trained, judged and saved; nothing was kept")
+    return result
+
+
+def _keep(recipe: Recipe, out: str | None, resume: str, force: bool, device: str, reporter: Reporter) -> TrainResult:
+    """A run in a folder of its own, with its log and its curves; locked for as long as it takes."""
+    run = RunFolder(pathlib.Path(out) if out else RUNS / recipe.name)
+    accelerator = make_accelerator(device, recipe.training.trackers, run.tensorboard)
+    try_output(run.path, folder=True)
+    with hold(run.lock, run.path) if accelerator.is_main_process else contextlib.nullcontext() as lock:
+        if lock is not None:
+            tell_former(lock, reporter)
+        _make_way(run, recipe, resume, force, accelerator, reporter)
+        with keep_log(run.log, reporter) if lock is not None else contextlib.nullcontext(reporter) as told:
+            result = _run(recipe, run, resume, accelerator, told)
+            if accelerator.is_main_process:
+                draw_curves(run, told)
+    return result
 
 
 def _run(recipe: Recipe, run: RunFolder, resume: str, accelerator: Accelerator, reporter: Reporter) -> TrainResult:

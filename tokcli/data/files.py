@@ -22,8 +22,10 @@ LONGEST_LIST = 1 << 28
 
 
 class Files(ABC):
-    """Named files that can be opened in any order, by any worker process. To read files from somewhere else than
-    folders, as from an archive: a subclass of this, and a line in `find_files` that knows such an input.
+    """Named files that can be opened in any order, by any worker process.
+
+    To read files from somewhere else than folders, as from an archive: a subclass of this, and a line in `find_files`
+    that knows such an input.
 
     Attributes:
         names: Of the files, each once, relative, with `/`. A sequence may compute them when they are asked for.

@@ -212,8 +212,7 @@ def evaluate(
     walk.over(source, range(rank, total, world), batch_size, workers, reporter)
     item_scores = _scores_in_order(walk.seen, used, gather if world > 1 else None)
     if world > 1:
-        for metric in used.values():
-            metric.state = merge_states(gather({name: value.cpu() for name, value in metric.state.items()}))
+        _merge(used, gather)
     names = [source.names[int(index)] for index in item_scores.pop("indices").tolist()]
     if not names:
         reason = f"; the first: {walk.failed[0].item}: {walk.failed[0].reason}" if walk.failed else ""
@@ -246,6 +245,12 @@ def _compute_scores(
         examples=walk.examples,
     )
     return replace(scores, remarks=_remarks(scores, asked))
+
+
+def _merge(metrics: Mapping[str, Metric], gather: Gather) -> None:
+    """Give each metric what the metrics of all processes have seen."""
+    for metric in metrics.values():
+        metric.state = merge_states(gather({name: value.cpu() for name, value in metric.state.items()}))
 
 
 def _protocol(source: Source, metrics: Mapping[str, Metric], items: int, digest: str | None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Flat ids: nanoGPT's `.bin`, and Megatron's `.bin` with an `.idx` beside the same bytes.
+r"""Flat ids: nanoGPT's `.bin`, and Megatron's `.bin` with an `.idx` beside the same bytes.
 
 nanoGPT maps `train.bin` as uint16 and cuts windows out of it anywhere. Megatron reads documents through `train.idx`:
-the magic `MMIDIDX\\0\\0`, version 1 (u64), a code for the type (u8), the numbers of sequences and of documents (u64
+the magic `MMIDIDX\0\0`, version 1 (u64), a code for the type (u8), the numbers of sequences and of documents (u64
 each), the lengths (i32), where each begins in bytes (i64), and the documents' first sequences (i64, beginning with 0).
 An item is a document.
 """

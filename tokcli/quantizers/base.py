@@ -272,6 +272,7 @@ class Flag(nn.Module):
 
     @property
     def is_set(self) -> bool:
+        """Whether it says yes."""
         return self._mirror.read(self.state)
 
     def set(self, value: bool = True) -> None:

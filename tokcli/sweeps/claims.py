@@ -47,6 +47,7 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
+        """What the chance `p` says at the level of 5 %."""
         if self.p is None:
             return "undecided"
         return "holds" if self.p < LEVEL else "does not hold" if self.p > 1 - LEVEL else "undecided"
@@ -75,6 +76,7 @@ class Decision:
 
     @property
     def verdict(self) -> Verdict:
+        """Refuted at one size is refuted; else what all sizes together say."""
         if any(each.verdict == "does not hold" for each in self.comparisons):
             return "does not hold"
         decisive = self.together or (self.comparisons[0] if self.comparisons else None)
@@ -141,8 +143,10 @@ def _together(comparisons: Sequence[Comparison]) -> Comparison:
 
 
 def _error(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """(variance, degrees of freedom) of independent terms -> standard error of their sum, and its freedom (Welch and
-    Satterthwaite)."""
+    """(variance, degrees of freedom) of independent terms -> standard error of their sum, and its freedom.
+
+    Of Welch and Satterthwaite.
+    """
     total = math.fsum(variance for variance, _ in parts)
     if total == 0:
         return 0.0, math.inf

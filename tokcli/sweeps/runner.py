@@ -110,6 +110,7 @@ class Job:
             self.process.send_signal(number)
 
     def alive(self) -> bool:
+        """Whether its process runs."""
         return self.process is not None and self.process.poll() is None
 
     def _start(self, command: list[str]) -> None:

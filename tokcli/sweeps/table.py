@@ -19,10 +19,12 @@ class Spread:
 
     @property
     def count(self) -> int:
+        """Of the seeds."""
         return len(self.values)
 
     @property
     def mean(self) -> float:
+        """Over the seeds."""
         return statistics.fmean(self.values.values())
 
     @property
@@ -62,6 +64,7 @@ class Row:
 
     @property
     def label(self) -> str:
+        """How tables call it."""
         return self.method if self.size is None else f"{self.method}, K = {self.size}"
 
 

@@ -152,8 +152,10 @@ class Adversary:
             return tuple(scale.float() for scale in network(signals))
 
     def _balance(self, last_layer: nn.Parameter, distance: Tensor, loss: Tensor) -> Tensor:
-        """λ of VQGAN, eq. 7: the norm of the other losses' gradient over that of the adversarial loss's, at the last
-        layer. The gradients are averaged over processes first, so that all of them use the same λ.
+        """λ of VQGAN, eq. 7: the ratio of two norms of gradients at the last layer.
+
+        That of the other losses' gradient over that of the adversarial loss's. The gradients are averaged
+        over processes first, so that all of them use the same λ.
         """
         gradients = [torch.autograd.grad(value, last_layer, retain_graph=True)[0] for value in (distance, loss)]
         others, own = (torch.linalg.vector_norm(mean_over_ranks(value)) for value in gradients)
