@@ -227,6 +227,13 @@ def sync(file: IO[bytes]) -> None:
     os.fsync(file.fileno())
 
 
+def sync_all(path: pathlib.Path) -> None:
+    """Wait until a closed file, or every file of a folder, is on the disk."""
+    for file in [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]:
+        with open(file, "rb+") as content:
+            os.fsync(content.fileno())
+
+
 def move_into_place(unfinished: pathlib.Path, path: pathlib.Path) -> None:
     """Rename a file or a folder whose content is on the disk to `path`, and wait until the new name is there too."""
     os.replace(unfinished, path)

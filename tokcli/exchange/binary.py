@@ -144,9 +144,10 @@ class Binary(ExchangeFormat):
             chosen = [item for item in items if choose_split(item.name, self.split) == split]
             rows = [layout.to_ids(item.tokens, item.label).astype(dtype) for item in chosen]
             stem = f"{name_part(part)}.{split}"
-            (folder / f"{stem}.bin").write_bytes(b"".join(row.tobytes() for row in rows))
+            with open(folder / f"{stem}.bin", "wb") as ids:
+                ids.writelines(row.tobytes() for row in rows)
             lengths = numpy.array([len(row) for row in rows], dtype="<i4")
-            (folder / f"{stem}.lengths").write_bytes(lengths.tobytes())
+            lengths.tofile(folder / f"{stem}.lengths")
             write_items(chosen, folder / f"{stem}.{ITEMS}")
 
     def join_parts(self, folder: pathlib.Path, parts: int, tokens: TokenSet, output: pathlib.Path) -> None:

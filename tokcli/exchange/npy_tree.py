@@ -9,7 +9,6 @@
 | fish-speech | NAME.npy | uint32 (groups, frames) |
 """
 
-import io
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -232,9 +231,7 @@ def _make_stem(name: str) -> str:
 
 
 def _save(path: pathlib.Path, array: numpy.ndarray) -> None:
-    buffer = io.BytesIO()
-    numpy.lib.format.write_array(buffer, numpy.ascontiguousarray(array), allow_pickle=False)
-    path.write_bytes(buffer.getvalue())
+    numpy.save(path, numpy.ascontiguousarray(array), allow_pickle=False)
 
 
 def _load(path: pathlib.Path) -> numpy.ndarray:

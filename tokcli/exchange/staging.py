@@ -5,14 +5,13 @@ options, so one that was cut off is simply written again, and a resumed export e
 """
 
 import json
-import os
 import pathlib
 import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from tokcli.errors import MismatchError, UsageError
-from tokcli.files import move_into_place, write_text
+from tokcli.files import move_into_place, sync_all, write_text
 
 LEDGER = "ledger.json"
 
@@ -97,18 +96,8 @@ class Staging:
                     f"{self.output} is one file, and the export makes {len(files)}; name a folder, or leave out --split"
                 )
             result = files[0]
-        _sync(result)
+        sync_all(result)
         if self.output.is_dir() and not self.output.is_symlink():
             shutil.rmtree(self.output)
         move_into_place(result, self.output)
         shutil.rmtree(self.folder)
-
-
-def _sync(path: pathlib.Path) -> None:
-    """Wait until a file, or all files of a folder, are on the disk."""
-    for file in [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]:
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

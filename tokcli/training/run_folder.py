@@ -21,7 +21,7 @@ from PIL import Image
 from tokcli import __version__
 from tokcli.artifacts import ARTIFACT_NAME
 from tokcli.artifacts.artifact import lock_of
-from tokcli.files import UNFINISHED, remove_abandoned, replacing, write_bytes, write_text
+from tokcli.files import UNFINISHED, move_into_place, remove_abandoned, replacing, write_bytes, write_text
 from tokcli.training.checkpoint import checkpoints_in
 
 MARKER = ".tok-run"
@@ -169,5 +169,5 @@ def set_aside(path: pathlib.Path, copy: bool = False) -> pathlib.Path:
     if copy:
         write_bytes(aside, path.read_bytes())
     else:
-        os.replace(path, aside)
+        move_into_place(path, aside)
     return aside
