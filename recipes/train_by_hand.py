@@ -85,4 +85,4 @@ def main(steps: int = 2000, folder: str = "runs/by-hand") -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(main(*[int(steps) for steps in sys.argv[1:2]], *sys.argv[2:3]))
+    print(main(int(sys.argv[1]) if sys.argv[1:] else 2000, *sys.argv[2:3]))

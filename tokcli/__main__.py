@@ -1,5 +1,6 @@
 """`python -m tokcli` and the script `tok`."""
 
+import io
 import os
 import signal
 import sys
@@ -72,7 +73,8 @@ def _run(interruption: Interruption) -> int:
         raise
     for stream in (sys.stdout, sys.stderr):
         # An arrow or a file's name that the encoding of a pipe lacks is a question mark, and no end of the command.
-        stream.reconfigure(errors="replace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     return run(sys.argv[1:], lambda: interruption.received)
 
 

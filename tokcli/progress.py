@@ -34,6 +34,7 @@ class Reporter(Protocol):
 
     def task(self, label: str, total: int | None, unit: str, done: int = 0) -> Task:
         """A piece of work of `total` units (unknown: None), of which `done` were finished earlier."""
+        ...
 
 
 class _SilentTask:

@@ -72,7 +72,7 @@ def _write(path: pathlib.Path, words: bytes, tensors: list[Tensor]) -> None:
         file.write(struct.pack("<Q", len(words)) + words)
         for tensor in tensors:
             flat = tensor.detach().cpu().contiguous().reshape(-1)
-            file.write(memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else b"")
+            file.write(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
 
 
 def read_tensors(path: pathlib.Path) -> TensorFile:

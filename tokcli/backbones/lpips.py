@@ -8,7 +8,7 @@ brings, because nothing here reaches for the network.
 import functools
 import pathlib
 import warnings
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +69,7 @@ def _load(backbone: Backbone, path: pathlib.Path, state: tuple[int, int] | None)
     """The network from the file at `path`; its `state` makes a changed file another one. A failure is not kept."""
     weights = official_weights(WEIGHT_FILES[backbone], OFFICIAL_FOLDER, f"LPIPS with the {backbone} backbone")
     lpips = untrained_lpips(backbone)
-    classifier = lpips.network.net
+    classifier = cast(nn.Module, lpips.network.net)
     # `slice2.5.weight` in the package is `features.5.weight` in the file.
     names = {name: f"features.{name.partition('.')[2]}" for name in classifier.state_dict()}
     classifier.load_state_dict({name: weights[official] for name, official in names.items()})

@@ -44,7 +44,12 @@ class Whisper(nn.Module):
     clip's own positions, which costs a fiftieth for 0.6 s, and both sides of a comparison are heard the same way.
     """
 
-    def __init__(self, encoder: nn.Module, bank: Tensor) -> None:
+    encoder: Any
+    taper: Tensor
+    bank: Tensor
+    positions: Tensor
+
+    def __init__(self, encoder: Any, bank: Tensor) -> None:
         super().__init__()
         self.encoder = encoder.float().requires_grad_(False).eval()
         self.register_buffer("taper", torch.hann_window(WINDOW), persistent=False)
@@ -116,7 +121,7 @@ def load_whisper(path: str) -> Whisper:
     return Whisper(model.get_encoder(), torch.from_numpy(bank))
 
 
-def _loaded(package: ModuleType, folder: pathlib.Path, path: str) -> tuple[nn.Module, dict[str, Any]]:
+def _loaded(package: ModuleType, folder: pathlib.Path, path: str) -> tuple[Any, dict[str, Any]]:
     """The model, and transformers' account of the tensors that it found."""
     options = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     try:

@@ -130,7 +130,8 @@ def _sample(
 
 def _open_shared(model: str | None, device: torch.device, processes: PartialState, reporter: Reporter) -> Model:
     """The model, on this process's own device where several share the work."""
-    return open_model(model, processes.device if processes.num_processes > 1 else device, reporter, need_tokens=False)
+    own = processes.device if processes.num_processes > 1 else None
+    return open_model(model, own or device, reporter, need_tokens=False)
 
 
 def _check_new(model: Model, sizes: Sequence[int]) -> None:

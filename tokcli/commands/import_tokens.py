@@ -83,18 +83,18 @@ def import_tokens(
     if not path.exists():
         raise InputError(f"there is nothing at {path}; expected a file or folder of tokens")
     meta = _read_meta(path)
-    kind = kind or meta.get("kind") or _guess_kind(path)
-    format_ = build_format(kind, _read_options(kind, meta) | dict(options or {}))
+    named: str = kind or meta.get("kind") or _guess_kind(path)
+    format_ = build_format(named, _read_options(named, meta) | dict(options or {}))
     target = pathlib.Path(output)
     try_output(target, folder=target.is_dir() or not target.suffix)
     opened = open_model(model, pick_device("cpu"), reporter, codebook or meta.get("codebook_size"))
-    header = _describe_tokens(opened, meta, kind, path)
+    header = _describe_tokens(opened, meta, named, path)
     stride = opened.tokenizer.autoencoder.stride
     expected = Expected(
         header.codebook_size, header.groups, header.modality, parse_grid(grid) if grid is not None else None
     )
     items = _write_items(format_, path, expected, pathlib.Path(output), header, stride, force, reporter)
-    return Imported(pathlib.Path(output), items, kind, opened.path)
+    return Imported(pathlib.Path(output), items, named, opened.path)
 
 
 def _write_items(

@@ -67,13 +67,13 @@ class Binary(ExchangeFormat):
         dtype: Literal["auto", "uint16", "uint32"] = "auto",
         split: OpenShare | None = None,
     ) -> None:
-        self.order = order
-        self.layout = layout
+        self.order: Order = order
+        self.layout: Layout = layout
         self.offset = offset
         self.bos = bos
         self.eos = eos
         self.label_token = label_token
-        self.dtype = dtype
+        self.dtype: Literal["auto", "uint16", "uint32"] = dtype
         self.split = split
 
     def sequence_layout(self, tokens: TokenSet) -> SequenceLayout:

@@ -34,11 +34,11 @@ class JsonLines(ExchangeFormat):
     """
 
     summary: ClassVar[str] = "1d-tokenizer's lines of class_id and tokens"
-    file_suffix: ClassVar[str] = ".jsonl"
+    file_suffix: ClassVar[str | None] = ".jsonl"
 
     def __init__(self, order: Order = "raster", layout: Layout = "parallel", split: OpenShare | None = None) -> None:
-        self.order = order
-        self.layout = layout
+        self.order: Order = order
+        self.layout: Layout = layout
         self.split = split
 
     def check(self, tokens: TokenSet) -> None:

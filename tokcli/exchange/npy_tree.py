@@ -180,7 +180,7 @@ class NpyTree(ExchangeFormat):
             for view, row in enumerate(rows):
                 name = file.stem if len(rows) == 1 else f"{file.stem}#view-{view}"
                 entry = next(entries, {}) | ({"label": label} if label is not None else {})
-                yield reader._restore(row, entry.get("name", name), expected, entry)
+                yield reader._restore(row, str(entry.get("name", name)), expected, entry)
 
     def _read_file(
         self, file: pathlib.Path, name: str, expected: Expected, entry: dict[str, Any]

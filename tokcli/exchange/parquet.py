@@ -44,7 +44,7 @@ class Parquet(ExchangeFormat):
     """
 
     summary: ClassVar[str] = "Hugging Face datasets, torchtitan; CosyVoice by --columns tokens=speech_token,name=utt"
-    file_suffix: ClassVar[str] = ".parquet"
+    file_suffix: ClassVar[str | None] = ".parquet"
 
     def __init__(
         self,
@@ -56,8 +56,8 @@ class Parquet(ExchangeFormat):
     ) -> None:
         self.columns = dict(columns or {})
         self.fixed = fixed
-        self.order = order
-        self.layout = layout
+        self.order: Order = order
+        self.layout: Layout = layout
         self.split = split
 
     def check(self, tokens: TokenSet) -> None:

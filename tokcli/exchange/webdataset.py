@@ -53,7 +53,7 @@ class WebDataset(ExchangeFormat):
         folder: str | None = None,
     ) -> None:
         self.preset = preset
-        self.order = order
+        self.order: Order = order
         self.split = split
         self.folder = folder
 

@@ -9,6 +9,7 @@ from collections.abc import Hashable
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
 
 from tokcli.errors import RecipeError
 from tokcli.untrusted import DEEPEST, check_plain
@@ -54,7 +55,7 @@ class _Loader(yaml.SafeLoader):
         return size, depth
 
     def _refuse(self, problem: str, mark: yaml.Mark) -> None:
-        raise yaml.composer.ComposerError(None, None, problem, mark)
+        raise ComposerError(None, None, problem, mark)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: dict[Any, yaml.Mark] = {}
