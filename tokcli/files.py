@@ -201,7 +201,8 @@ def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
     """The content of a small file. Raises InputError, naming it, where it cannot be read or is larger than `limit`."""
     try:
         with open_regular(path) as file:
-            content = file.read(limit + 1)
+            # No more than there is: a read of the limit takes that much memory for a file of a few bytes.
+            content = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
     except InputError as error:
         raise InputError(f"{os.fspath(path)}: {error}") from error
     except OSError as error:

@@ -71,7 +71,7 @@ def _check_leaf(value: Any, finite: bool) -> None:
         _check_word(value)
     elif isinstance(value, int):
         if abs(value) > LARGEST_INTEGER:
-            raise ValueError(f"a number of {value.bit_length()} bits, where 64 are enough")
+            raise ValueError(f"a number of {value.bit_length()} bits and a sign, where 64 are enough")
     elif isinstance(value, float):
         if finite and not math.isfinite(value):
             raise ValueError(f"the number {value}, where a finite one is needed")

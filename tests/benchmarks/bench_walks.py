@@ -224,7 +224,7 @@ def walk_step(recipe: str) -> Walk:
 def is_step(function: Function) -> bool:
     """Whether this is the function that makes one step, whatever its file is called."""
     file, name = function
-    return file.startswith("training") and name.rpartition(".")[2] in ("_step", "step", "train_step")
+    return file.startswith("training") and name.rpartition(".")[2] in ("_step", "take_step")
 
 
 def walk_quantizer(recipe: str) -> Walk:
@@ -328,6 +328,10 @@ def measure() -> list[Figures]:
         lines = []
         for name, take in WALKS.items():
             walk = take()
+            if not walk.functions:
+                raise SystemExit(
+                    f"{name}: nothing was recorded; does the walk still know the names of what it follows?"
+                )
             lines.append(Figures(name, len(walk.functions), len(walk.files), walk.switches, walk.files))
     return lines
 

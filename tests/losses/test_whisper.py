@@ -220,9 +220,12 @@ def test_an_absent_package_is_asked_for(folder, monkeypatch) -> None:
 
 
 def test_arguments_that_do_not_fit_are_refused(folder) -> None:
-    refused = r"^losses\.1: layers is \[.*\], expected numbers from 0 to 3, the blocks of"
-    for layers in ([4], [-1], []):
-        with pytest.raises(RecipeError, match=refused):
-            build(folder, layers=layers)
+    refused = r"^losses\.1: layers is \[4\], expected numbers from 0 to 3, the blocks of"
+    with pytest.raises(RecipeError, match=refused):
+        build(folder, layers=[4])
+    with pytest.raises(RecipeError, match=r"^losses\.1\.layers\.0: expected 0 or more, got -1"):
+        build(folder, layers=[-1])
+    with pytest.raises(RecipeError, match=r"^losses\.1.*layers"):
+        build(folder, layers=[])
     with pytest.raises(RecipeError, match="measure: input should be 'l1' or 'mse', got 'cosine'"):
         build(folder, measure="cosine")

@@ -41,7 +41,10 @@ def test_python_objects_are_refused() -> None:
     strategies.dictionaries(
         strategies.text("abcdef", min_size=1),
         strategies.one_of(
-            strategies.integers(), strategies.floats(allow_nan=False), strategies.booleans(), strategies.none()
+            strategies.integers(-(2**63) + 1, 2**63 - 1),
+            strategies.floats(allow_nan=False),
+            strategies.booleans(),
+            strategies.none(),
         ),
     )
 )

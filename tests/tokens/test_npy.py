@@ -102,7 +102,7 @@ def change_sidecar(path: pathlib.Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"format": "tok-tokens/2"}, "has the format tok-tokens/2, this version of tok reads tok-tokens/1"),
+        ({"format": "tok-tokens/2"}, "has the format 'tok-tokens/2', this version of tok reads tok-tokens/1"),
         ({"format": "other"}, "was not written by tok encode"),
         ({"codebook_size": "many"}, "damaged header: codebook_size: input should be a valid integer, got 'many'"),
         ({"codebook_size": -5}, "damaged header: codebook_size must be from 1"),
@@ -145,9 +145,9 @@ def test_a_sidecar_of_other_tokens_is_refused(tmp_path: pathlib.Path) -> None:
 def test_an_unreadable_file_is_unreadable_input(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "tokens.npy", header(), made_items(header()))
 
-    def denied(path: pathlib.Path) -> bytes:
+    def deny(*arguments: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(pathlib.Path, "read_bytes", denied)
-    with pytest.raises(InputError, match=r"tokens.npy cannot be read: Permission denied"):
+    monkeypatch.setattr("tokcli.files.os.open", deny)
+    with pytest.raises(InputError, match="Permission denied"):
         open_tokens(tmp_path / "tokens.npy")

@@ -144,6 +144,8 @@ def _keep(recipe: Recipe, out: str | None, resume: str, force: bool, device: str
         if lock is not None:
             tell_former(lock, reporter)
         _make_way(run, recipe, resume, force, accelerator, reporter)
+        if lock is not None:
+            run.mark()  # a start that fails leaves a log, which must not be in the way of the next one
         with keep_log(run.log, reporter) if lock is not None else contextlib.nullcontext(reporter) as told:
             result = _run(recipe, run, resume, accelerator, told)
             if accelerator.is_main_process:

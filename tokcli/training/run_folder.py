@@ -93,12 +93,17 @@ class RunFolder:
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
+    def mark(self) -> None:
+        """Make the folder, and mark it as this program's before anything else stands in it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.marker, json.dumps({"format": "tok-run/1", "version": __version__}) + "\n")
+
     def prepare(self, recipe_yaml: str) -> None:
-        """Make the folder and write the resolved recipe."""
+        """Make the folders and write the resolved recipe."""
+        self.mark()
         for folder in (self.path, self.samples, self.checkpoints):
             folder.mkdir(parents=True, exist_ok=True)
             remove_abandoned(folder)
-        write_text(self.marker, json.dumps({"format": "tok-run/1", "version": __version__}) + "\n")
         write_text(self.recipe, recipe_yaml)
 
     def keep_wandb_id(self) -> str:
