@@ -63,7 +63,8 @@ def test_two_that_build_codebooks_both_land(artifact: pathlib.Path, monkeypatch:
     for thread in threads:
         thread.join()
     assert [report.size for report in load_artifact(artifact).codebooks] == [8, 16]
-    assert any(line.startswith(f"waiting: {artifact} is being written by process") for line in notes.lines)
+    # Who holds it is named as soon as it has written its name, a moment after it took the lock.
+    assert any(line.startswith(f"waiting: {artifact} is being written by ") for line in notes.lines)
 
 
 def test_a_run_and_its_artifact_have_one_lock(tmp_path: pathlib.Path) -> None:
