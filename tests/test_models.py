@@ -4,11 +4,11 @@ import pathlib
 
 import pytest
 
-from tokcli.models import short_labels
+from tokcli.models import shorten_labels
 
 
 def labels(*artifacts: str) -> list[str]:
-    return short_labels([pathlib.Path(each) for each in artifacts])
+    return shorten_labels([pathlib.Path(each) for each in artifacts])
 
 
 def test_labels_lose_the_folders_that_all_share_and_no_more() -> None:

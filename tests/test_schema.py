@@ -22,8 +22,8 @@ from tokcli.schema import (
     Positive,
     Share,
     already_checked,
-    argument_problems,
     complete_arguments,
+    find_argument_problems,
 )
 
 
@@ -58,14 +58,14 @@ def test_a_range_takes_what_it_says(kind: object, inside: tuple, outside: tuple)
 
     function.__annotations__["value"] = kind
     for value in inside:
-        assert argument_problems(function, {"value": value}, "", "it") == []
+        assert find_argument_problems(function, {"value": value}, "", "it") == []
     for value in (*outside, math.nan, math.inf, -math.inf, "1"):
-        assert len(argument_problems(function, {"value": value}, "", "it")) == 1, value
+        assert len(find_argument_problems(function, {"value": value}, "", "it")) == 1, value
 
 
 def test_everything_is_told_at_once() -> None:
     arguments = {"size": 1, "levels": [2, 0], "rate": math.nan, "decay": 1, "betas": [0.5], "sise": 3}
-    assert argument_problems(Part, arguments, "p", "'part'") == [
+    assert find_argument_problems(Part, arguments, "p", "'part'") == [
         "p.size: expected 2 or more, got 1",
         "p.levels.1: expected 1 or more, got 0",
         "p.rate: expected a finite number, got nan",

@@ -418,7 +418,7 @@ class Rate:
     unit: Literal["bits_per_pixel", "kbps"]
 
 
-def rate_of(bits: float, samples: float, sample_rate: int | None = None) -> Rate:
+def compute_rate(bits: float, samples: float, sample_rate: int | None = None) -> Rate:
     """`bits` that stand for a signal of `samples`: pixels, or of audio the samples at `sample_rate` Hz."""
     if sample_rate is None:
         return Rate(bits / samples, "bits_per_pixel")

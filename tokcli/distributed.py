@@ -98,6 +98,6 @@ def gather_objects(value: T) -> list[T]:
     return gathered
 
 
-def usable_cores() -> int:
+def count_cores() -> int:
     """The cores of this machine that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -134,7 +134,7 @@ def find_model(model: str | None) -> pathlib.Path:
     named = model or os.environ.get(VARIABLE)
     if named:
         path = pathlib.Path(named)
-        return _artifact_in(path) if path.is_dir() else _artifact_at(path)
+        return _find_artifact(path) if path.is_dir() else _check_artifact(path)
     finished = sorted(RUNS.glob(f"*/{ARTIFACT_NAME}"), key=lambda path: path.stat().st_mtime)
     if not finished:
         raise InputError(
@@ -161,7 +161,7 @@ def find_models(models: Sequence[str]) -> list[pathlib.Path]:
     return paths
 
 
-def short_labels(artifacts: Sequence[pathlib.Path]) -> list[str]:
+def shorten_labels(artifacts: Sequence[pathlib.Path]) -> list[str]:
     """What each is called beside the others: its run's folder or its file, less the folders that all of them share."""
     paths = [path.parent if path.name == ARTIFACT_NAME and path.parent.name else path for path in artifacts]
     folders = [os.path.dirname(path) for path in paths]
@@ -171,7 +171,7 @@ def short_labels(artifacts: Sequence[pathlib.Path]) -> list[str]:
     return [str(path)[start:] for path in paths]
 
 
-def _artifact_at(path: pathlib.Path) -> pathlib.Path:
+def _check_artifact(path: pathlib.Path) -> pathlib.Path:
     if not path.is_file():
         raise InputError(f"there is no tokenizer at {path}; expected a .safetensors file or a run folder")
     if path.suffix != ".safetensors":
@@ -179,7 +179,7 @@ def _artifact_at(path: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def _artifact_in(folder: pathlib.Path) -> pathlib.Path:
+def _find_artifact(folder: pathlib.Path) -> pathlib.Path:
     """The artifact of a run folder. A folder of runs is no model: it says which runs it holds."""
     artifact = folder / ARTIFACT_NAME
     if artifact.is_file():

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from tokcli.errors import ArgumentError, RecipeError, TokError, quote
-from tokcli.schema import already_checked, argument_problems, complete_arguments, nearest
+from tokcli.schema import already_checked, complete_arguments, find_argument_problems, nearest
 
 T = TypeVar("T")
 
@@ -120,7 +120,7 @@ class Registry(Generic[T]):
         except RecipeError as error:
             return [f"{path}.kind: {error}"]
         given = {str(name): value for name, value in node.items() if name != "kind"}
-        problems = argument_problems(constructor, given, path, f"'{kind}'")
+        problems = find_argument_problems(constructor, given, path, f"'{kind}'")
         if problems:
             return problems
         return CheckedNode({"kind": kind} | complete_arguments(constructor, given), constructor)

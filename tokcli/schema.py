@@ -54,18 +54,18 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 @functools.cache
-def signature_of(constructor: Callable[..., Any]) -> inspect.Signature:
+def read_signature(constructor: Callable[..., Any]) -> inspect.Signature:
     """The signature of a class's constructor or of a function; kept, for reading it takes longer than a check."""
     return inspect.signature(constructor)
 
 
 @functools.cache
-def schema_of(constructor: Callable[..., Any]) -> type[pydantic.BaseModel]:
+def read_schema(constructor: Callable[..., Any]) -> type[pydantic.BaseModel]:
     """A strict pydantic model with one field for each argument of `constructor`; unknown keys are forbidden."""
     function = constructor.__init__ if inspect.isclass(constructor) else constructor
     hints = typing.get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {}
-    for name, parameter in signature_of(constructor).parameters.items():
+    for name, parameter in read_signature(constructor).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         default = ... if parameter.default is parameter.empty else parameter.default
@@ -80,7 +80,7 @@ def schema_of(constructor: Callable[..., Any]) -> type[pydantic.BaseModel]:
 def complete_arguments(constructor: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments `given` and the defaults of all others, in the order of the signature, as a recipe writes them."""
     complete = {}
-    for name, parameter in signature_of(constructor).parameters.items():
+    for name, parameter in read_signature(constructor).parameters.items():
         if name in given:
             complete[name] = given[name]
         elif parameter.default is not parameter.empty:
@@ -88,7 +88,7 @@ def complete_arguments(constructor: Callable[..., Any], given: Mapping[str, Any]
     return complete
 
 
-def argument_problems(
+def find_argument_problems(
     constructor: Callable[..., Any], arguments: Mapping[str, Any], path: str, owner: str
 ) -> list[str]:
     """What is wrong with `arguments` for `constructor`, ranges included.
@@ -102,11 +102,11 @@ def argument_problems(
     Returns:
         One sentence for each argument that does not fit, after its path.
     """
-    schema = schema_of(constructor)
+    schema = read_schema(constructor)
     try:
         schema.model_validate(dict(arguments))
     except pydantic.ValidationError as error:
-        return _sentences(error.errors(), path, owner, schema)
+        return _write_sentences(error.errors(), path, owner, schema)
     return []
 
 
@@ -118,13 +118,13 @@ def check_arguments(constructor: Callable[..., Any], arguments: Mapping[str, Any
     Raises:
         ArgumentError: with every argument that does not fit.
     """
-    schema = schema_of(constructor)
+    schema = read_schema(constructor)
     try:
         schema.model_validate(dict(arguments), strict=False)
     except pydantic.ValidationError as error:
         problems = [problem for problem in error.errors() if problem["type"] not in ("missing", "extra_forbidden")]
         if problems:
-            raise ArgumentError("; ".join(_sentences(problems, "", constructor.__name__, schema))) from None
+            raise ArgumentError("; ".join(_write_sentences(problems, "", constructor.__name__, schema))) from None
 
 
 _CHECKS = contextvars.ContextVar("checks", default=True)
@@ -153,7 +153,7 @@ class CheckedArguments:
         """An instance whose constructor is about to run, its arguments checked."""
         instance = super().__new__(cls)
         try:
-            arguments = signature_of(cls).bind_partial(*given, **named).arguments
+            arguments = read_signature(cls).bind_partial(*given, **named).arguments
         except TypeError:
             arguments = {}  # The constructor is about to raise the same error, with a traceback that shows the call.
         if arguments and _CHECKS.get():
@@ -163,7 +163,7 @@ class CheckedArguments:
         return instance
 
 
-def _sentences(problems: Iterable[Any], path: str, owner: str, schema: type[pydantic.BaseModel]) -> list[str]:
+def _write_sentences(problems: Iterable[Any], path: str, owner: str, schema: type[pydantic.BaseModel]) -> list[str]:
     """One sentence for each argument. A union gives an error for each of its types; they become alternatives."""
     by_path: dict[str, list[str]] = {}
     for problem in problems:
@@ -171,7 +171,7 @@ def _sentences(problems: Iterable[Any], path: str, owner: str, schema: type[pyda
         # Behind the field stand indices and keys, and the names of the types that a union tried.
         parts = [path, field, *(part for part in within if isinstance(part, int))]
         full = ".".join(str(part) for part in parts if part != "")
-        by_path.setdefault(full, []).append(_complaint(problem, owner, schema))
+        by_path.setdefault(full, []).append(_write_complaint(problem, owner, schema))
     return [f"{full}: {', or '.join(dict.fromkeys(complaints))}" for full, complaints in by_path.items()]
 
 
@@ -187,7 +187,7 @@ _WORDS = {
 """How a value out of its range is told, by pydantic's name of the problem."""
 
 
-def _complaint(problem: Any, owner: str, schema: type[pydantic.BaseModel]) -> str:
+def _write_complaint(problem: Any, owner: str, schema: type[pydantic.BaseModel]) -> str:
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "extra_forbidden":
         return f"{owner} takes no such argument; {nearest(str(problem['loc'][-1]), schema.model_fields)}"

@@ -50,7 +50,7 @@ class Tokenizer(nn.Module, Candidate):
 
     def __init__(self, autoencoder: Autoencoder, quantizer: Quantizer) -> None:
         super().__init__()
-        problems = width_problems(autoencoder, quantizer)
+        problems = find_width_problems(autoencoder, quantizer)
         if problems:
             raise RecipeError("\n".join(problems))
         self.autoencoder = autoencoder
@@ -171,7 +171,7 @@ class Tokenizer(nn.Module, Candidate):
         return signals[:, :, window.kept_samples(self.autoencoder.stride)]
 
 
-def width_problems(autoencoder: Autoencoder, quantizer: Quantizer) -> list[str]:
+def find_width_problems(autoencoder: Autoencoder, quantizer: Quantizer) -> list[str]:
     """What does not fit between the two parts, in the words of a recipe."""
     problems = []
     if autoencoder.latent_dim != quantizer.input_dim:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tokcli.artifacts import Artifact, load_artifact, read_recipe, save_artifact
-from tokcli.artifacts.fingerprint import fingerprints_of
+from tokcli.artifacts.fingerprint import compute_fingerprints
 from tokcli.artifacts.tensors import read_metadata
 from tokcli.errors import InputError, MismatchError, UsageError
 from tokcli.recipe.build import build_tokenizer
@@ -56,7 +56,9 @@ def test_a_reloaded_artifact_gives_the_same_tokens_and_fingerprints(
     tokens = artifact.tokenizer.encode(signals)
     assert torch.equal(again.tokenizer.encode(signals), tokens)
     assert torch.equal(again.tokenizer.decode(tokens, (20, 16)), artifact.tokenizer.decode(tokens, (20, 16)))
-    assert fingerprints_of(again.tokenizer, again.recipe) == fingerprints_of(artifact.tokenizer, artifact.recipe)
+    assert compute_fingerprints(again.tokenizer, again.recipe) == compute_fingerprints(
+        artifact.tokenizer, artifact.recipe
+    )
     assert again.recipe == artifact.recipe
     assert again.training == {"steps": 0}
 
@@ -80,7 +82,7 @@ def test_what_only_training_needs_may_be_unknown(saved: pathlib.Path, change) ->
     rewrite(saved, lambda _, metadata: metadata.update(recipe=json.dumps(words)))
     after = load_artifact(saved)
     assert torch.equal(after.tokenizer.encode(signals), before.tokenizer.encode(signals))
-    assert fingerprints_of(after.tokenizer, after.recipe) == fingerprints_of(before.tokenizer, before.recipe)
+    assert compute_fingerprints(after.tokenizer, after.recipe) == compute_fingerprints(before.tokenizer, before.recipe)
     assert after.recipe.to_dict() == words
     save_artifact(saved, after)  # as building a codebook does
     assert json.loads(read_metadata(saved)["recipe"]) == words
@@ -116,22 +118,22 @@ def test_training_state_stays_out_of_the_artifact(tiny: str, tmp_path: pathlib.P
 
 def test_the_network_and_the_codebook_have_fingerprints_of_their_own(tiny: str) -> None:
     artifact = artifact_of(tiny, KINDS[2])
-    before = fingerprints_of(artifact.tokenizer, artifact.recipe)
+    before = compute_fingerprints(artifact.tokenizer, artifact.recipe)
     with torch.no_grad():
         next(iter(artifact.tokenizer.quantizer.codebook_tensors().values())).add_(1)
-    after = fingerprints_of(artifact.tokenizer, artifact.recipe)
+    after = compute_fingerprints(artifact.tokenizer, artifact.recipe)
     assert after.network == before.network
     assert after.codebook != before.codebook
     with torch.no_grad():
         next(artifact.tokenizer.autoencoder.parameters()).add_(1)
-    assert fingerprints_of(artifact.tokenizer, artifact.recipe).network != before.network
+    assert compute_fingerprints(artifact.tokenizer, artifact.recipe).network != before.network
 
 
 def test_other_words_of_the_recipe_are_another_network(tiny: str) -> None:
     artifact = artifact_of(tiny)
     other = from_text(tiny, "tiny", ["quantizer.activation=sigmoid"])
-    first = fingerprints_of(artifact.tokenizer, artifact.recipe)
-    assert fingerprints_of(artifact.tokenizer, other).network != first.network
+    first = compute_fingerprints(artifact.tokenizer, artifact.recipe)
+    assert compute_fingerprints(artifact.tokenizer, other).network != first.network
 
 
 def test_a_missing_tensor_is_named(saved: pathlib.Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tokcli.backbones import inception
-from tokcli.backbones.inception import load_inception, untrained_inception
+from tokcli.backbones.inception import build_untrained_inception, load_inception
 from tokcli.backbones.torchvision import let_torchvision_import
 from tokcli.errors import InputError, UsageError
 
@@ -51,7 +51,7 @@ def test_an_absent_file_is_asked_for_by_name_and_place(checkpoints: pathlib.Path
 def test_the_official_weights_reach_every_layer(checkpoints: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = pytest.importorskip("torch_fidelity")
     torch.manual_seed(0)
-    given = untrained_inception()
+    given = build_untrained_inception()
     torch.save(given.network.state_dict(), checkpoints / "unnamed")
     digest = hashlib.sha256((checkpoints / "unnamed").read_bytes()).hexdigest()
     name = f"weights-{digest[:8]}.pth"
@@ -75,5 +75,5 @@ def test_the_official_weights_reach_every_layer(checkpoints: pathlib.Path, monke
 def test_building_the_network_leaves_the_random_generator_alone() -> None:
     pytest.importorskip("torch_fidelity")
     before = torch.get_rng_state()
-    assert not untrained_inception().network.training
+    assert not build_untrained_inception().network.training
     assert torch.equal(torch.get_rng_state(), before)

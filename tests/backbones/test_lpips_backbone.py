@@ -9,7 +9,7 @@ import warnings
 import pytest
 import torch
 
-from tokcli.backbones.lpips import SMALLEST_SIDE, WEIGHT_FILES, load_lpips, untrained_lpips
+from tokcli.backbones.lpips import SMALLEST_SIDE, WEIGHT_FILES, build_untrained_lpips, load_lpips
 from tokcli.backbones.torchvision import let_torchvision_import
 from tokcli.errors import InputError
 
@@ -87,7 +87,7 @@ def test_a_file_that_is_replaced_is_checked_again(checkpoints, no_network, monke
 @pytest.mark.filterwarnings("ignore::UserWarning:torchvision")
 def test_the_distance_is_the_packages_own() -> None:
     torch.manual_seed(2)
-    ours = untrained_lpips("squeeze")
+    ours = build_untrained_lpips("squeeze")
     torch.manual_seed(2)
     theirs = package.LPIPS(net="squeeze", pnet_rand=True, verbose=False)
     torch.testing.assert_close(ours(*IMAGES), theirs(*IMAGES).flatten(), rtol=0, atol=0)
@@ -99,13 +99,13 @@ def test_building_the_network_is_silent_and_leaves_the_random_generator_alone() 
     before = torch.get_rng_state()
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()) as printed:
         warnings.simplefilter("error")
-        untrained_lpips("squeeze")
+        build_untrained_lpips("squeeze")
     assert printed.getvalue() == ""
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_training_mode_does_not_make_the_distance_random() -> None:
-    network = untrained_lpips("squeeze")
+    network = build_untrained_lpips("squeeze")
     before = network(*IMAGES)
     torch.nn.Sequential(network).train()
     assert not any(module.training for module in network.modules())
@@ -113,7 +113,7 @@ def test_training_mode_does_not_make_the_distance_random() -> None:
 
 
 def test_bfloat16_images_and_autocast_are_judged_in_float32() -> None:
-    network = untrained_lpips("squeeze")
+    network = build_untrained_lpips("squeeze")
     halves = IMAGES.bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         distances = network(*halves)
@@ -123,7 +123,7 @@ def test_bfloat16_images_and_autocast_are_judged_in_float32() -> None:
 
 @pytest.mark.parametrize("backbone", ["squeeze", "alex", pytest.param("vgg", marks=pytest.mark.slow)])
 def test_the_smallest_side_is_the_smallest_that_can_be_judged(backbone) -> None:
-    network = untrained_lpips(backbone)
+    network = build_untrained_lpips(backbone)
     side = SMALLEST_SIDE[backbone]
     assert network.smallest_side == side
     pair = torch.rand(2, 1, 3, side, side) * 2 - 1
@@ -133,7 +133,7 @@ def test_the_smallest_side_is_the_smallest_that_can_be_judged(backbone) -> None:
 
 
 def test_the_gradient_is_finite_where_every_feature_is_dead() -> None:
-    network = untrained_lpips("squeeze")
+    network = build_untrained_lpips("squeeze")
     with torch.no_grad():
         for name, values in network.network.net.named_parameters():
             if name.endswith("bias"):

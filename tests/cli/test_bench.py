@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from tokcli.commands.bench import peak_memory, seconds, synthetic_signals
+from tokcli.commands.bench import make_signals, peak_memory, seconds
 
 
 def test_a_bench_reports_both_directions_for_each_number_of_threads(tok, tiny_run: pathlib.Path) -> None:
@@ -55,8 +55,8 @@ def test_time_and_memory_are_those_of_the_call() -> None:
 
 def test_synthetic_signals_are_smooth_bounded_and_the_same_every_time() -> None:
     for shape in ((3, 32, 32), (1, 640)):
-        signals = synthetic_signals(4, shape, torch.device("cpu"))
+        signals = make_signals(4, shape, torch.device("cpu"))
         assert signals.shape == (4, *shape)
         assert signals.abs().max() <= 1
         assert signals.diff(dim=-1).abs().max() < 0.5
-        assert torch.equal(signals, synthetic_signals(4, shape, torch.device("cpu")))
+        assert torch.equal(signals, make_signals(4, shape, torch.device("cpu")))

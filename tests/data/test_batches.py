@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokcli.contracts import Item, Source
-from tokcli.data.batches import ATTEMPTS, TrainingOrder, training_loader
+from tokcli.data.batches import ATTEMPTS, TrainingOrder, open_training_loader
 from tokcli.data.image.dead_leaves import DeadLeaves
 from tokcli.errors import InputError, UsageError
 
@@ -87,14 +87,14 @@ def test_seeds_and_epochs_give_other_orders_and_draws() -> None:
 
 def test_a_batch_that_cannot_be_shared_is_refused_at_once() -> None:
     with pytest.raises(UsageError, match="a batch of 10 cannot be split over 4 processes; use a multiple of 4"):
-        training_loader(Numbers(5), 10, seed=0, start_step=0, steps=1, world=4)
+        open_training_loader(Numbers(5), 10, seed=0, start_step=0, steps=1, world=4)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_read_the_same_batches(workers: int) -> None:
     source = DeadLeaves(items=7, size=8)
-    alone = list(training_loader(source, 4, seed=3, start_step=0, steps=6))
-    shared = list(training_loader(source, 4, seed=3, start_step=2, steps=6, workers=workers))
+    alone = list(open_training_loader(source, 4, seed=3, start_step=0, steps=6))
+    shared = list(open_training_loader(source, 4, seed=3, start_step=2, steps=6, workers=workers))
     assert len(alone) == 6
     assert len(shared) == 4
     for one, other in zip(alone[2:], shared, strict=True):
@@ -106,7 +106,7 @@ def test_workers_read_the_same_batches(workers: int) -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_unreadable_items_are_replaced_by_the_next_and_reported(workers: int) -> None:
     order = TrainingOrder(6, 6, seed=0)
-    batches = training_loader(Numbers(6, broken=(1, 2, 5)), 6, seed=0, start_step=0, steps=3, workers=workers)
+    batches = open_training_loader(Numbers(6, broken=(1, 2, 5)), 6, seed=0, start_step=0, steps=3, workers=workers)
     for step, batch in enumerate(batches):
         expected = [{1: 3, 2: 3, 5: 0}.get(index, index) for index, _ in order.batch(step)]
         assert indices_of(batch) == expected
@@ -120,26 +120,26 @@ def test_unreadable_items_are_replaced_by_the_next_and_reported(workers: int) ->
 def test_training_stops_where_nothing_can_be_read(workers: int) -> None:
     source = Numbers(40, broken=tuple(range(40)))
     with pytest.raises(InputError, match=rf"^{ATTEMPTS} items in a row .* the last is number-\d+: it is broken$"):
-        list(training_loader(source, 2, seed=0, start_step=0, steps=1, workers=workers))
+        list(open_training_loader(source, 2, seed=0, start_step=0, steps=1, workers=workers))
     with pytest.raises(InputError, match=r"^3 items in a row cannot be read"):
-        list(training_loader(Numbers(3, broken=(0, 1, 2)), 2, seed=0, start_step=0, steps=1))
+        list(open_training_loader(Numbers(3, broken=(0, 1, 2)), 2, seed=0, start_step=0, steps=1))
 
 
 def test_signals_of_different_shapes_are_explained() -> None:
     with pytest.raises(InputError, match=r"number-\d gives \(1, \d\) .* needs one shape; set `size`"):
-        list(training_loader(Numbers(5, ragged=True), 5, seed=0, start_step=0, steps=1))
+        list(open_training_loader(Numbers(5, ragged=True), 5, seed=0, start_step=0, steps=1))
 
 
 def test_the_loader_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    list(training_loader(Numbers(5), 2, seed=0, start_step=0, steps=3, workers=1))
+    list(open_training_loader(Numbers(5), 2, seed=0, start_step=0, steps=3, workers=1))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_workers_can_be_started_afresh_where_processes_do_not_fork() -> None:
-    loader = training_loader(DeadLeaves(items=7, size=8), 4, seed=3, start_step=0, steps=3, workers=1)
-    alone = next(training_loader(DeadLeaves(items=7, size=8), 4, seed=3, start_step=0, steps=3))
+    loader = open_training_loader(DeadLeaves(items=7, size=8), 4, seed=3, start_step=0, steps=3, workers=1)
+    alone = next(open_training_loader(DeadLeaves(items=7, size=8), 4, seed=3, start_step=0, steps=3))
     method = multiprocessing.get_start_method()
     multiprocessing.set_start_method("spawn", force=True)
     try:
@@ -151,12 +151,12 @@ def test_workers_can_be_started_afresh_where_processes_do_not_fork() -> None:
 INTERRUPTED = """
 import signal
 from tokcli.data.image.dead_leaves import DeadLeaves
-from tokcli.data.batches import training_loader
+from tokcli.data.batches import open_training_loader
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin deaf to it
     try:
-        for batch in training_loader(DeadLeaves(100, size=8), 2, seed=0, start_step=0, steps=10**9, workers=2):
+        for batch in open_training_loader(DeadLeaves(100, size=8), 2, seed=0, start_step=0, steps=10**9, workers=2):
             print("reading", flush=True)
     except KeyboardInterrupt:
         print("stopped", flush=True)

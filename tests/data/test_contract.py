@@ -17,7 +17,7 @@ from PIL import Image
 from tokcli.commands.train import train
 from tokcli.contracts import Item, Source, SourceDescription
 from tokcli.data import SOURCES
-from tokcli.data.batches import training_loader
+from tokcli.data.batches import open_training_loader
 from tokcli.data.files import Files
 from tokcli.data.items import read_item, read_items
 from tokcli.data.modality import MODALITIES
@@ -154,7 +154,7 @@ def test_a_damaged_item_is_named_and_does_not_end_the_work(source: Source) -> No
         failure = read_item(source, index)
         assert failure.item == source.names[index]
         assert not failure.reason.startswith(source.names[index])
-    batches = list(training_loader(source, 5, seed=0, start_step=0, steps=4))
+    batches = list(open_training_loader(source, 5, seed=0, start_step=0, steps=4))
     assert {failure.item for batch in batches for failure in batch.failures} <= {source.names[i] for i in damaged}
 
 

@@ -6,7 +6,7 @@ import torch
 from tokcli.codecs import build_codecs
 from tokcli.codecs.base import Codec
 from tokcli.data.image.dead_leaves import DeadLeaves
-from tokcli.evaluation.codecs import CodecAtSetting, find_setting, remarks_on_rate
+from tokcli.evaluation.codecs import CodecAtSetting, find_setting, remark_on_rate
 
 IMAGES = [DeadLeaves(items=3, size=48).load(index).signal for index in range(3)]
 
@@ -53,7 +53,7 @@ def test_a_row_far_from_its_target_and_one_of_headers_says_so() -> None:
     codec = build_codecs(["jpeg"], "image")["jpeg"]
     candidate = CodecAtSetting("jpeg", codec, 1, None, target=0.25, matched_to=["a"])
     candidate.round_trip(torch.stack(IMAGES))
-    far, headers = remarks_on_rate(candidate)
+    far, headers = remark_on_rate(candidate)
     assert "bits per pixel is its lowest rate" in far
     assert far.endswith("times the 0.25 of the models")
     assert headers.startswith("headers are ")

@@ -9,8 +9,8 @@ import torch
 
 from tokcli.evaluation.compare import (
     Difference,
-    best_rows,
     choose_arrow,
+    find_best_rows,
     format_difference,
     format_number,
     paired_difference,
@@ -43,9 +43,9 @@ def row(psnr: float | None, kbps: float = 1.0, competes: bool = True) -> SimpleN
 
 def test_the_best_is_sought_among_those_that_compete() -> None:
     rows = [row(20.0), row(22.0), row(None), row(22.0), row(99.0, competes=False)]
-    assert best_rows(rows, "psnr") == {1, 3}
-    assert best_rows(rows, "kbps") == set(), "neither direction is better"
-    assert best_rows(rows[:1], "psnr") == set(), "one has nobody to be better than"
+    assert find_best_rows(rows, "psnr") == {1, 3}
+    assert find_best_rows(rows, "kbps") == set(), "neither direction is better"
+    assert find_best_rows(rows[:1], "psnr") == set(), "one has nobody to be better than"
 
 
 def test_arrows_say_which_way_is_better() -> None:

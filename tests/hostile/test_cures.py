@@ -13,7 +13,7 @@ from PIL import Image
 
 from tokcli.artifacts import Artifact, load_artifact, save_artifact
 from tokcli.commands.decode import find_unwritable
-from tokcli.data.batches import training_loader
+from tokcli.data.batches import open_training_loader
 from tokcli.data.files import find_files
 from tokcli.data.image import decoding
 from tokcli.data.image.files import ImageFiles
@@ -122,7 +122,7 @@ def test_whatever_a_decoder_raises_is_one_failed_item_and_skipped_in_training(
     monkeypatch.setattr(decoding, "to_upright_rgb", fail)
     source = ImageFiles(str(tmp_path), size=8)
     assert [isinstance(item, Failure) for item in read_items(source, workers=0)] == [False, True]
-    (batch,) = training_loader(source, batch_size=2, seed=0, start_step=0, steps=1)
+    (batch,) = open_training_loader(source, batch_size=2, seed=0, start_step=0, steps=1)
     assert [failure.item for failure in batch.failures] == ["b.png"]
 
 

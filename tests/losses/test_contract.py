@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tokcli.backbones.lpips import untrained_lpips
+from tokcli.backbones.lpips import build_untrained_lpips
 from tokcli.contracts import Loss
 from tokcli.errors import ArgumentError, RecipeError
 from tokcli.losses import LOSSES
@@ -29,7 +29,7 @@ every_example = pytest.mark.parametrize("node", EXAMPLES, ids=lambda node: node[
 
 @pytest.fixture(autouse=True)
 def _random_lpips(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tokcli.losses.perceptual.load_lpips", untrained_lpips)
+    monkeypatch.setattr("tokcli.losses.perceptual.load_lpips", build_untrained_lpips)
 
 
 def build(node: dict, **changes: object) -> Loss:

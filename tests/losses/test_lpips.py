@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tokcli.backbones.lpips import untrained_lpips
+from tokcli.backbones.lpips import build_untrained_lpips
 from tokcli.errors import InputError, RecipeError
 from tokcli.losses import LOSSES
 
@@ -12,7 +12,7 @@ IMAGES = torch.rand(2, 3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture
 def loss(monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
-    monkeypatch.setattr("tokcli.losses.perceptual.load_lpips", untrained_lpips)
+    monkeypatch.setattr("tokcli.losses.perceptual.load_lpips", build_untrained_lpips)
     torch.manual_seed(0)
     return LOSSES.build({"kind": "lpips", "backbone": "squeeze", "weight": 0.5})
 

@@ -167,8 +167,8 @@ def test_an_absent_package_is_reported_before_anything_is_scored(monkeypatch) ->
 def test_the_cores_are_shared_with_the_siblings_of_a_distributed_run(monkeypatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(8), raising=False)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    assert speech.worker_count() == 8
+    assert speech.count_workers() == 8
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert speech.worker_count() == 2
+    assert speech.count_workers() == 2
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "16")
-    assert speech.worker_count() == 1
+    assert speech.count_workers() == 1

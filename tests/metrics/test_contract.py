@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tokcli.backbones import speech
-from tokcli.backbones.lpips import untrained_lpips
+from tokcli.backbones.lpips import build_untrained_lpips
 from tokcli.contracts import Metric, RoundTrip
 from tokcli.errors import InputError, UsageError
 from tokcli.metrics import METRICS, build_metrics, merge_states, metrics_for
@@ -42,7 +42,7 @@ class _Lines:
 def cheap_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random networks in place of weight files, and no worker processes."""
     torch.manual_seed(0)
-    lpips = untrained_lpips("squeeze")
+    lpips = build_untrained_lpips("squeeze")
     monkeypatch.setattr("tokcli.metrics.images.load_lpips", lambda backbone: lpips)
     monkeypatch.setattr("tokcli.metrics.rfid.load_inception", lambda: nn.Sequential(nn.AvgPool2d(16), nn.Flatten()))
     monkeypatch.setattr("tokcli.metrics.audio.require", lambda package, extra: None)

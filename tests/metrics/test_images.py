@@ -7,7 +7,7 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from tokcli.backbones.lpips import untrained_lpips
+from tokcli.backbones.lpips import build_untrained_lpips
 from tokcli.contracts import RoundTrip
 from tokcli.metrics import METRICS
 from tokcli.metrics.images import psnr, ssim
@@ -163,7 +163,7 @@ RECONSTRUCTION = REFERENCE + 0.2 * torch.randn(REFERENCE.shape, generator=GENERA
 
 @pytest.fixture
 def lpips(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tokcli.metrics.images.load_lpips", untrained_lpips)
+    monkeypatch.setattr("tokcli.metrics.images.load_lpips", build_untrained_lpips)
     torch.manual_seed(0)
     return METRICS.build({"kind": "lpips-squeeze"})
 

@@ -11,7 +11,7 @@ from torch import Tensor, multiprocessing
 
 from tokcli.errors import UsageError
 from tokcli.quantizers.kmeans import kmeans
-from tokcli.quantizers.vpvae import LatentQueue, VectorPerturbation, calibrated_eta
+from tokcli.quantizers.vpvae import LatentQueue, VectorPerturbation, calibrate_eta
 from tokcli.search import CodeIndex, live, nearest_code
 
 
@@ -255,7 +255,7 @@ def test_calibrated_steps_are_as_long_as_the_error_of_k_means() -> None:
     """Measured afresh, with other draws and a codebook of 600 samples a code: within 3 %; η = 1 is 15 % too short."""
     torch.manual_seed(9)
     latents = torch.randn(64 * 48, 3)
-    eta = calibrated_eta(latents, 48, 8, seed=0)
+    eta = calibrate_eta(latents, 48, 8, seed=0)
     assert 1.02 < eta < 1.4
     quantizer = VectorPerturbation(3, 64, eta=eta)
     quantizer.queue.push(latents)
@@ -280,7 +280,7 @@ def test_calibration_happens_when_the_queue_is_full_and_at_each_doubling() -> No
 
 
 def test_latents_that_coincide_calibrate_to_one() -> None:
-    assert calibrated_eta(torch.zeros(320, 2), 32, 8, seed=0) == 1.0
+    assert calibrate_eta(torch.zeros(320, 2), 32, 8, seed=0) == 1.0
 
 
 @pytest.mark.parametrize(

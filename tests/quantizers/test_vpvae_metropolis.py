@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tokcli.quantizers.vpvae import Surroundings, acceptance, perturb, propose
-from tokcli.search import live_index
+from tokcli.search import build_live_index
 
 SAMPLES = 8_000
 
@@ -51,7 +51,7 @@ def mismatch(sample: Tensor, reference: Tensor) -> float:
 
 
 def from_neighbours(queue: Tensor, codes: int) -> Callable[[Tensor], Surroundings]:
-    index = live_index(queue)
+    index = build_live_index(queue)
     return lambda points: Surroundings(*index.kth_distances(points, (8, len(queue) // codes)).unbind(1))
 
 

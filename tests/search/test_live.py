@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tokcli.search import codes, live, live_index
+from tokcli.search import build_live_index, codes, live
 from tokcli.search.live import ProductIndex, TreeIndex
 
 
@@ -92,8 +92,8 @@ def test_bfloat16_settings_do_not_reach_the_distances() -> None:
 
 
 def test_the_route_follows_the_dimension() -> None:
-    assert isinstance(live_index(torch.zeros(20, 5)), TreeIndex)
-    assert isinstance(live_index(torch.zeros(20, live.TREE_DIM + 1)), ProductIndex)
+    assert isinstance(build_live_index(torch.zeros(20, 5)), TreeIndex)
+    assert isinstance(build_live_index(torch.zeros(20, live.TREE_DIM + 1)), ProductIndex)
 
 
 @pytest.mark.parametrize("route", [TreeIndex, ProductIndex])

@@ -103,7 +103,7 @@ def test_an_adaptive_weight_makes_both_gradients_equal_at_the_last_layer(started
     training = started("adversary.adaptive=true", "adversary.weight=1.0")
     seen = signals()
     output = training.model(seen)
-    distance = loop.reconstruction_losses(training.losses, output, seen)["l1"]
+    distance = loop.compute_losses(training.losses, output, seen)["l1"]
     adversarial = training.adversary.tokenizer_loss(output.reconstructions, distance)
     last = training.tokenizer.autoencoder.last_layer
     norms = [
@@ -151,7 +151,7 @@ def test_a_discriminator_with_a_lead_learns_unheard(recipe: str, tmp_path: pathl
 def test_an_adaptive_weight_stays_under_its_cap(started) -> None:
     training = started("adversary.adaptive=true", "adversary.weight=1.0", "adversary.largest_ratio=0.001")
     output = training.model(signals())
-    distance = loop.reconstruction_losses(training.losses, output, signals())["l1"]
+    distance = loop.compute_losses(training.losses, output, signals())["l1"]
     adversarial = training.adversary.tokenizer_loss(output.reconstructions, distance)
     assert adversarial.figures["adversarial_weight"].item() == pytest.approx(0.001)
 

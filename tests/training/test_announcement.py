@@ -14,7 +14,7 @@ from tokcli.data.audio.files import AudioFiles
 from tokcli.data.audio.synthetic_voices import SyntheticVoices
 from tokcli.data.image.dead_leaves import DeadLeaves
 from tokcli.data.image.files import ImageFiles
-from tokcli.training.announcement import evaluation_words, shared_files, training_words
+from tokcli.training.announcement import describe_evaluation, describe_training, find_shared_files
 
 MakeSource = Callable[[pathlib.Path], Source]
 
@@ -47,7 +47,7 @@ def listed(folder: pathlib.Path, count: int) -> str:
     ],
 )
 def test_training_data_is_told_in_words(make: MakeSource, words: str, tmp_path: pathlib.Path) -> None:
-    assert training_words(make(tmp_path)) == words
+    assert describe_training(make(tmp_path)) == words
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_training_data_is_told_in_words(make: MakeSource, words: str, tmp_path: 
 def test_evaluation_data_is_told_in_words(
     make: MakeSource, items: int | None, words: str, tmp_path: pathlib.Path
 ) -> None:
-    assert evaluation_words(make(tmp_path), items) == words
+    assert describe_evaluation(make(tmp_path), items) == words
 
 
 @pytest.fixture
@@ -100,12 +100,12 @@ def test_files_in_both_halves_are_counted(
     pictures: pathlib.Path, trained: str, judged: str, items: int | None, shared: int
 ) -> None:
     first, second = (ImageFiles(str(pictures / name), 16) for name in (trained, judged))
-    assert shared_files(first, second, items) == shared
+    assert find_shared_files(first, second, items) == shared
 
 
 def test_what_is_made_shares_no_files(pictures: pathlib.Path) -> None:
-    assert shared_files(DeadLeaves(), DeadLeaves()) == 0
-    assert shared_files(DeadLeaves(), ImageFiles(str(pictures / "links"), 16)) == 0
+    assert find_shared_files(DeadLeaves(), DeadLeaves()) == 0
+    assert find_shared_files(DeadLeaves(), ImageFiles(str(pictures / "links"), 16)) == 0
 
 
 class Notes:

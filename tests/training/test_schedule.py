@@ -3,7 +3,7 @@
 import pytest
 
 from tokcli.recipe.settings import TrainingSettings
-from tokcli.training.schedule import learning_rate, step_seed
+from tokcli.training.schedule import learning_rate, mix_step_seed
 
 
 def test_warm_up_rises_in_equal_steps_and_the_cosine_falls_to_its_end() -> None:
@@ -20,7 +20,7 @@ def test_a_constant_rate_stays() -> None:
 
 
 def test_step_seeds_differ_by_seed_step_and_rank() -> None:
-    seeds = {step_seed(seed, step, rank) for seed in range(8) for step in range(50) for rank in range(4)}
+    seeds = {mix_step_seed(seed, step, rank) for seed in range(8) for step in range(50) for rank in range(4)}
     assert len(seeds) == 8 * 50 * 4
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert step_seed(3, 5, 1) == step_seed(3, 5, 1)
+    assert mix_step_seed(3, 5, 1) == mix_step_seed(3, 5, 1)

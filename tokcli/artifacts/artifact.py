@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from tokcli.artifacts.fingerprint import tensor_sum
+from tokcli.artifacts.fingerprint import digest_tensors
 from tokcli.artifacts.promises import check_promises, load_strictly
 from tokcli.artifacts.tensors import TensorFile, read_metadata, read_promises, read_tensors, write_tensors
 from tokcli.contracts import BuildsCodebook, CodebookReport
@@ -25,7 +25,7 @@ from tokcli.errors import MismatchError, RecipeError, UsageError, quote
 from tokcli.locking import lock_beside
 from tokcli.recipe.build import build_tokenizer
 from tokcli.recipe.recipe import Recipe, from_artifact
-from tokcli.schema import argument_problems
+from tokcli.schema import find_argument_problems
 from tokcli.tokenizer import Tokenizer
 from tokcli.untrusted import check_plain, parse_json
 
@@ -70,7 +70,7 @@ def save_artifact(path: pathlib.Path, artifact: Artifact) -> None:
         "training": dict(artifact.training),
     }
     words = {key: json.dumps(value) for key, value in metadata.items()}
-    tensors = kept_tensors(artifact.tokenizer)
+    tensors = select_tensors(artifact.tokenizer)
     write_tensors(path, tensors, words | {"digest": json.dumps(digest_of(tensors, words))})
 
 
@@ -126,7 +126,7 @@ def codebook_ready(tokenizer: Tokenizer) -> bool:
     return not isinstance(quantizer, BuildsCodebook) or quantizer.codebook_ready
 
 
-def kept_tensors(tokenizer: Tokenizer) -> dict[str, Tensor]:
+def select_tensors(tokenizer: Tokenizer) -> dict[str, Tensor]:
     """The tensors an artifact holds: all but the quantizer's buffers that serve training alone."""
     training_only = {f"quantizer.{name}" for name in tokenizer.quantizer.training_only}
     return {name: tensor for name, tensor in tokenizer.state_dict().items() if name not in training_only}
@@ -141,7 +141,7 @@ def _file_of(path: str | pathlib.Path) -> pathlib.Path:
 def digest_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """sha256 of everything an artifact holds but this sum itself, hexadecimal."""
     words = {key: value for key, value in metadata.items() if key != "digest"}
-    return tensor_sum(tensors, json.dumps(words, sort_keys=True))
+    return digest_tensors(tensors, json.dumps(words, sort_keys=True))
 
 
 def _check_content(path: pathlib.Path, file: TensorFile) -> None:
@@ -194,7 +194,7 @@ def _find_problems(values: Mapping[str, Any]) -> list[str]:
     if not isinstance(codebooks, list) or not all(isinstance(report, dict) for report in codebooks):
         return [*problems, f"the codebooks {quote(codebooks)}, which are no list of reports"]
     for index, report in enumerate(codebooks):
-        problems += argument_problems(CodebookReport, report, f"codebooks.{index}", "a report")
+        problems += find_argument_problems(CodebookReport, report, f"codebooks.{index}", "a report")
     return problems
 
 

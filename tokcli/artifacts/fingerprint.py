@@ -25,7 +25,7 @@ class Fingerprints:
     codebook: str
 
 
-def fingerprints_of(tokenizer: Tokenizer, recipe: Recipe) -> Fingerprints:
+def compute_fingerprints(tokenizer: Tokenizer, recipe: Recipe) -> Fingerprints:
     """Both sums of a tokenizer with a codebook in use.
 
     The network's covers the recipe's words for both parts too: the same weights under another activation or another
@@ -36,10 +36,10 @@ def fingerprints_of(tokenizer: Tokenizer, recipe: Recipe) -> Fingerprints:
     network = dict(tokenizer.autoencoder.state_dict(prefix="autoencoder."))
     network |= {f"quantizer.{name}": tensor for name, tensor in _projections(quantizer).items()}
     words = json.dumps([dict(recipe.autoencoder), dict(recipe.quantizer)], sort_keys=True)
-    return Fingerprints(tensor_sum(network, words), tensor_sum(codebook))
+    return Fingerprints(digest_tensors(network, words), digest_tensors(codebook))
 
 
-def tensor_sum(tensors: Mapping[str, Tensor], words: str = "") -> str:
+def digest_tensors(tensors: Mapping[str, Tensor], words: str = "") -> str:
     """sha256 over `words`, then names, types, shapes and bytes in the order of the names."""
     digest = hashlib.sha256(words.encode())
     for name in sorted(tensors):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tokcli.backbones.torchvision import let_torchvision_import
-from tokcli.backbones.weights import official_weights
+from tokcli.backbones.weights import load_official_weights
 from tokcli.optional import require
 
 WEIGHT_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -42,13 +42,13 @@ def load_inception() -> Inception:
     """
     let_torchvision_import()
     require("torch_fidelity", extra="fid")
-    weights = official_weights(WEIGHT_FILE, OFFICIAL_FOLDER, "rFID")
-    inception = untrained_inception()
+    weights = load_official_weights(WEIGHT_FILE, OFFICIAL_FOLDER, "rFID")
+    inception = build_untrained_inception()
     nn.Module.load_state_dict(inception.network, weights)
     return inception
 
 
-def untrained_inception() -> Inception:
+def build_untrained_inception() -> Inception:
     """The network with random weights; leaves torch's generator untouched. Raises as `load_inception` does."""
     let_torchvision_import()
     package = require("torch_fidelity", extra="fid")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tokcli.backbones.torchvision import let_torchvision_import
-from tokcli.backbones.weights import official_weights, weight_file
+from tokcli.backbones.weights import find_weight_file, load_official_weights
 
 Backbone = Literal["vgg", "alex", "squeeze"]
 
@@ -59,7 +59,7 @@ def load_lpips(backbone: Backbone) -> Lpips:
     network moves it to the device of the images.
     Raises InputError, before anything is built, where the weight file is absent or is not the official one.
     """
-    path = weight_file(WEIGHT_FILES[backbone])
+    path = find_weight_file(WEIGHT_FILES[backbone])
     state = path.stat() if path.is_file() else None
     return _load(backbone, path, state and (state.st_mtime_ns, state.st_size))
 
@@ -67,8 +67,8 @@ def load_lpips(backbone: Backbone) -> Lpips:
 @functools.cache
 def _load(backbone: Backbone, path: pathlib.Path, state: tuple[int, int] | None) -> Lpips:
     """The network from the file at `path`; its `state` makes a changed file another one. A failure is not kept."""
-    weights = official_weights(WEIGHT_FILES[backbone], OFFICIAL_FOLDER, f"LPIPS with the {backbone} backbone")
-    lpips = untrained_lpips(backbone)
+    weights = load_official_weights(WEIGHT_FILES[backbone], OFFICIAL_FOLDER, f"LPIPS with the {backbone} backbone")
+    lpips = build_untrained_lpips(backbone)
     classifier = cast(nn.Module, lpips.network.net)
     # `slice2.5.weight` in the package is `features.5.weight` in the file.
     names = {name: f"features.{name.partition('.')[2]}" for name in classifier.state_dict()}
@@ -76,7 +76,7 @@ def _load(backbone: Backbone, path: pathlib.Path, state: tuple[int, int] | None)
     return lpips
 
 
-def untrained_lpips(backbone: Backbone) -> Lpips:
+def build_untrained_lpips(backbone: Backbone) -> Lpips:
     """The LPIPS network with its linear weights and a random classifier; leaves torch's generator untouched."""
     let_torchvision_import()
     import lpips

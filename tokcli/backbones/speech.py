@@ -22,7 +22,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 
-from tokcli.distributed import usable_cores
+from tokcli.distributed import count_cores
 
 RATE = 16_000
 
@@ -119,15 +119,15 @@ class ClipScores:
         return scores
 
 
-def worker_count() -> int:
+def count_workers() -> int:
     """Processes that score: the cores this process may use, shared with its siblings of a distributed run."""
-    return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, count_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 @functools.cache
 def _workers() -> concurrent.futures.ProcessPoolExecutor:
     """The processes that all speech metrics share, started at the first clip."""
-    return _executor(worker_count())
+    return _executor(count_workers())
 
 
 def _executor(workers: int) -> concurrent.futures.ProcessPoolExecutor:

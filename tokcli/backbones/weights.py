@@ -9,7 +9,7 @@ from torch import Tensor
 from tokcli.errors import InputError
 
 
-def official_weights(name: str, source: str, needed_by: str) -> dict[str, Tensor]:
+def load_official_weights(name: str, source: str, needed_by: str) -> dict[str, Tensor]:
     """The tensors of the file `name`, whose stem ends in the first digits of the sha256 of its content.
 
     source: the address of the folder that offers it. needed_by: what asks for it; begins the message.
@@ -23,14 +23,14 @@ def official_weights(name: str, source: str, needed_by: str) -> dict[str, Tensor
     )
 
 
-def weight_file(name: str) -> pathlib.Path:
+def find_weight_file(name: str) -> pathlib.Path:
     """Where the file `name` lies, or would."""
     return pathlib.Path(torch.hub.get_dir()).resolve() / "checkpoints" / name
 
 
 def _checked(name: str, source: str, needed_by: str) -> pathlib.Path:
     """Where the file lies, after checking that it is there and is the official one."""
-    path = weight_file(name)
+    path = find_weight_file(name)
     if not path.is_file():
         raise InputError(
             f"{needed_by} needs the file {name}, which is not in {path.parent}; "

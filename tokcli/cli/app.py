@@ -131,7 +131,7 @@ def _run(arguments: Sequence[str], as_json: bool) -> int:
     except TokError as error:
         return _leave(error, as_json)
     except typer.TyperException as error:
-        return _leave(UsageError(f"{error.format_message()} (tok {_verb_of(arguments)} --help says more)"), as_json)
+        return _leave(UsageError(f"{error.format_message()} (tok {_find_verb(arguments)} --help says more)"), as_json)
     except (KeyboardInterrupt, typer.Abort):
         return _leave(_stopped(arguments), as_json)
     except BrokenPipeError:
@@ -141,11 +141,11 @@ def _run(arguments: Sequence[str], as_json: bool) -> int:
     except OSError as error:
         if error.errno is None or (error.filename is None and error.errno not in NAMELESS):
             raise
-        return _leave(_disk_error(error), as_json)
+        return _leave(_explain_disk_error(error), as_json)
 
 
 def _stopped(arguments: Sequence[str]) -> InterruptedRunError:
-    return InterruptedRunError(f"stopped; {KEPT.get(_verb_of(arguments), 'the same command starts again')}")
+    return InterruptedRunError(f"stopped; {KEPT.get(_find_verb(arguments), 'the same command starts again')}")
 
 
 def _keep_traceback(error: Exception, arguments: Sequence[str]) -> TokError:
@@ -171,11 +171,11 @@ def _keep_traceback(error: Exception, arguments: Sequence[str]) -> TokError:
     )
 
 
-def _verb_of(arguments: Sequence[str]) -> str:
+def _find_verb(arguments: Sequence[str]) -> str:
     return next((word for word in arguments if word in VERBS | HIDDEN), "")
 
 
-def _disk_error(error: OSError) -> TokError:
+def _explain_disk_error(error: OSError) -> TokError:
     where = f" {error.filename}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return TokError(f"the disk is full{where and ':'}{where}; free some space and run the same command again")

@@ -14,8 +14,8 @@ from tokcli.evaluation.compare import (
     COVERS,
     UNKNOWN,
     Difference,
-    best_rows,
     choose_arrow,
+    find_best_rows,
     format_difference,
     format_name,
     list_compared,
@@ -88,7 +88,7 @@ def _print_figures(rows: list["Scores"]) -> None:
     for row in rows:
         figures = row.rate_figures | row.figures
         cells.append((row.title.label, row.items, *(figures.get(name) for name in (*metrics, *rates))))
-    best = {(index, column) for column, name in enumerate(metrics, start=2) for index in best_rows(rows, name)}
+    best = {(index, column) for column, name in enumerate(metrics, start=2) for index in find_best_rows(rows, name)}
     data = dict.fromkeys(f"{row.title.data} ({row.title.split})" for row in rows)
     columns = ["model", "items", *map(_heading, metrics), *map(format_name, rates)]
     print_table(f"on {'; '.join(data)}", columns, cells, best)

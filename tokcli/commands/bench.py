@@ -117,13 +117,13 @@ def bench(
     where = pick_device(device)
     opened = open_model(model, where, reporter, codebook)
     tokenizer = opened.tokenizer
-    shape = signal_shape(tokenizer, size or opened.trained_size)
+    shape = choose_signal_shape(tokenizer, size or opened.trained_size)
     batch = min(batch_size or pick_batch_size(where), items)
-    signals = synthetic_signals(items, shape, where)
+    signals = make_signals(items, shape, where)
     return Bench(
         model=opened.path,
         device=str(where),
-        machine=torch.cuda.get_device_name(where) if where.type == "cuda" else _processor(),
+        machine=torch.cuda.get_device_name(where) if where.type == "cuda" else _describe_processor(),
         items=items,
         batch_size=batch,
         size=shape[1:],
@@ -143,7 +143,7 @@ def _speeds(
         try:
             for count in counts:
                 torch.set_num_threads(count)
-                for work in (_encoding(tokenizer, signals), _decoding(tokenizer, signals, batch)):
+                for work in (_plan_encoding(tokenizer, signals), _plan_decoding(tokenizer, signals, batch)):
                     speeds.append(_speed(work, tokenizer, signals.shape[1:], batch, count))
                     task.advance()
         finally:
@@ -151,7 +151,7 @@ def _speeds(
     return speeds
 
 
-def signal_shape(tokenizer: Tokenizer, size: int | None) -> tuple[int, ...]:
+def choose_signal_shape(tokenizer: Tokenizer, size: int | None) -> tuple[int, ...]:
     """(channels, *size) of the signals to time: square images, or a stretch of audio."""
     autoencoder = tokenizer.autoencoder
     if autoencoder.sample_rate is not None:
@@ -159,7 +159,7 @@ def signal_shape(tokenizer: Tokenizer, size: int | None) -> tuple[int, ...]:
     return (autoencoder.channels, size or IMAGE_SIZE, size or IMAGE_SIZE)
 
 
-def synthetic_signals(items: int, shape: Sequence[int], device: torch.device) -> Tensor:
+def make_signals(items: int, shape: Sequence[int], device: torch.device) -> Tensor:
     """(items, *shape) in [-1, 1], smooth and seeded: a tree of codes is searched longer where latents are wild."""
     generator = torch.Generator().manual_seed(0)
     channels, *size = shape
@@ -179,14 +179,14 @@ class _Work:
     bare_inputs: Tensor
 
 
-def _encoding(tokenizer: Tokenizer, signals: Tensor) -> _Work:
+def _plan_encoding(tokenizer: Tokenizer, signals: Tensor) -> _Work:
     stride = tokenizer.autoencoder.stride
     whole = [positions * stride for positions in tokenizer.grid(signals.shape[2:])]
-    padded = synthetic_signals(len(signals), (signals.shape[1], *whole), signals.device)
+    padded = make_signals(len(signals), (signals.shape[1], *whole), signals.device)
     return _Work("encode", tokenizer.encode, signals, tokenizer.autoencoder.encode, padded)
 
 
-def _decoding(tokenizer: Tokenizer, signals: Tensor, batch: int) -> _Work:
+def _plan_decoding(tokenizer: Tokenizer, signals: Tensor, batch: int) -> _Work:
     size = signals.shape[2:]
     tokens = torch.cat([tokenizer.encode(part) for part in signals.split(batch)])
     latents = tokenizer.quantizer.dequantize(tokens)
@@ -256,5 +256,5 @@ def _finish(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def _processor() -> str:
+def _describe_processor() -> str:
     return f"{platform.machine()}, {os.cpu_count()} cores"

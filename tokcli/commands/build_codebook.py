@@ -96,7 +96,7 @@ def build_codebook(
         reports = build_codebooks(tokenizer, latents, sizes, seed=seed, reporter=reporter)
         if processes.is_main_process:
             remove_abandoned(path.parent)
-            save_artifact(path, dataclasses.replace(artifact, codebooks=_with_reports(opened, reports)))
+            save_artifact(path, dataclasses.replace(artifact, codebooks=_add_reports(opened, reports)))
         processes.wait_for_everyone()
     return BuiltCodebooks(path, reports)
 
@@ -143,7 +143,7 @@ def _check_new(model: Model, sizes: Sequence[int]) -> None:
         )
 
 
-def _with_reports(model: Model, reports: Sequence[CodebookReport]) -> list[CodebookReport]:
+def _add_reports(model: Model, reports: Sequence[CodebookReport]) -> list[CodebookReport]:
     """The reports of all codebooks that the model has now: `reports`, and those of other sizes, by size."""
     built = {report.size for report in reports}
     held = require_builder(model.tokenizer).codebooks

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tokcli.artifacts.fingerprint import fingerprints_of
+from tokcli.artifacts.fingerprint import compute_fingerprints
 from tokcli.data.items import Failure, group_alike
 from tokcli.data.modality import MODALITIES
 from tokcli.errors import MismatchError, UsageError, quote
@@ -140,7 +140,7 @@ def _open_matching(reader: TokenReader, model: str | None, device: torch.device,
     """The tokenizer, with the codebook that the tokens were made with."""
     header = reader.header
     opened = open_model(model, device, reporter, codebook=header.codebook_size)
-    sums = fingerprints_of(opened.tokenizer, opened.artifact.recipe)
+    sums = compute_fingerprints(opened.tokenizer, opened.artifact.recipe)
     for what, own, theirs in (
         ("network", sums.network, header.network_fingerprint),
         ("codebook", sums.codebook, header.codebook_fingerprint),

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import torch
 
-from tokcli.artifacts.fingerprint import fingerprints_of
-from tokcli.contracts import Item, Rate, Source, Stream, rate_of
+from tokcli.artifacts.fingerprint import compute_fingerprints
+from tokcli.contracts import Item, Rate, Source, Stream, compute_rate
 from tokcli.data.items import Failure, group_items, make_failure, read_items
 from tokcli.errors import InputError, InterruptedRunError
 from tokcli.files import try_output
@@ -185,7 +185,7 @@ def encode_stream(model: Model, stream: Stream, writer: TokenWriter) -> Failure 
 def describe_tokens(model: Model, source: Source) -> TokenHeader:
     """What a token file says about the tokenizer and about what was done to the signals."""
     tokenizer = model.tokenizer
-    sums = fingerprints_of(tokenizer, model.artifact.recipe)
+    sums = compute_fingerprints(tokenizer, model.artifact.recipe)
     return TokenHeader(
         codebook_size=tokenizer.quantizer.codebook_size,
         groups=tokenizer.quantizer.groups,
@@ -212,7 +212,7 @@ def _summarize(reader: TokenReader, path: pathlib.Path, items_per_second: float)
         grid=reader.grid,
         dtype=str(header.dtype),
         entropy_bits_per_token=entropy_bits(counts),
-        packed=rate_of(packed_bits(counts), samples, header.sample_rate),
-        empirical=rate_of(empirical_bits(counts), samples, header.sample_rate),
+        packed=compute_rate(packed_bits(counts), samples, header.sample_rate),
+        empirical=compute_rate(empirical_bits(counts), samples, header.sample_rate),
         items_per_second=items_per_second,
     )

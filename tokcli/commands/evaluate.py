@@ -20,7 +20,7 @@ from tokcli.evaluation.run import Scores, Title, remark_on_use
 from tokcli.evaluation.run import evaluate as evaluate_candidate
 from tokcli.files import try_output
 from tokcli.metrics import build_metrics
-from tokcli.models import Model, find_models, open_model, pick_device, short_labels
+from tokcli.models import Model, find_models, open_model, pick_device, shorten_labels
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.build import build_evaluation_source
 
@@ -128,24 +128,24 @@ def _open_entries(
     """Every model with every codebook asked for, on its device, with its data."""
     where = pick_device(device)
     paths = find_models(models)
-    names = _metrics_of(paths, metrics)
+    names = _choose_metrics(paths, metrics)
     entries = []
-    for path, asked, name in zip(paths, names, short_labels(paths), strict=True):
-        for codebook in _codebooks_of(path, codebooks):
+    for path, asked, name in zip(paths, names, shorten_labels(paths), strict=True):
+        for codebook in _list_codebooks(path, codebooks):
             model = open_model(str(path), where, reporter, codebook)
             label = name + (f" · {codebook}" if codebook else "")
-            entries.append(_Entry(model, _source(model, data, size), asked, label))
+            entries.append(_Entry(model, _open_source(model, data, size), asked, label))
     return entries
 
 
-def _codebooks_of(path: pathlib.Path, codebooks: Codebooks | None) -> Sequence[int | None]:
+def _list_codebooks(path: pathlib.Path, codebooks: Codebooks | None) -> Sequence[int | None]:
     """The codebooks to judge a model with; None is the one in use."""
     if codebooks == "all":
         return [built.size for built in load_artifact(path).codebooks] or [None]
     return codebooks or [None]
 
 
-def _source(model: Model, data: str | None, size: int | None) -> Source:
+def _open_source(model: Model, data: str | None, size: int | None) -> Source:
     recipe, tokenizer = model.artifact.recipe, model.artifact.tokenizer
     if data is None:
         return build_evaluation_source(recipe, tokenizer.modality, way_on="judge on other data with --data FOLDER")
@@ -167,7 +167,7 @@ def _same_data(first: Source, second: Source) -> bool:
     return named and list(first.names) == list(second.names) and dict(first.protocol()) == dict(second.protocol())
 
 
-def _metrics_of(paths: Sequence[pathlib.Path], metrics: Sequence[str] | None) -> Sequence[Sequence[str]]:
+def _choose_metrics(paths: Sequence[pathlib.Path], metrics: Sequence[str] | None) -> Sequence[Sequence[str]]:
     """The names of what judges each model. Raises TokError, before one is loaded, where some are not to be had."""
     recipes = [read_recipe(path) for path in paths]
     names = [tuple(dict.fromkeys(metrics or recipe.evaluation.metrics)) for recipe in recipes]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tokcli.artifacts.fingerprint import fingerprints_of
+from tokcli.artifacts.fingerprint import compute_fingerprints
 from tokcli.errors import InputError, MismatchError, UsageError
 from tokcli.exchange import ExchangeFormat, ExchangeItem, Expected, build_format
 from tokcli.exchange.base import META
@@ -160,7 +160,7 @@ def _read_options(kind: str, meta: Mapping[str, Any]) -> dict[str, Any]:
 def _describe_tokens(opened: Model, meta: Mapping[str, Any], kind: str, path: pathlib.Path) -> TokenHeader:
     """The header of tokens of this model. Raises MismatchError where the export says that another one made them."""
     tokenizer, artifact = opened.artifact.tokenizer, opened.artifact
-    sums = fingerprints_of(tokenizer, artifact.recipe)
+    sums = compute_fingerprints(tokenizer, artifact.recipe)
     made_by = meta.get("tokens") or {}
     for what, own in (("network", sums.network), ("codebook", sums.codebook)):
         theirs = made_by.get(f"{what}_fingerprint")

@@ -6,11 +6,11 @@ from typing import Any
 
 from tokcli.artifacts import load_artifact
 from tokcli.artifacts.artifact import FORMAT, Artifact, codebook_ready
-from tokcli.artifacts.fingerprint import fingerprints_of
+from tokcli.artifacts.fingerprint import compute_fingerprints
 from tokcli.artifacts.tensors import read_metadata
 from tokcli.errors import InputError, MismatchError
 from tokcli.tokens import open_tokens
-from tokcli.training.checkpoint import newest_whole_checkpoint
+from tokcli.training.checkpoint import find_newest_checkpoint
 from tokcli.training.run_folder import RunFolder
 
 
@@ -25,8 +25,8 @@ def info(path: str) -> dict[str, Any]:
     run = RunFolder(place)
     if place.is_dir() and run.started:
         if run.artifact.exists():
-            return {"run": str(place), **_artifact_facts(run.artifact)}
-        newest = newest_whole_checkpoint(run.checkpoints)
+            return {"run": str(place), **_describe_artifact(run.artifact)}
+        newest = find_newest_checkpoint(run.checkpoints)
         return {
             "run": str(place),
             "finished": False,
@@ -34,7 +34,7 @@ def info(path: str) -> dict[str, Any]:
             "next": "the command that started it goes on with it",
         }
     if place.suffix == ".safetensors" and _is_artifact(place):
-        return _artifact_facts(place)
+        return _describe_artifact(place)
     return _token_facts(place)
 
 
@@ -45,11 +45,11 @@ def _is_artifact(path: pathlib.Path) -> bool:
         return False
 
 
-def _artifact_facts(path: pathlib.Path) -> dict[str, Any]:
+def _describe_artifact(path: pathlib.Path) -> dict[str, Any]:
     artifact: Artifact = load_artifact(path)
     tokenizer, recipe = artifact.tokenizer, artifact.recipe
     quantizer = tokenizer.quantizer
-    sums = fingerprints_of(tokenizer, recipe) if codebook_ready(tokenizer) else None
+    sums = compute_fingerprints(tokenizer, recipe) if codebook_ready(tokenizer) else None
     return {
         "artifact": str(path),
         "name": recipe.name,

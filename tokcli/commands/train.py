@@ -27,7 +27,7 @@ from tokcli.recipe.shipped import find_recipe_text
 from tokcli.recipe.text import parse
 from tokcli.tokenizer import Tokenizer
 from tokcli.training.announcement import announce_data
-from tokcli.training.checkpoint import DamagedCheckpointError, checkpoints_in, load_checkpoint
+from tokcli.training.checkpoint import DamagedCheckpointError, list_checkpoints, load_checkpoint
 from tokcli.training.curves import draw_curves
 from tokcli.training.evaluation import evaluate_training, evaluate_weights, keep_evaluation, provisional_codebook
 from tokcli.training.finetune import finetune_decoder
@@ -122,7 +122,7 @@ def _read(recipe: str, overrides: Sequence[str], seed: int | None) -> Recipe:
     name, text = find_recipe_text(recipe)
     checked = from_text(text, name, overrides)
     if seed is not None:
-        checked = _seeded(checked, seed, named=any(each.partition("=")[0] == "seed" for each in overrides))
+        checked = _seed(checked, seed, named=any(each.partition("=")[0] == "seed" for each in overrides))
     require_trackers(checked.training.trackers)
     return checked
 
@@ -263,7 +263,7 @@ def _resume(training: Training, run: RunFolder, resume: str, reporter: Reporter)
         reporter.note(f"going on from {resume}, step {training.step}")
         return
     accelerator = training.accelerator
-    for checkpoint in reversed(checkpoints_in(run.checkpoints)):
+    for checkpoint in reversed(list_checkpoints(run.checkpoints)):
         try:
             training.step = load_checkpoint(checkpoint, training.state, training.recipe.fingerprint())
         except DamagedCheckpointError as error:
@@ -275,7 +275,7 @@ def _resume(training: Training, run: RunFolder, resume: str, reporter: Reporter)
         return
 
 
-def _seeded(recipe: Recipe, seed: int, named: bool) -> Recipe:
+def _seed(recipe: Recipe, seed: int, named: bool) -> Recipe:
     """The recipe with another seed. named: whether an override has set the one that it has, which must then agree."""
     if named and recipe.seed != seed:
         raise UsageError(f"seed={recipe.seed} and --seed {seed} contradict each other; give one of them")

@@ -88,7 +88,7 @@ class TrainingOrder:
         return int(self._permutation[number]), self._first_draw + epoch
 
 
-def training_loader(
+def open_training_loader(
     source: Source,
     batch_size: int,
     seed: int,

@@ -86,7 +86,7 @@ class FilesInFolders(Files):
             inner, _, name = full.rpartition("/")
             if inner not in folders:
                 folder = os.path.join(self.root, *inner.split("/"))
-                folders[inner] = os.path.realpath(folder), _links_in(folder)
+                folders[inner] = os.path.realpath(folder), _find_links(folder)
             folder, links = folders[inner]
             yield os.path.realpath(os.path.join(folder, name)) if name in links else f"{folder}{os.sep}{name}"
 
@@ -180,7 +180,7 @@ def _expand(given: str, suffixes: tuple[str, ...], noun: str) -> tuple[str, list
     if not os.path.exists(expanded):
         raise InputError(f"there is no file or folder '{given}' (relative paths start at {os.getcwd()})")
     if os.path.isdir(path):
-        inside = _files_under(path, suffixes)
+        inside = _find_files_under(path, suffixes)
         if not inside:
             raise InputError(f"'{given}' holds no {noun}: looked in it and its subfolders for {', '.join(suffixes)}")
         return path, inside
@@ -192,14 +192,14 @@ def _expand(given: str, suffixes: tuple[str, ...], noun: str) -> tuple[str, list
     return os.path.dirname(path), [path]
 
 
-def _links_in(folder: str) -> set[str]:
+def _find_links(folder: str) -> set[str]:
     """The names in a folder that are symbolic links; none where it cannot be listed."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         return {entry.name for entry in entries if entry.is_symlink()}
     return set()
 
 
-def _files_under(folder: str, suffixes: tuple[str, ...]) -> list[str]:
+def _find_files_under(folder: str, suffixes: tuple[str, ...]) -> list[str]:
     """The paths of all files with these suffixes in a folder and its subfolders, sorted; links are followed."""
 
     def refuse(error: OSError) -> None:

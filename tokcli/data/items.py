@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tokcli.contracts import Item, Source, Stream
-from tokcli.distributed import usable_cores
+from tokcli.distributed import count_cores
 from tokcli.errors import InputError
 
 T = TypeVar("T")
@@ -160,7 +160,7 @@ def default_workers(items: int | None = None, processes: int = 1) -> int:
     """
     if items is not None and items <= FEW_ITEMS:
         return 0
-    return max(0, min(MOST_WORKERS, usable_cores() // processes - 1))
+    return max(0, min(MOST_WORKERS, count_cores() // processes - 1))
 
 
 def quiet_worker(worker: int) -> None:

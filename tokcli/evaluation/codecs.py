@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tokcli.codecs import Codec
-from tokcli.contracts import Candidate, Item, ModalityName, Rate, RoundTrip, Source, rate_of
+from tokcli.contracts import Candidate, Item, ModalityName, Rate, RoundTrip, Source, compute_rate
 from tokcli.data.items import read_items
 from tokcli.evaluation.compare import format_name, list_metrics
 from tokcli.evaluation.run import Scores, Title, evaluate
@@ -109,11 +109,11 @@ class CodecAtSetting(Candidate):
     @property
     def rate(self) -> Rate:
         """Of all files so far, headers included."""
-        return rate_of(self.bits, self.samples, self.sample_rate)
+        return compute_rate(self.bits, self.samples, self.sample_rate)
 
     def file_rates(self) -> dict[str, float]:
         """Of all files so far: whole, and without headers."""
-        bare = rate_of(self.bits - self.header_bits, self.samples, self.sample_rate)
+        bare = compute_rate(self.bits - self.header_bits, self.samples, self.sample_rate)
         return {self.rate.unit: self.rate.value, f"{bare.unit}_without_headers": bare.value}
 
     def codec_record(self) -> dict[str, Any]:
@@ -173,13 +173,13 @@ def _sample(source: Source, asked: int, samples: int) -> list[Tensor]:
 def _group_by_rate(models: Sequence[Scores]) -> dict[float, list[str]]:
     """The distinct packed rates of the models, and the labels of those that have them."""
     groups: dict[float, list[str]] = {}
-    for model in sorted(models, key=_packed_rate):
-        near = [target for target in groups if abs(_packed_rate(model) / target - 1) < SAME_RATE]
-        groups.setdefault(near[0] if near else _packed_rate(model), []).append(model.title.label)
+    for model in sorted(models, key=_compute_packed_rate):
+        near = [target for target in groups if abs(_compute_packed_rate(model) / target - 1) < SAME_RATE]
+        groups.setdefault(near[0] if near else _compute_packed_rate(model), []).append(model.title.label)
     return groups
 
 
-def _packed_rate(model: Scores) -> float:
+def _compute_packed_rate(model: Scores) -> float:
     return next(iter(model.rates.values()))
 
 
@@ -227,11 +227,11 @@ def _evaluate_codec(candidate: CodecAtSetting, models: Sequence[Scores], example
     )
     record = candidate.codec_record() | {"rate": scores.rates} | candidate.codec.protocol()
     # What could not be read was said with the models, which read the same.
-    remarks = [*scores.remarks, *remarks_on_rate(candidate)]
+    remarks = [*scores.remarks, *remark_on_rate(candidate)]
     return replace(scores, title=title, protocol=scores.protocol | {"codec": record}, remarks=remarks)
 
 
-def remarks_on_rate(candidate: CodecAtSetting) -> list[str]:
+def remark_on_rate(candidate: CodecAtSetting) -> list[str]:
     """How far the codec is from the rate that it was to match, and what its headers cost."""
     unit, target, remarks = format_name(candidate.rate.unit), candidate.target, []
     reached, bare = candidate.file_rates().values()

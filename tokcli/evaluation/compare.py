@@ -98,7 +98,7 @@ def compare_with(scores: Scores, first: Scores) -> Comparison | None:
     )
 
 
-def best_rows(rows: Sequence[Scores], metric: str) -> set[int]:
+def find_best_rows(rows: Sequence[Scores], metric: str) -> set[int]:
     """The numbers of the rows with the best figure of `metric`, among those that compete.
 
     Empty where neither direction is better, or where there are not at least two to choose from.

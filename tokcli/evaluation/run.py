@@ -119,12 +119,12 @@ class Scores:
     @property
     def figures(self) -> dict[str, float | None]:
         """The metrics as JSON can hold them."""
-        return json_figures(self.metrics)
+        return make_json_figures(self.metrics)
 
     @property
     def rate_figures(self) -> dict[str, float | None]:
         """The rates as JSON can hold them."""
-        return json_figures(self.rates)
+        return make_json_figures(self.rates)
 
     def unscored_items(self, metric: str) -> list[str]:
         """The names of the items that `metric` could not score; empty where it does not score items one by one."""
@@ -165,7 +165,7 @@ class Scores:
         scores = {name: self.item_scores[name].tolist() for name in self.metrics if name in self.item_scores}
         rows = zip(*scores.values(), strict=True) if scores else [()] * self.items
         return [
-            {"item": item, **json_figures(dict(zip(scores, row, strict=True)))}
+            {"item": item, **make_json_figures(dict(zip(scores, row, strict=True)))}
             for item, row in zip(self.names, rows, strict=True)
         ]
 
@@ -210,7 +210,7 @@ def evaluate(
     total = len(source) if items is None else min(items, len(source))
     walk = _Walk(candidate, used, examples)
     walk.over(source, range(rank, total, world), batch_size, workers, reporter)
-    item_scores = _scores_in_order(walk.seen, used, gather if world > 1 else None)
+    item_scores = _sort_scores(walk.seen, used, gather if world > 1 else None)
     if world > 1:
         _merge(used, gather)
     names = [source.names[int(index)] for index in item_scores.pop("indices").tolist()]
@@ -282,7 +282,7 @@ class _Walk:
         """Take in the items at `indices`, and finish the metrics."""
         with reporter.task("evaluating", len(indices), "items") as task:
             groups = group_items(read_items(source, workers, indices=indices), batch_size)
-            for numbers, group in _with_indices(groups, indices):
+            for numbers, group in _add_indices(groups, indices):
                 if isinstance(group, Failure):
                     self.failed.append(group)
                 else:
@@ -304,7 +304,7 @@ class _Walk:
                 self.examples.append(Example(item.name, item.signal, round_trip.reconstruction[number].cpu()))
 
 
-def _with_indices(
+def _add_indices(
     groups: Iterator[list[Item] | Failure], indices: Sequence[int]
 ) -> Iterator[tuple[list[int], list[Item] | Failure]]:
     """Each group with the indices of its items in the source, from which groups come in order."""
@@ -315,7 +315,7 @@ def _with_indices(
         first += count
 
 
-def _scores_in_order(seen: Sequence[int], metrics: Mapping[str, Metric], gather: Gather | None) -> dict[str, Tensor]:
+def _sort_scores(seen: Sequence[int], metrics: Mapping[str, Metric], gather: Gather | None) -> dict[str, Tensor]:
     """The scores of items, of all processes, in the order of the source; and `indices`, where they lie in it.
 
     Args:
@@ -333,12 +333,12 @@ def _scores_in_order(seen: Sequence[int], metrics: Mapping[str, Metric], gather:
 
 def _remarks(scores: Scores, asked: Mapping[str, Metric]) -> list[str]:
     """What a careful reader of the metrics asked for should be told."""
-    remarks = [_unscored_remark(scores, name) for name in scores.unscored if name in asked]
+    remarks = [_remark_on_unscored(scores, name) for name in scores.unscored if name in asked]
     told = [remark for metric in asked.values() if (remark := metric.remark()) is not None]
     return remarks + list(dict.fromkeys(told))
 
 
-def _unscored_remark(scores: Scores, name: str) -> str:
+def _remark_on_unscored(scores: Scores, name: str) -> str:
     items = scores.unscored_items(name)
     shown = ", ".join(items[:NAMED]) + (", …" if len(items) > NAMED else "")
     listed = f" ({shown})" if items else ""
@@ -366,6 +366,6 @@ def remark_on_use(scores: Scores, advice: str, steps: int | None) -> str | None:
     )
 
 
-def json_figures(figures: Mapping[str, float | None]) -> dict[str, float | None]:
+def make_json_figures(figures: Mapping[str, float | None]) -> dict[str, float | None]:
     """Figures as JSON can hold them: what is unknown is null."""
     return {name: value if value is not None and math.isfinite(value) else None for name, value in figures.items()}

@@ -126,7 +126,7 @@ class SpeechScore(ItemMean):
         pair = (to_mono(signal).cpu().numpy() for signal in (round_trip.reference, round_trip.reconstruction))
         for reference, reconstruction in zip(*pair, strict=True):
             self._pending.submit(reference, reconstruction, sample_rate)
-        return torch.tensor(self._pending.collect(keep=4 * speech.worker_count()), dtype=torch.float64)
+        return torch.tensor(self._pending.collect(keep=4 * speech.count_workers()), dtype=torch.float64)
 
     def finish(self) -> None:
         """Wait for the clips that are still being scored, and take in their scores."""

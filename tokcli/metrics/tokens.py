@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tokcli.contracts import Metric, ModalityName, RoundTrip, rate_of
+from tokcli.contracts import Metric, ModalityName, RoundTrip, compute_rate
 from tokcli.metrics.base import merge_states, require_sample_rate
 from tokcli.numerics import to_float64
 
@@ -45,7 +45,7 @@ def count_tokens(tokens: Tensor, codebook_size: int) -> Tensor:
     return torch.sparse_coo_tensor(indices, ones.flatten(), shape, check_invariants=False)
 
 
-def occurring_counts(counts: Tensor) -> list[Tensor]:
+def select_occurring(counts: Tensor) -> list[Tensor]:
     """Of each group the counts (codes,) of the codes that occur, from counts (groups, codes), dense or sparse."""
     if not counts.is_sparse:
         return [row[row > 0] for row in counts]
@@ -63,18 +63,18 @@ def entropy(counts: Tensor) -> float:
 
 def entropy_bits(counts: Tensor) -> float:
     """The entropy of a token in bits, averaged over groups, from counts (groups, codes), dense or sparse."""
-    by_group = occurring_counts(counts)
+    by_group = select_occurring(counts)
     return sum(entropy(group) for group in by_group) / math.log(2) / len(by_group)
 
 
 def packed_bits(counts: Tensor) -> float:
     """Bits of all the tokens counted, (groups, codes), stored without entropy coding: log2 K each."""
-    return sum(int(group.sum()) for group in occurring_counts(counts)) * math.log2(counts.shape[1])
+    return sum(int(group.sum()) for group in select_occurring(counts)) * math.log2(counts.shape[1])
 
 
 def empirical_bits(counts: Tensor) -> float:
     """Bits of all the tokens counted, (groups, codes), for an ideal entropy coder that knows how frequent each is."""
-    return sum(int(group.sum()) * entropy(group) for group in occurring_counts(counts)) / math.log(2)
+    return sum(int(group.sum()) * entropy(group) for group in select_occurring(counts)) / math.log(2)
 
 
 def is_undersampled(counts: Tensor | None) -> bool:
@@ -159,7 +159,7 @@ class Usage(TokenCounts):
     def figure(self, counts: Tensor) -> float:
         """Distinct codes / K."""
         groups, codes = counts.shape
-        return sum(len(group) / codes for group in occurring_counts(counts)) / groups
+        return sum(len(group) / codes for group in select_occurring(counts)) / groups
 
 
 class Perplexity(TokenCounts):
@@ -169,7 +169,7 @@ class Perplexity(TokenCounts):
 
     def figure(self, counts: Tensor) -> float:
         """Between 1 and K."""
-        return sum(math.exp(entropy(group)) for group in occurring_counts(counts)) / counts.shape[0]
+        return sum(math.exp(entropy(group)) for group in select_occurring(counts)) / counts.shape[0]
 
 
 class Cvu(TokenCounts):
@@ -180,7 +180,7 @@ class Cvu(TokenCounts):
     def figure(self, counts: Tensor) -> float:
         """Between 1 / K and 1."""
         groups, codes = counts.shape
-        return sum(math.exp(entropy(group)) / codes for group in occurring_counts(counts)) / groups
+        return sum(math.exp(entropy(group)) / codes for group in select_occurring(counts)) / groups
 
 
 class EntropyBitsPerToken(TokenCounts):
@@ -220,7 +220,7 @@ class TokenRate(TokenCounts):
 
     def figure(self, counts: Tensor) -> float:
         """Bits per pixel or kilobits per second."""
-        return rate_of(self.bits(counts), float(self.state["samples"]), self.sample_rate).value
+        return compute_rate(self.bits(counts), float(self.state["samples"]), self.sample_rate).value
 
 
 class BitsPerPixel(TokenRate):

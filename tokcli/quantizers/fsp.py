@@ -58,7 +58,7 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
         self.mean_weight = mean_weight
         self.variance_weight = variance_weight
         self.decode = decode
-        self._borders = HostMirror(functools.partial(_borders_of, counts=self.counts))
+        self._borders = HostMirror(functools.partial(_compute_borders, counts=self.counts))
 
     @property
     def codebook_ready(self) -> bool:
@@ -151,7 +151,7 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
         return moment_penalty(latents, self.activation.variance, *weights)
 
 
-def _borders_of(values: Tensor, counts: Sequence[int]) -> list[Tensor]:
+def _compute_borders(values: Tensor, counts: Sequence[int]) -> list[Tensor]:
     """Where one level of each dimension ends and the next begins, from the values of all dimensions in one row."""
     return [thresholds_between(levels) for levels in values.split(list(counts))]
 

@@ -112,12 +112,12 @@ def _spread_start(latents: Tensor, size: int, generator: torch.Generator) -> Ten
     while len(centres) < size:
         costs = torch.minimum(costs, _assign(looked_at, new).costs)
         draw = min(size - len(centres), math.ceil(START_GROWTH * len(centres)))
-        new = looked_at[_arrival_times(costs, generator).topk(draw, largest=False).indices]
+        new = looked_at[_draw_arrival_times(costs, generator).topk(draw, largest=False).indices]
         centres = torch.cat([centres, new])
     return centres
 
 
-def _arrival_times(rates: Tensor, generator: torch.Generator) -> Tensor:
+def _draw_arrival_times(rates: Tensor, generator: torch.Generator) -> Tensor:
     """Exponential times with these rates: the first k arrivals are a draw of k without replacement by weight."""
     uniform = torch.rand(rates.shape, generator=generator, device=rates.device, dtype=rates.dtype)
     return -torch.log1p(-uniform) / rates.clamp_min(1e-300)
@@ -158,7 +158,7 @@ def _relocate(centres: Tensor, latents: Tensor, assignment: _Assignment, generat
     considered = max(1, int(RELOCATED_SHARE * size))
     loss = torch.bincount(tokens, second_costs - costs, minlength=size)
     members = torch.bincount(tokens, costs, minlength=size).topk(considered).indices
-    chosen = _one_of_each_cell(tokens, _arrival_times(costs, generator), size)
+    chosen = _one_of_each_cell(tokens, _draw_arrival_times(costs, generator), size)
     saved = (costs - (latents - latents[chosen[tokens]]).double().square().sum(1)).clamp_min_(0)
     gain = torch.bincount(tokens, saved, minlength=size)[members]
     order = gain.argsort(descending=True)

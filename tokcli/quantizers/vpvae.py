@@ -26,7 +26,7 @@ from tokcli.quantizers.codebooks import BuiltCodebooks
 from tokcli.quantizers.kmeans import kmeans
 from tokcli.quantizers.ops import perplexity
 from tokcli.schema import Codes, Count, NotNegative, Positive, PositiveShare
-from tokcli.search import CodeIndex, live_index
+from tokcli.search import CodeIndex, build_live_index
 
 PROVISIONAL_SAMPLES_PER_CODE = 16
 PROVISIONAL_PASSES = 20
@@ -248,7 +248,7 @@ class VectorPerturbation(BuildsCodebook):
         chosen = torch.randperm(len(rows), device=rows.device)[:share]
         self.queue.push(gather_rows(rows[chosen]))
         if self.calibrates and _doublings(self.queue.count(), self.queue.size) > _doublings(before, self.queue.size):
-            eta = calibrated_eta(self.queue.latents, self.neighbours_per_code, self.density_neighbours, seed=0)
+            eta = calibrate_eta(self.queue.latents, self.neighbours_per_code, self.density_neighbours, seed=0)
             self.eta_used.fill_(eta)
 
 
@@ -344,7 +344,7 @@ class LatentQueue(nn.Module):
         self.register_buffer("latents", torch.randn(size, dim))
         self.register_buffer("entered", torch.zeros((), dtype=torch.int64))
         self._count = HostMirror(int)
-        self._index = HostMirror(live_index)
+        self._index = HostMirror(build_live_index)
 
     @property
     def size(self) -> int:
@@ -388,7 +388,7 @@ ROUNDS = 4
 """Each round divides the remaining mismatch by about ten, and ends in the noise of the held-out latents."""
 
 
-def calibrated_eta(latents: Tensor, neighbours_per_code: int, density_neighbours: int, seed: int) -> float:
+def calibrate_eta(latents: Tensor, neighbours_per_code: int, density_neighbours: int, seed: int) -> float:
     """The η at which the mean length of *accepted* perturbations equals the mean error of k-means on `latents`.
 
     Rejected proposals do not count as zero: at η near 1 they would bring the mean displacement to about half the error,
@@ -407,8 +407,8 @@ def calibrated_eta(latents: Tensor, neighbours_per_code: int, density_neighbours
         held_out = min(MOST_HELD_OUT, int(HELD_OUT_SHARE * len(latents)))
         test, rest = latents[:held_out], latents[held_out:]
         size = len(latents) // neighbours_per_code
-        error = _mean_error(test, rest[: SAMPLES_PER_CODE * size], size, seed)
-        index = live_index(rest)
+        error = _measure_mean_error(test, rest[: SAMPLES_PER_CODE * size], size, seed)
+        index = build_live_index(rest)
         ranks = (density_neighbours, max(density_neighbours, round(neighbours_per_code * len(rest) / len(latents))))
 
         def surroundings(points: Tensor) -> Surroundings:
@@ -425,7 +425,7 @@ def calibrated_eta(latents: Tensor, neighbours_per_code: int, density_neighbours
     return eta
 
 
-def _mean_error(test: Tensor, latents: Tensor, size: int, seed: int) -> float:
+def _measure_mean_error(test: Tensor, latents: Tensor, size: int, seed: int) -> float:
     """The mean distance to the nearest of `size` centres that fit the distribution of `latents` and `test`.
 
     Centres fitted to a few dozen samples each are too near to those, and too far from others by as much.

@@ -65,7 +65,7 @@ class VectorQuantizer(NearestCodeQuantizer):
         self.decay = decay
         self.restart_below = restart_below
         self.cosine = cosine
-        codebook = _first_codes(codebook_size, dim, cosine)
+        codebook = _draw_first_codes(codebook_size, dim, cosine)
         if ema:
             self.register_buffer("codebook", codebook)
             self.register_buffer("ema_sums", codebook.clone())
@@ -145,7 +145,7 @@ class VectorQuantizer(NearestCodeQuantizer):
         self.codebook.copy_(self.points(self.ema_sums / smoothed.unsqueeze(-1)))
 
 
-def _first_codes(size: int, dim: int, cosine: bool) -> Tensor:
+def _draw_first_codes(size: int, dim: int, cosine: bool) -> Tensor:
     """Uniform in ±1/K, as VQGAN begins; on the sphere, uniform directions."""
     if cosine:
         return F.normalize(torch.randn(size, dim), dim=-1)

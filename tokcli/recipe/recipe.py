@@ -21,7 +21,7 @@ from tokcli.quantizers import QUANTIZERS
 from tokcli.recipe.settings import AdversarySettings, CodebookSettings, EvaluationSettings, TrainingSettings, values_of
 from tokcli.recipe.text import parse, write
 from tokcli.registry import CheckedNode, Registry
-from tokcli.schema import already_checked, argument_problems, nearest
+from tokcli.schema import already_checked, find_argument_problems, nearest
 from tokcli.untrusted import check_plain
 
 Node = Mapping[str, Any]
@@ -256,7 +256,7 @@ class _Reader:
         if not isinstance(content, Mapping):
             self.problems.append(f"{section}: expected settings, got {quote(content)}")
             return None
-        problems = argument_problems(settings, content, section, section)
+        problems = find_argument_problems(settings, content, section, section)
         if problems:
             self.problems += problems
             return None

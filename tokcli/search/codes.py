@@ -66,7 +66,7 @@ class CodeIndex:
             distances, tokens = self._tree.query(latents.numpy(), k=ranks, workers=torch.get_num_threads())
             tokens = torch.from_numpy(tokens.astype(np.int64, copy=False))
             return Neighbours(tokens, torch.from_numpy(distances).square_())
-        rows = rows_at_once(len(self._codes), latents.device)
+        rows = count_rows_at_once(len(self._codes), latents.device)
         scores = latents.new_empty(min(rows, len(latents)), len(self._codes))
         tokens = latents.new_empty(len(latents), neighbours, dtype=torch.int64)
         distances = to_float64(latents.new_empty(len(latents), neighbours))
@@ -112,7 +112,7 @@ def nearest_code(latents: Tensor, codebook: Tensor) -> Tensor:
 # origin. So the expansion only picks candidates, whose distances are then computed directly.
 
 
-def rows_at_once(columns: int, device: torch.device) -> int:
+def count_rows_at_once(columns: int, device: torch.device) -> int:
     """How many rows of scores fit the memory bound; a few at least, or the cost of a call outweighs its work."""
     return max(8, (CPU_SCORES if device.type == "cpu" else DEVICE_SCORES) // columns)
 

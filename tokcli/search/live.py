@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 from torch import Tensor
 
 from tokcli.numerics import exact_float32
-from tokcli.search.codes import finite, rows_at_once, smallest
+from tokcli.search.codes import count_rows_at_once, finite, smallest
 
 TREE_DIM = 8
 """For 16·dim neighbours in a queue of 16·dim·1024 the tree takes a tenth of the products' time in dim 4, as long in
@@ -47,7 +47,7 @@ class LiveIndex(Protocol):
         """Rows `slots` (count,) of the members have new values now."""
 
 
-def live_index(members: Tensor) -> LiveIndex:
+def build_live_index(members: Tensor) -> LiveIndex:
     """The fastest exact index of members (size, dim) for their device and dimension.
 
     It reads the tensor itself, so tell it of every change through `overwritten`.
@@ -121,7 +121,7 @@ class ProductIndex:
         centre = members.mean(0)
         centred = members - centre
         squares = centred.square().sum(1)
-        rows = rows_at_once(len(members), members.device)
+        rows = count_rows_at_once(len(members), members.device)
         scores = queries.new_empty(min(rows, len(queries)), len(members))
         found = queries.new_empty(len(queries), len(ranks))
         with exact_float32(members.device):

@@ -106,7 +106,7 @@ def make_cells(sweep: Sweep, folder: pathlib.Path, overrides: Sequence[str] = ()
     problems: dict[str, None] = {}
     cells: list[Cell] = []
     for name, method in sweep.methods.items():
-        for size in sizes_of(sweep, method):
+        for size in list_sizes(sweep, method):
             try:
                 cells += _make_row(sweep, name, method, size, folder, overrides)
             except (RecipeError, InputError) as error:
@@ -117,7 +117,7 @@ def make_cells(sweep: Sweep, folder: pathlib.Path, overrides: Sequence[str] = ()
     return cells
 
 
-def sizes_of(sweep: Sweep, method: Method) -> Sequence[int | None]:
+def list_sizes(sweep: Sweep, method: Method) -> Sequence[int | None]:
     """The sizes at which a method is trained; one None where it is trained once."""
     if method.codebooks or not sweep.sizes:
         return [None]
@@ -127,7 +127,7 @@ def sizes_of(sweep: Sweep, method: Method) -> Sequence[int | None]:
 def list_rows(sweep: Sweep) -> Iterator[tuple[str, int | None]]:
     """The rows of the table: a method, or a method at a size."""
     for name, method in sweep.methods.items():
-        for size in [size for size in sweep.sizes if size in method.codebooks] or sizes_of(sweep, method):
+        for size in [size for size in sweep.sizes if size in method.codebooks] or list_sizes(sweep, method):
             yield name, size
 
 
@@ -144,25 +144,25 @@ def _make_row(
     if lacking:
         wanted = json.dumps([*recipe.evaluation.metrics, *lacking])
         raise RecipeError(f"its recipe does not evaluate {', '.join(lacking)}; override evaluation.metrics={wanted}")
-    further = tuple(_further_evaluations(sweep, method, recipe))
+    further = tuple(_list_further_evaluations(sweep, method, recipe))
     for seed in sweep.seeds:
         command = shlex.join(["tok", "train", method.recipe, *changes, f"seed={seed}"])
         seeded = dataclasses.replace(recipe, seed=seed)
-        yield Cell(name, size, seed, seeded, folder / _folder_name(name, size, seeded), command, further)
+        yield Cell(name, size, seed, seeded, folder / _name_folder(name, size, seeded), command, further)
 
 
-def _folder_name(method: str, size: int | None, recipe: Recipe) -> str:
+def _name_folder(method: str, size: int | None, recipe: Recipe) -> str:
     """It tells a person which cell it is, and its last part which recipe: a changed one is another run."""
     parts = [method, *([str(size)] if size is not None else []), f"seed{recipe.seed}"]
-    return f"{re.sub(r'[^A-Za-z0-9.+_-]+', '-', '-'.join(parts))}-{fingerprint_part(recipe)}"
+    return f"{re.sub(r'[^A-Za-z0-9.+_-]+', '-', '-'.join(parts))}-{shorten_fingerprint(recipe)}"
 
 
-def fingerprint_part(recipe: Recipe) -> str:
+def shorten_fingerprint(recipe: Recipe) -> str:
     """What every folder with a run of this very recipe ends with."""
     return recipe.fingerprint()[:10]
 
 
-def _further_evaluations(sweep: Sweep, method: Method, recipe: Recipe) -> Iterator[FurtherEvaluation]:
+def _list_further_evaluations(sweep: Sweep, method: Method, recipe: Recipe) -> Iterator[FurtherEvaluation]:
     """Further data with the codebook in use; or, with several codebooks, every data with each of them."""
     metrics = tuple(recipe.evaluation.metrics)
     for codebook in sorted(method.codebooks) or [None]:
@@ -174,7 +174,7 @@ def _further_evaluations(sweep: Sweep, method: Method, recipe: Recipe) -> Iterat
 
 def _narrow(sweep: Sweep, choice: str, wanted: Any) -> Sweep:
     if not isinstance(wanted, list) or not wanted:
-        raise UsageError(f"{choice}: expected a list such as {choice}=[{_example(sweep, choice)}], got {wanted!r}")
+        raise UsageError(f"{choice}: expected a list such as {choice}=[{_find_example(sweep, choice)}], got {wanted!r}")
     if choice == "seeds":
         if not all(isinstance(seed, int) for seed in wanted):
             raise UsageError(f"seeds: expected whole numbers, got {wanted}")
@@ -200,7 +200,7 @@ def _choices(sweep: Sweep, choice: str) -> Sequence[str | int]:
     return {"seeds": sweep.seeds, "sizes": sweep.sizes, "methods": list(sweep.methods)}[choice]
 
 
-def _example(sweep: Sweep, choice: str) -> str:
+def _find_example(sweep: Sweep, choice: str) -> str:
     return ", ".join(map(str, _choices(sweep, choice)[:2]))
 
 

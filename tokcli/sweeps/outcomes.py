@@ -17,7 +17,7 @@ from tokcli.artifacts.tensors import read_metadata
 from tokcli.errors import DivergedError, TokError
 from tokcli.files import write_text
 from tokcli.recipe.recipe import from_artifact
-from tokcli.sweeps.cells import Cell, FurtherEvaluation, fingerprint_part
+from tokcli.sweeps.cells import Cell, FurtherEvaluation, shorten_fingerprint
 from tokcli.sweeps.plan import IN_DOMAIN
 from tokcli.training.curves import Curve, read_curves
 from tokcli.training.run_folder import RunFolder, set_aside
@@ -80,7 +80,7 @@ def reuse_finished(cells: Iterable[Cell]) -> list[Cell]:
 def _reuse_finished(cell: Cell) -> Cell:
     if cell.path.exists():
         return cell
-    for path in sorted(cell.path.parent.parent.glob(f"*/*-{fingerprint_part(cell.recipe)}")):
+    for path in sorted(cell.path.parent.parent.glob(f"*/*-{shorten_fingerprint(cell.recipe)}")):
         if read_own_figures(cell, RunFolder(path)) is not None:
             return dataclasses.replace(cell, path=path)
     return cell
@@ -99,7 +99,9 @@ def read_outcome(cell: Cell) -> Outcome:
             figures[further.name, further.codebook] = Figures(**evaluations[further.key])
     curves = read_curves(run.metrics)[1] if run.metrics.exists() else {}
     state, reason = _state(ended, whole=len(figures) == 1 + len(cell.further))
-    return Outcome(state, reason or (None if state == "finished" else _how_far(run)), figures, curves, ended.seconds)
+    return Outcome(
+        state, reason or (None if state == "finished" else _describe_progress(run)), figures, curves, ended.seconds
+    )
 
 
 def _state(ended: Ended, whole: bool) -> tuple[State, str | None]:
@@ -177,7 +179,7 @@ def count_steps(path: pathlib.Path) -> int:
     return 0
 
 
-def _how_far(run: RunFolder) -> str:
+def _describe_progress(run: RunFolder) -> str:
     steps = count_steps(run.path)
     return f"stopped after step {steps}" if steps else "not run"
 

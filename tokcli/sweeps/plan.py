@@ -20,7 +20,7 @@ from tokcli.data import SOURCES
 from tokcli.errors import RecipeError
 from tokcli.metrics import METRICS
 from tokcli.recipe.text import parse
-from tokcli.schema import argument_problems, nearest
+from tokcli.schema import find_argument_problems, nearest
 
 IN_DOMAIN = "in domain"
 """How a claim calls the recipe's own evaluation data, which is what it means where it names none."""
@@ -175,24 +175,24 @@ def read_sweep(text: str, name: str, summary: str = "") -> Sweep:
 
 def find_problems(content: Mapping[str, Any]) -> list[str]:
     """Everything that is wrong with a sweep's words, without reading a recipe."""
-    problems = argument_problems(SweepFile, content, "", "a sweep")
+    problems = find_argument_problems(SweepFile, content, "", "a sweep")
     methods, evaluate = _mapping(content.get("methods")), _mapping(content.get("evaluate"))
     sizes = _list(content.get("sizes"))
     problems += [
         f"{key}: expected at least one" for key in ("columns", "methods", "seeds") if content.get(key) in ([], {})
     ]
     for key in ("columns", "curves"):
-        problems += _metric_problems(content.get(key), key)
+        problems += _find_metric_problems(content.get(key), key)
     for method, node in methods.items():
-        problems += _method_problems(node, f"methods.{method}", sizes)
+        problems += _find_method_problems(node, f"methods.{method}", sizes)
     for data, node in evaluate.items():
         problems += SOURCES.problems(node, f"evaluate.{data}")
     if isinstance(content.get("published"), Mapping):
-        problems += _published_problems(content["published"], methods, sizes)
+        problems += _find_published_problems(content["published"], methods, sizes)
     for index, claim in enumerate(_list(content.get("claims"))):
         if isinstance(claim, Mapping):
-            problems += _claim_problems(claim, f"claims.{index}", methods, [IN_DOMAIN, *evaluate])
-            problems += _size_problems(claim.get("sizes") or (), f"claims.{index}.sizes", sizes)
+            problems += _find_claim_problems(claim, f"claims.{index}", methods, [IN_DOMAIN, *evaluate])
+            problems += _find_size_problems(claim.get("sizes") or (), f"claims.{index}.sizes", sizes)
     return problems
 
 
@@ -206,31 +206,31 @@ def _list(node: Any) -> list[Any]:
     return node if isinstance(node, list) else []
 
 
-def _metric_problems(names: Any, path: str) -> list[str]:
+def _find_metric_problems(names: Any, path: str) -> list[str]:
     unknown = [name for name in _list(names) if isinstance(name, str) and name not in METRICS]
     return [f"{path}: there is no metric '{name}'; {nearest(name, METRICS)}" for name in unknown]
 
 
-def _method_problems(node: Any, path: str, sizes: list[Any]) -> list[str]:
+def _find_method_problems(node: Any, path: str, sizes: list[Any]) -> list[str]:
     if not isinstance(node, Mapping):
         return [f"{path}: expected a method with a 'recipe', got {node!r}"]
-    problems = argument_problems(Method, node, path, "a method")
+    problems = find_argument_problems(Method, node, path, "a method")
     if node.get("by_size") and node.get("codebooks"):
         problems.append(f"{path}.codebooks: a method has by_size (a training for each) or codebooks (one for all)")
     for key in ("by_size", "codebooks"):
-        problems += _size_problems(node.get(key) or (), f"{path}.{key}", sizes)
+        problems += _find_size_problems(node.get(key) or (), f"{path}.{key}", sizes)
     return problems
 
 
-def _size_problems(named: Any, path: str, sizes: list[Any]) -> list[str]:
+def _find_size_problems(named: Any, path: str, sizes: list[Any]) -> list[str]:
     listed = named if isinstance(named, list | dict) else []
     known = ", ".join(map(str, sizes)) or "none"
     return [f"{path}: {size} is not among the sizes of this sweep ({known})" for size in listed if size not in sizes]
 
 
-def _published_problems(node: Mapping[str, Any], methods: Mapping[str, Any], sizes: list[Any]) -> list[str]:
-    problems = argument_problems(Published, node, "published", "published")
-    problems += _metric_problems(node.get("metrics"), "published.metrics")
+def _find_published_problems(node: Mapping[str, Any], methods: Mapping[str, Any], sizes: list[Any]) -> list[str]:
+    problems = find_argument_problems(Published, node, "published", "published")
+    problems += _find_metric_problems(node.get("metrics"), "published.metrics")
     metrics, figures = node.get("metrics"), node.get("figures")
     if problems or not isinstance(metrics, list) or not isinstance(figures, Mapping):
         return problems
@@ -239,7 +239,7 @@ def _published_problems(node: Mapping[str, Any], methods: Mapping[str, Any], siz
         if method not in methods:
             problems.append(f"{path}: the sweep has no such method; {nearest(str(method), methods)}")
         if isinstance(given, Mapping):
-            problems += _size_problems(dict(given), path, sizes)
+            problems += _find_size_problems(dict(given), path, sizes)
         for figure in given.values() if isinstance(given, Mapping) else [given]:
             if isinstance(figure, list) and len(figure) != len(metrics):
                 problems.append(
@@ -250,9 +250,9 @@ def _published_problems(node: Mapping[str, Any], methods: Mapping[str, Any], siz
     return problems
 
 
-def _claim_problems(node: Mapping[str, Any], path: str, methods: Mapping[str, Any], data: list[str]) -> list[str]:
-    problems = argument_problems(Claim, node, path, "a claim")
-    problems += _metric_problems([node.get("metric")], f"{path}.metric")
+def _find_claim_problems(node: Mapping[str, Any], path: str, methods: Mapping[str, Any], data: list[str]) -> list[str]:
+    problems = find_argument_problems(Claim, node, path, "a claim")
+    problems += _find_metric_problems([node.get("metric")], f"{path}.metric")
     for key in ("greater", "than"):
         method = node.get(key)
         if isinstance(method, str) and method not in methods:

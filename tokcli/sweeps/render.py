@@ -72,16 +72,21 @@ def to_markdown(
     command: str,
 ) -> str:
     """A page: the table, what its figures are, claims, curves, and every cell that is not in it."""
-    parts = [f"# {sweep.name}", sweep.summary, _markdown_table(*_main_table(sweep, table)), _legend(sweep, command)]
+    parts = [
+        f"# {sweep.name}",
+        sweep.summary,
+        _render_markdown_table(*_render_main_table(sweep, table)),
+        _render_legend(sweep, command),
+    ]
     if claims:
         decided = [[decision.claim.claim, decision.verdict, str(decision)] for decision in claims]
-        parts += ["## Claims", _markdown_table(["claim", "here", "difference"], decided), f"Decided by: {RULE}."]
+        parts += ["## Claims", _render_markdown_table(["claim", "here", "difference"], decided), f"Decided by: {RULE}."]
     for metric in sweep.curves:
-        parts += [f"## {metric} over training", _curve_table(metric, table)]
+        parts += [f"## {metric} over training", _render_curve_table(metric, table)]
     absent = [(cell, outcome) for cell, outcome in outcomes if outcome.state != "finished"]
     if absent:
         listed = [[cell.label, outcome.state, outcome.reason or ""] for cell, outcome in absent]
-        parts += ["## Cells that are not whole", _markdown_table(["cell", "state", "reason"], listed)]
+        parts += ["## Cells that are not whole", _render_markdown_table(["cell", "state", "reason"], listed)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -112,13 +117,13 @@ def to_json(
         "sweep": sweep.name,
         "command": command,
         "setting": sweep.published.setting if sweep.published else None,
-        "rows": [_json_row(sweep, row) for row in table],
+        "rows": [_make_json_row(sweep, row) for row in table],
         "claims": [
             {
                 "claim": decision.claim.claim,
                 "verdict": decision.verdict,
-                "comparisons": [_json_comparison(comparison) for comparison in decision.comparisons],
-                "together": _json_comparison(decision.together) if decision.together is not None else None,
+                "comparisons": [_make_json_comparison(comparison) for comparison in decision.comparisons],
+                "together": _make_json_comparison(decision.together) if decision.together is not None else None,
             }
             for decision in claims
         ],
@@ -136,12 +141,12 @@ def to_json(
     }
 
 
-def _json_comparison(comparison: Comparison) -> dict[str, Any]:
+def _make_json_comparison(comparison: Comparison) -> dict[str, Any]:
     chance = {"p": comparison.p, "verdict": comparison.verdict}
     return {"size": comparison.size, "difference": comparison.difference, **chance}
 
 
-def _json_row(sweep: Sweep, row: Row) -> dict[str, Any]:
+def _make_json_row(sweep: Sweep, row: Row) -> dict[str, Any]:
     figures: dict[str, dict[str, Any]] = {}
     for (data, metric), spread in row.figures.items():
         values = {str(seed): value for seed, value in spread.values.items()}
@@ -164,7 +169,7 @@ def _json_row(sweep: Sweep, row: Row) -> dict[str, Any]:
     }
 
 
-def _main_table(sweep: Sweep, table: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+def _render_main_table(sweep: Sweep, table: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     header = ["method", *(["K", "codes"] if sweep.sizes else []), "n"]
     beside = [name for name in sweep.columns if any(_published(sweep, row, name) is not None for row in table)]
     for data in _data(sweep):
@@ -189,7 +194,7 @@ def _main_table(sweep: Sweep, table: Sequence[Row]) -> tuple[list[str], list[lis
     return header, lines
 
 
-def _legend(sweep: Sweep, command: str) -> str:
+def _render_legend(sweep: Sweep, command: str) -> str:
     lines = ["Ours: mean ± sample standard deviation over n seeds; a blank is a figure that no seed has."]
     if sweep.overrides:
         lines.append(f"Every cell: `{' '.join(sweep.overrides)}`.")
@@ -198,7 +203,7 @@ def _legend(sweep: Sweep, command: str) -> str:
     return "  \n".join([*lines, f"Made by: `{command}`"])
 
 
-def _curve_table(metric: str, table: Sequence[Row]) -> str:
+def _render_curve_table(metric: str, table: Sequence[Row]) -> str:
     steps = sorted({step for row in table for step, _ in row.curves.get(metric, [])})
     if not steps:
         return "No cell has one yet."
@@ -208,10 +213,10 @@ def _curve_table(metric: str, table: Sequence[Row]) -> str:
     for row in table:
         curve = dict(row.curves.get(metric, []))
         lines.append([row.label, *(f"{curve[step]:.3g}" if step in curve else UNKNOWN for step in thinned)])
-    return _markdown_table(["step", *map(str, thinned)], lines)
+    return _render_markdown_table(["step", *map(str, thinned)], lines)
 
 
-def _markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def _render_markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     cells = [[text.replace("|", "\\|").replace("\n", " ") for text in line] for line in [header, *lines]]
     widths = [max(3, *(len(line[column]) for line in cells)) for column in range(len(header))]
     rows = [

@@ -20,7 +20,7 @@ from typing import IO, NoReturn
 
 import torch
 
-from tokcli.distributed import usable_cores
+from tokcli.distributed import count_cores
 from tokcli.errors import DivergedError, InterruptedRunError
 from tokcli.files import write_text
 from tokcli.locking import INHERITED, Lock, acquire
@@ -39,7 +39,7 @@ BROKEN = 1
 """Exit code kept for a cell whose process was killed or fell over."""
 
 
-def next_command(cell: Cell, device: str) -> list[str] | None:
+def plan_next_command(cell: Cell, device: str) -> list[str] | None:
     """The arguments of `tok` that bring the cell further; None where it has all its figures.
 
     Writes the files that the command reads.
@@ -92,7 +92,7 @@ class Job:
             if code != 0:
                 self._close(code if code > 0 else BROKEN, self._reason(code))
                 return True
-        following = next_command(self.cell, self.device)
+        following = plan_next_command(self.cell, self.device)
         if following is not None and following == self.command:
             self._close(
                 BROKEN, f"tok {following[0]} ended without the figures it should have left; see {self.cell.path / LOG}"
@@ -175,7 +175,7 @@ def make_environments(jobs: int | None, devices: int) -> list[dict[str, str]]:
         jobs: Slots. None: one for each GPU, else one for every four cores; small networks have no use for more threads.
         devices: GPUs.
     """
-    cores = usable_cores()
+    cores = count_cores()
     jobs = jobs or devices or max(1, cores // 4)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(devices)))).split(",")
     environments = []

@@ -99,7 +99,7 @@ def _make_row(sweep: Sweep, method: str, size: int | None, outcomes: Sequence[tu
         finished=finished,
         seeds=len(mine),
         figures={key: Spread(values) for key, values in by_seed.items()},
-        curves={metric: _mean_curve(list(curves[metric].values())) for metric in sweep.curves if metric in curves},
+        curves={metric: _average_curve(list(curves[metric].values())) for metric in sweep.curves if metric in curves},
         falls={
             metric: Spread({seed: max(value for _, value in curve) - curve[-1][1] for seed, curve in of_seeds.items()})
             for metric, of_seeds in curves.items()
@@ -116,7 +116,7 @@ def _falling(sweep: Sweep) -> list[str]:
     return [claim.metric for claim in sweep.claims if claim.what == "fall"]
 
 
-def _mean_curve(curves: Sequence[Curve]) -> Curve:
+def _average_curve(curves: Sequence[Curve]) -> Curve:
     by_step = [dict(curve) for curve in curves]
     shared = [step for step in by_step[0] if all(step in curve for curve in by_step)]
     return [(step, statistics.fmean(curve[step] for curve in by_step)) for step in shared]

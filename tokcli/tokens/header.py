@@ -17,7 +17,7 @@ from tokcli import untrusted
 from tokcli.contracts import ModalityName
 from tokcli.data.items import Failure
 from tokcli.errors import MismatchError, quote
-from tokcli.schema import argument_problems
+from tokcli.schema import find_argument_problems
 
 FORMAT = "tok-tokens/1"
 LARGEST_CODEBOOK = 2**31
@@ -88,7 +88,7 @@ class TokenHeader:
             )
         names = {known.name for known in dataclasses.fields(cls)}
         arguments = {name: value for name, value in values.items() if name in names}
-        problems = argument_problems(cls, arguments, "", "a token file")
+        problems = find_argument_problems(cls, arguments, "", "a token file")
         if problems:
             raise MismatchError(f"{path} has a damaged header: {'; '.join(problems)}")
         try:
@@ -152,7 +152,7 @@ def _size(values: Any) -> tuple[int, ...]:
     return tuple(values) if whole else ()
 
 
-def file_shape(record: TokenRecord, groups: int) -> tuple[int, ...]:
+def get_file_shape(record: TokenRecord, groups: int) -> tuple[int, ...]:
     """The shape of an item's tokens in a file: the last axis is dropped where there is one token per position."""
     return record.grid if groups == 1 else (*record.grid, groups)
 

@@ -13,7 +13,7 @@ import numpy as np
 from tokcli.errors import MismatchError
 from tokcli.files import move_into_place, read_bytes, sync
 from tokcli.tokens.format import TokenFormat
-from tokcli.tokens.header import TokenHeader, dump_json, file_shape, parse_json, read_entries
+from tokcli.tokens.header import TokenHeader, dump_json, get_file_shape, parse_json, read_entries
 from tokcli.tokens.reading import TokenReader
 from tokcli.tokens.spool import Spool
 from tokcli.untrusted import LONGEST_JSON
@@ -30,7 +30,7 @@ class Npy(TokenFormat):
 
     def publish(self, spool: Spool, header: TokenHeader, path: pathlib.Path) -> None:
         """Turn the spool itself into `path`, with its sidecar."""
-        shape = (spool.written, *file_shape(spool.first_record, header.groups))
+        shape = (spool.written, *get_file_shape(spool.first_record, header.groups))
         with open(spool.tokens_path, "r+b") as file:
             file.write(_npy_header(header, shape, self.preamble))
             sync(file)
@@ -40,12 +40,12 @@ class Npy(TokenFormat):
             sync(file)
         # The tokens make the file look finished, so they come last, and never beside the sidecar of an older file.
         path.unlink(missing_ok=True)
-        move_into_place(sidecar, sidecar_of(path))
+        move_into_place(sidecar, find_sidecar(path))
         move_into_place(spool.tokens_path, path)
 
     def open(self, path: pathlib.Path) -> TokenReader:
         """Map the array. Objects, which alone would need unpickling, are refused."""
-        sidecar = sidecar_of(path)
+        sidecar = find_sidecar(path)
         if not sidecar.is_file():
             raise MismatchError(f"{path} has no header: {sidecar.name}, which tok encode writes beside it, is missing")
         about = parse_json(read_bytes(sidecar, LONGEST_JSON), sidecar)
@@ -68,7 +68,7 @@ class Npy(TokenFormat):
         return TokenReader(path, header, records, failed, lambda index: np.asarray(array[index]))
 
 
-def sidecar_of(path: pathlib.Path) -> pathlib.Path:
+def find_sidecar(path: pathlib.Path) -> pathlib.Path:
     """Where the header of a .npy file lies."""
     return path.with_name(path.name + ".json")
 

@@ -8,7 +8,7 @@ import torch
 
 from tokcli.data.items import Failure
 from tokcli.errors import MismatchError, UsageError
-from tokcli.tokens.header import TokenHeader, TokenItem, TokenRecord, file_shape
+from tokcli.tokens.header import TokenHeader, TokenItem, TokenRecord, get_file_shape
 
 
 class TokenReader:
@@ -77,7 +77,7 @@ class TokenReader:
     def _stored(self, index: int) -> np.ndarray:
         """The tokens of an item as the file has them, checked."""
         record, stored = self.records[index], self._fetch(index)
-        expected = file_shape(record, self.header.groups)
+        expected = get_file_shape(record, self.header.groups)
         if stored.shape != expected or stored.dtype != self.header.dtype:
             raise MismatchError(
                 f"{self.path}: {record.item} holds {stored.dtype} {list(stored.shape)}, "

@@ -17,7 +17,7 @@ from tokcli.data.items import Failure
 from tokcli.errors import MismatchError, UsageError
 from tokcli.files import move_into_place, sync
 from tokcli.tokens.format import TokenFormat
-from tokcli.tokens.header import FORMAT, TokenHeader, TokenRecord, dump_json, file_shape, parse_json, read_entries
+from tokcli.tokens.header import FORMAT, TokenHeader, TokenRecord, dump_json, get_file_shape, parse_json, read_entries
 from tokcli.tokens.reading import TokenReader
 from tokcli.tokens.spool import Spool
 
@@ -72,7 +72,7 @@ def write_items(
     kind = f"U{8 * header.dtype.itemsize}"
     end = 0
     for record in records:
-        shape = file_shape(record, header.groups)
+        shape = get_file_shape(record, header.groups)
         start, end = end, end + math.prod(shape) * header.dtype.itemsize
         entries[record.item] = {"dtype": kind, "shape": shape, "data_offsets": [start, end]}
     words = dump_json(entries)

@@ -90,7 +90,7 @@ class Adversary:
             distance: The tokenizer's other reconstruction losses together, weighted, against which an adaptive weight
                 is balanced.
         """
-        with _frozen(self.discriminator):
+        with _freeze(self.discriminator):
             logits = self._logits(self.discriminator, torch.cat(tuple(reconstructions)))
         loss = _over_scales(generator_loss(self.settings.generator_loss, scale) for scale in logits)
         figures = {"adversarial_loss": loss.detach()}
@@ -168,7 +168,7 @@ def _over_scales(values: Iterable[Tensor]) -> Tensor:
 
 
 @contextlib.contextmanager
-def _frozen(module: nn.Module) -> Iterator[None]:
+def _freeze(module: nn.Module) -> Iterator[None]:
     """Within this context no parameter of `module` takes part in a graph."""
     module.requires_grad_(False)
     try:

@@ -12,9 +12,9 @@ from tokcli.training.parts import Training
 def announce_data(training: Training, reporter: Reporter) -> None:
     """Note what the run trains and is judged on, and how many files it would be judged on after learning them."""
     items = training.recipe.evaluation.items
-    trained, evaluated = training_words(training.train_source), evaluation_words(training.eval_source, items)
+    trained, evaluated = describe_training(training.train_source), describe_evaluation(training.eval_source, items)
     reporter.note(f"training on {trained}; judged on {evaluated}")
-    shared = shared_files(training.train_source, training.eval_source, items)
+    shared = find_shared_files(training.train_source, training.eval_source, items)
     if shared:
         count = count_evaluated(training.eval_source, items)
         reporter.note(
@@ -24,14 +24,14 @@ def announce_data(training: Training, reporter: Reporter) -> None:
         )
 
 
-def training_words(source: Source) -> str:
+def describe_training(source: Source) -> str:
     """`684 pictures, crops of 64²`; a source that makes its signals has no end."""
     endless = source.describe().made is not None
     count = "endless" if endless else str(len(source))
     return f"{count} {_things(source)}{', none of them twice' if endless else ''}"
 
 
-def evaluation_words(source: Source, items: int | None) -> str:
+def describe_evaluation(source: Source, items: int | None) -> str:
     """`100 pictures of 256²`, and of how many, where the recipe judges only on the first `items`."""
     count = count_evaluated(source, items)
     among = f"the first {count} of " if count < len(source) else ""
@@ -56,7 +56,7 @@ def _things(source: Source) -> str:
     return f"{noun}, crops of {size}²" if described.crop == "random" else f"{noun} of {size}²"
 
 
-def shared_files(trained: Source, evaluated: Source, items: int | None = None) -> int:
+def find_shared_files(trained: Source, evaluated: Source, items: int | None = None) -> int:
     """How many of the files among the first `items` of `evaluated` are files of `trained` too, links followed."""
     if trained.files is None or evaluated.files is None:
         return 0

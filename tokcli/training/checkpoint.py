@@ -170,14 +170,14 @@ def _load_moments(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def checkpoints_in(folder: pathlib.Path) -> list[pathlib.Path]:
+def list_checkpoints(folder: pathlib.Path) -> list[pathlib.Path]:
     """The checkpoints of a run, oldest first."""
     return sorted(path for path in folder.glob("step-*.safetensors") if NAME.fullmatch(path.name))
 
 
-def newest_whole_checkpoint(folder: pathlib.Path) -> pathlib.Path | None:
+def find_newest_checkpoint(folder: pathlib.Path) -> pathlib.Path | None:
     """The latest checkpoint that can be read; None where there is none."""
-    for path in reversed(checkpoints_in(folder)):
+    for path in reversed(list_checkpoints(folder)):
         try:
             read_metadata(path)
         except (InputError, MismatchError):

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from tokcli.contracts import Quantized
-from tokcli.data.batches import training_loader
+from tokcli.data.batches import open_training_loader
 from tokcli.distributed import mean_over_ranks
 from tokcli.errors import DivergedError
 from tokcli.progress import Reporter
 from tokcli.tokenizer import Reconstructed, Tokenizer
-from tokcli.training.loop import loading_workers, reconstruction_losses, weighted_sum
+from tokcli.training.loop import compute_losses, count_loading_workers, sum_weighted
 from tokcli.training.parts import Training
-from tokcli.training.schedule import step_seed
+from tokcli.training.schedule import mix_step_seed
 
 
 def finetune_decoder(training: Training, tokenizer: Tokenizer, reporter: Reporter) -> None:
@@ -33,7 +33,7 @@ def finetune_decoder(training: Training, tokenizer: Tokenizer, reporter: Reporte
     if stage is None or not stage.finetune_steps:
         return
     first = settings.steps * settings.accumulate
-    batches = training_loader(
+    batches = open_training_loader(
         training.train_source,
         batch_size=settings.batch_size,
         seed=training.recipe.seed,
@@ -41,7 +41,7 @@ def finetune_decoder(training: Training, tokenizer: Tokenizer, reporter: Reporte
         steps=first + stage.finetune_steps,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
-        workers=loading_workers(training),
+        workers=count_loading_workers(training),
     )
     optimizer = torch.optim.Adam(
         training.parameters, lr=stage.finetune_rate, betas=(settings.betas[0], settings.betas[1])
@@ -49,7 +49,7 @@ def finetune_decoder(training: Training, tokenizer: Tokenizer, reporter: Reporte
     progress = reporter.task("fine-tuning the decoder", stage.finetune_steps, "steps")
     with progress, contextlib.closing(batches):
         for step, batch in enumerate(batches):
-            torch.manual_seed(step_seed(training.recipe.seed, settings.steps + step, accelerator.process_index))
+            torch.manual_seed(mix_step_seed(training.recipe.seed, settings.steps + step, accelerator.process_index))
             optimizer.param_groups[0]["lr"] = stage.finetune_rate * (1 - step / stage.finetune_steps)
             loss = _backward(training, tokenizer, batch.signals.to(accelerator.device))
             _share_gradients(training)
@@ -67,8 +67,8 @@ def _backward(training: Training, tokenizer: Tokenizer, signals: Tensor) -> Tens
     with torch.autocast(signals.device.type, torch.bfloat16, enabled=precision == "bf16"):
         decoded = tokenizer.decode_latents(latents, signals.shape[2:])
     output = Reconstructed((decoded,), Quantized(latents, None, latents.new_zeros(())))
-    figures = reconstruction_losses(training.losses, output, signals)
-    loss = weighted_sum(training.losses, figures)
+    figures = compute_losses(training.losses, output, signals)
+    loss = sum_weighted(training.losses, figures)
     loss.backward()
     return loss.detach()
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tokcli.data.items import Failure
 from tokcli.errors import UsageError
-from tokcli.evaluation.run import json_figures
+from tokcli.evaluation.run import make_json_figures
 from tokcli.optional import require
 from tokcli.progress import Reporter
 from tokcli.training.parts import Training
@@ -68,7 +68,9 @@ class TrainingLog:
         rate = {"items_per_second": steps * self._signals_per_step / seconds} if steps else {}
         if self._run is not None:
             unread = {"unreadable": len(self._unreadable)} if self._unreadable else {}
-            self._run.record({"step": step, **json_figures(means), "learning_rate": learning_rate, **rate, **unread})
+            self._run.record(
+                {"step": step, **make_json_figures(means), "learning_rate": learning_rate, **rate, **unread}
+            )
         self._sums, self._micro_batches = {}, {}
         self._steps_from, self._clock = step, time.perf_counter()
         return {name: means[name] for name in ("loss", "discriminator_loss") if name in means} | rate

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 from tokcli.contracts import Loss
-from tokcli.data.batches import Batch, training_loader
+from tokcli.data.batches import Batch, open_training_loader
 from tokcli.data.items import default_workers
 from tokcli.distributed import sum_over_ranks
 from tokcli.errors import DivergedError, InterruptedRunError
 from tokcli.progress import SILENT, Reporter
 from tokcli.tokenizer import Reconstructed
-from tokcli.training.checkpoint import all_finite, newest_whole_checkpoint, save_checkpoint
+from tokcli.training.checkpoint import all_finite, find_newest_checkpoint, save_checkpoint
 from tokcli.training.log import TrainingLog
 from tokcli.training.parts import Training
 from tokcli.training.process import StopRequest, leave_cores
 from tokcli.training.run_folder import RunFolder
-from tokcli.training.schedule import learning_rate, step_seed
+from tokcli.training.schedule import learning_rate, mix_step_seed
 
 SYNC_EVERY = 10
 """Steps between the moments at which several processes agree whether to stop."""
@@ -47,10 +47,10 @@ def train(
     """
     settings = training.recipe.training
     log = TrainingLog(run if training.accelerator.is_main_process else None, reporter, settings.batch_size)
-    if _evaluation_due(training):  # the run was stopped between the checkpoint of this step and its evaluation
+    if _is_evaluation_due(training):  # the run was stopped between the checkpoint of this step and its evaluation
         evaluate(training)
     training.model.train()
-    workers = loading_workers(training)
+    workers = count_loading_workers(training)
     batches = _batches(training, workers)
     progress = reporter.task("training", settings.steps, "steps", done=training.step)
     with StopRequest() as stop, leave_cores(workers), progress, contextlib.closing(batches):
@@ -71,13 +71,13 @@ def train(
                     f"stopped after step {training.step} of {settings.steps}; the same command goes on from there "
                     f"({run.checkpoint(training.step)})"
                 )
-            if _evaluation_due(training):
+            if _is_evaluation_due(training):
                 evaluate(training)
                 training.model.train()
                 log.restart_clock()
 
 
-def _evaluation_due(training: Training) -> bool:
+def _is_evaluation_due(training: Training) -> bool:
     """Whether the recipe asks for an evaluation after the present step; the last step has one of its own."""
     every = training.recipe.evaluation.every
     within = 0 < training.step < training.recipe.training.steps
@@ -87,7 +87,7 @@ def _evaluation_due(training: Training) -> bool:
 def take_step(training: Training, batches: Iterator[Batch], log: TrainingLog) -> None:
     """One optimizer step over all its micro-batches."""
     settings, accelerator = training.recipe.training, training.accelerator
-    torch.manual_seed(step_seed(training.recipe.seed, training.step, accelerator.process_index))
+    torch.manual_seed(mix_step_seed(training.recipe.seed, training.step, accelerator.process_index))
     for group in training.optimizer.param_groups:
         group["lr"] = learning_rate(settings, training.step)
     for micro in range(settings.accumulate):
@@ -114,8 +114,8 @@ def backward(training: Training, signals: Tensor) -> dict[str, Tensor]:
         signals = signals.contiguous(memory_format=torch.channels_last)
     with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
         output = training.model(signals)
-    figures = reconstruction_losses(training.losses, output, signals)
-    distance = weighted_sum(training.losses, figures)
+    figures = compute_losses(training.losses, output, signals)
+    distance = sum_weighted(training.losses, figures)
     total = distance + output.quantized.loss
     adversary = training.active_adversary
     if adversary is not None and adversary.teaches_in(training.step):
@@ -128,7 +128,7 @@ def backward(training: Training, signals: Tensor) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in logged.items()}
 
 
-def reconstruction_losses(losses: Mapping[str, Loss], output: Reconstructed, signals: Tensor) -> dict[str, Tensor]:
+def compute_losses(losses: Mapping[str, Loss], output: Reconstructed, signals: Tensor) -> dict[str, Tensor]:
     """Each loss, averaged over everything the quantizer asked to decode; not yet weighted."""
     figures = {}
     for kind, loss in losses.items():
@@ -137,12 +137,12 @@ def reconstruction_losses(losses: Mapping[str, Loss], output: Reconstructed, sig
     return figures
 
 
-def weighted_sum(losses: Mapping[str, Loss], figures: Mapping[str, Tensor]) -> Tensor:
+def sum_weighted(losses: Mapping[str, Loss], figures: Mapping[str, Tensor]) -> Tensor:
     """The reconstruction losses together, as the recipe weighs them."""
     return functools.reduce(torch.add, [loss.weight * figures[kind] for kind, loss in losses.items()])
 
 
-def loading_workers(training: Training) -> int:
+def count_loading_workers(training: Training) -> int:
     """Processes that read ahead: the recipe's number, or what this machine has cores for."""
     chosen = training.recipe.training.workers
     return default_workers(processes=training.accelerator.num_processes) if chosen is None else chosen
@@ -150,7 +150,7 @@ def loading_workers(training: Training) -> int:
 
 def _batches(training: Training, workers: int) -> Generator[Batch]:
     settings, accelerator = training.recipe.training, training.accelerator
-    return training_loader(
+    return open_training_loader(
         training.train_source,
         batch_size=settings.batch_size // settings.accumulate,
         seed=training.recipe.seed,
@@ -190,7 +190,7 @@ def _require_finite(training: Training, run: RunFolder, figures: Mapping[str, fl
     setting, rate = "training.learning_rate", recipe.training.learning_rate
     if recipe.adversary is not None and "loss" not in wild:
         loss, setting, rate = "the discriminator's loss", "adversary.learning_rate", recipe.adversary.learning_rate
-    good = newest_whole_checkpoint(run.checkpoints)
+    good = find_newest_checkpoint(run.checkpoints)
     start = f"--resume {good} goes on from the last good state" if good else "there is no checkpoint yet; start again"
     raise DivergedError(
         f"training diverged: {loss} is not finite at step {training.step}; {start}, with a lower rate such as "

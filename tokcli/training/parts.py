@@ -71,7 +71,7 @@ class Training:
             modules |= self.adversary.modules
             optimizers |= {"discriminator": self.adversary.optimizer}
         self.state = TrainingState(modules, optimizers, self.averages)
-        self.parameters = trainable(self.tokenizer)
+        self.parameters = list_trainable(self.tokenizer)
 
     @property
     def weights(self) -> Literal["ema", "raw"]:
@@ -193,9 +193,9 @@ def _wrap(module: nn.Module, accelerator: Accelerator) -> nn.Module:
 def _optimizer(tokenizer: Tokenizer, settings: TrainingSettings) -> Optimizer:
     kind = {"adam": Adam, "adamw": AdamW}[settings.optimizer]
     betas = (settings.betas[0], settings.betas[1])
-    return kind(trainable(tokenizer), lr=settings.learning_rate, betas=betas, weight_decay=settings.weight_decay)
+    return kind(list_trainable(tokenizer), lr=settings.learning_rate, betas=betas, weight_decay=settings.weight_decay)
 
 
-def trainable(module: nn.Module) -> list[nn.Parameter]:
+def list_trainable(module: nn.Module) -> list[nn.Parameter]:
     """The parameters that an optimizer changes."""
     return [value for value in module.parameters() if value.requires_grad]

@@ -22,7 +22,7 @@ from tokcli import __version__
 from tokcli.artifacts import ARTIFACT_NAME
 from tokcli.artifacts.artifact import lock_of
 from tokcli.files import UNFINISHED, move_into_place, remove_abandoned, replacing, write_bytes, write_text
-from tokcli.training.checkpoint import checkpoints_in
+from tokcli.training.checkpoint import list_checkpoints
 
 MARKER = ".tok-run"
 
@@ -63,7 +63,7 @@ class RunFolder:
 
     @property
     def _has_checkpoints(self) -> bool:
-        return any(checkpoints_in(self.checkpoints))
+        return any(list_checkpoints(self.checkpoints))
 
     @property
     def in_the_way(self) -> list[pathlib.Path]:
@@ -80,7 +80,7 @@ class RunFolder:
         whole = (self.recipe, self.artifact, self.metrics, self.curves, self.wandb_id, self.log, self.best)
         files = [path for path in whole if os.path.lexists(path)]
         files += [path for path in self.samples.glob("step-*.png") if SHEET.fullmatch(path.name)]
-        files += checkpoints_in(self.checkpoints)
+        files += list_checkpoints(self.checkpoints)
         events = ("events.out.tfevents.*", "hparams.yml")
         return files + [path for name in events for path in self.tensorboard.rglob(name)]
 
@@ -144,7 +144,7 @@ class RunFolder:
 
     def forget_checkpoints(self, keep: int) -> None:
         """Remove all but the latest `keep` checkpoints, and what a killed save left behind."""
-        for path in checkpoints_in(self.checkpoints)[:-keep]:
+        for path in list_checkpoints(self.checkpoints)[:-keep]:
             path.unlink(missing_ok=True)
         for leftover in self.checkpoints.glob(UNFINISHED):
             leftover.unlink(missing_ok=True)

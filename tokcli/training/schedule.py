@@ -16,7 +16,7 @@ def learning_rate(settings: TrainingSettings, step: int) -> float:
     return settings.learning_rate * (settings.final_fraction + (1 - settings.final_fraction) * cosine)
 
 
-def step_seed(seed: int, step: int, rank: int) -> int:
+def mix_step_seed(seed: int, step: int, rank: int) -> int:
     """The seed of everything random in one step of one process; distinct for distinct arguments in practice.
 
     Seeding each step makes randomness, like the learning rate, a function of the step: nothing to save, and an

@@ -4,7 +4,7 @@ import numpy
 import pytest
 import soxr
 
-from tokcli.data.audio.resampling import find_span, resample, resampled_length
+from tokcli.data.audio.resampling import count_resampled, find_span, resample
 
 RATES = [8000, 11025, 15999, 22050, 24000, 32000, 44100, 48000, 192_000]
 
@@ -49,7 +49,7 @@ def test_at_the_same_rate_nothing_changes() -> None:
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("samples", [1, 2, 3, 100, 441, 4411, 10_001])
 def test_the_length_is_known_beforehand(rate: int, samples: int) -> None:
-    assert len(through(noise(samples), rate)) == resampled_length(samples, rate, 16000)
+    assert len(through(noise(samples), rate)) == count_resampled(samples, rate, 16000)
 
 
 @pytest.mark.parametrize("rate", [16000, *RATES])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tokcli.data import SOURCES
-from tokcli.data.image.dead_leaves import DeadLeaves, fallen_leaves
+from tokcli.data.image.dead_leaves import DeadLeaves, drop_leaves
 from tokcli.errors import RecipeError
 
 
@@ -39,7 +39,7 @@ def test_signals_are_in_range_and_use_it() -> None:
 
 
 def test_every_pixel_belongs_to_a_leaf_and_few_to_the_lowest() -> None:
-    seen = numpy.stack([fallen_leaves(numpy.random.default_rng(seed), 128) for seed in range(20)])
+    seen = numpy.stack([drop_leaves(numpy.random.default_rng(seed), 128) for seed in range(20)])
     assert seen.shape == (20, 128, 128)
     assert (seen == 0).mean() < 0.15
     assert min(len(numpy.unique(picture)) for picture in seen) > 20

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tokcli.contracts import Item, ModalityName, Source, SourceDescription, Stream
 from tokcli.data.audio.decoding import SUFFIXES, AudioReader
-from tokcli.data.audio.resampling import QUALITY, Samples, find_span, resample, resampled_length
+from tokcli.data.audio.resampling import QUALITY, Samples, count_resampled, find_span, resample
 from tokcli.data.files import find_files, naming_item
 from tokcli.errors import InputError
 from tokcli.files import explain, replacing
@@ -102,7 +102,7 @@ class AudioFiles(Source):
 
 def _measure(reader: AudioReader, sample_rate: int) -> int:
     """Samples of the whole file at `sample_rate`. Raises InputError where there is not one."""
-    length = resampled_length(reader.frames, reader.sample_rate, sample_rate)
+    length = count_resampled(reader.frames, reader.sample_rate, sample_rate)
     if not length:
         raise InputError(
             f"the file holds {reader.frames} frames at {reader.sample_rate} Hz, which is less than one sample at "

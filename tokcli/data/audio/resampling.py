@@ -36,7 +36,7 @@ class Span:
     skip: int
 
 
-def resampled_length(samples: int, rate: int, target: int) -> int:
+def count_resampled(samples: int, rate: int, target: int) -> int:
     """How many samples at `target` Hz stand for so many at `rate` Hz, rounded to the nearest."""
     return (2 * samples * target + rate) // (2 * rate)
 

@@ -70,12 +70,12 @@ class DeadLeaves(Source):
 def paint(generator: numpy.random.Generator, size: int) -> Floats:
     """One picture, (3, size, size) in [-1, 1]."""
     side = size * OVERSAMPLING
-    fine = textured(generator, fallen_leaves(generator, side))
+    fine = texture_leaves(generator, drop_leaves(generator, side))
     soft = fine.reshape(3, size, OVERSAMPLING, size, OVERSAMPLING).mean(axis=(2, 4))
     return numpy.clip(soft, -1, 1, dtype=numpy.float32)
 
 
-def fallen_leaves(generator: numpy.random.Generator, side: int) -> NDArray[numpy.uint8]:
+def drop_leaves(generator: numpy.random.Generator, side: int) -> NDArray[numpy.uint8]:
     """Which leaf is seen at each pixel, (side, side): later leaves cover earlier ones, leaf 0 lies under them all."""
     least, most = LARGEST**-2, SMALLEST**-2
     radii = side * generator.uniform(least, most, (LEAVES, 1)) ** -0.5  # a density of r^-3 has 1/r² uniform
@@ -96,7 +96,7 @@ def fallen_leaves(generator: numpy.random.Generator, side: int) -> NDArray[numpy
     return numpy.asarray(seen)
 
 
-def textured(generator: numpy.random.Generator, seen: NDArray[numpy.uint8]) -> Floats:
+def texture_leaves(generator: numpy.random.Generator, seen: NDArray[numpy.uint8]) -> Floats:
     """Give every leaf its colour, shading, stripes and grain: (side, side) leaf numbers -> (3, side, side)."""
     side = len(seen)
     colours = generator.normal(0, 0.4, (LEAVES, 1)) + generator.normal(0, 0.12, (LEAVES, 3))

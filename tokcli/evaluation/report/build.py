@@ -86,7 +86,7 @@ class Report:
 
 def collect_report(rows: Sequence[Scores], count: int, reporter: Reporter) -> Report:
     """The report about `rows`, all of the same data, with `count` items sent through every candidate once more."""
-    metric = _ranking_metric(rows)
+    metric = _choose_ranking_metric(rows)
     chosen = choose_items(rows, metric, count)
     shown = []
     with reporter.task("reporting", len(chosen), "items") as task:
@@ -96,7 +96,7 @@ def collect_report(rows: Sequence[Scores], count: int, reporter: Reporter) -> Re
     return Report(rows, metric, shown)
 
 
-def _ranking_metric(rows: Sequence[Scores]) -> str | None:
+def _choose_ranking_metric(rows: Sequence[Scores]) -> str | None:
     """The first metric that scored items one by one in all rows."""
     return next((name for name in rows[0].metrics if all(name in row.item_scores for row in rows)), None)
 

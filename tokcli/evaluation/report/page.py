@@ -16,8 +16,8 @@ from tokcli.evaluation.compare import (
     COVERS,
     UNKNOWN,
     Difference,
-    best_rows,
     choose_arrow,
+    find_best_rows,
     format_difference,
     format_name,
     format_number,
@@ -88,7 +88,7 @@ def _head(report: Report) -> str:
 def _figures(report: Report) -> str:
     """One table row for each candidate, one column for each figure; the best model of each column is marked."""
     metrics = list_metrics(report.rows)
-    best = {name: best_rows(report.rows, name) for name in metrics}
+    best = {name: find_best_rows(report.rows, name) for name in metrics}
     unit = format_name(next(iter(report.first.rates)))
     heads = [*map(_metric_head, metrics), f'<th scope="col">{escape(unit)}</th>']
     rows = [_row(index, row, metrics, best) for index, row in enumerate(report.rows)]
