@@ -1,5 +1,7 @@
 """`python -m tokcli` and the script `tok`."""
 
+import atexit
+import contextlib
 import io
 import os
 import signal
@@ -19,18 +21,22 @@ class Interruption:
 
     def __init__(self) -> None:
         self._first: float | None = None
+        self._code: int | None = None
 
     def install(self) -> None:
         """Take the signals over. Processes forked from this one leave SIGINT to it, which ends them."""
+        atexit.register(self._exit_with_code)  # the first to register is the last to run
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell's background jobs keep ignoring it
             signal.signal(signal.SIGINT, self._receive)
         signal.signal(signal.SIGTERM, self._receive)
         os.register_at_fork(after_in_child=_leave_to_parent)
 
-    def end(self) -> None:
+    def end(self, code: int) -> None:
         """From now on it is too late to stop."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
+        if self.received:
+            self._code = code
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
@@ -40,6 +46,14 @@ class Interruption:
         elif now - self._first < SAME_REQUEST:
             return
         raise KeyboardInterrupt
+
+    def _exit_with_code(self) -> None:
+        """Leave before Python does: a KeyboardInterrupt out of `exec` or `eval`, handled or not, makes it kill itself."""
+        if self._code is not None:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(self._code)
 
     @property
     def received(self) -> bool:
@@ -60,7 +74,7 @@ def main() -> None:
         code = _run(interruption)
     except KeyboardInterrupt:
         code = _say_stopped()
-    interruption.end()
+    interruption.end(code)
     sys.exit(code)
 
 

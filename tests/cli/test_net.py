@@ -89,6 +89,21 @@ def test_a_signal_at_any_moment_from_the_first_import_on(
     assert json.loads(out)["error"]["exit_code"] == 130
 
 
+def test_a_signal_inside_of_exec_leaves_with_the_documented_code(tmp_path: pathlib.Path) -> None:
+    """Python kills itself with SIGINT in that case, though the exception was handled: dataclasses are made by `exec`."""
+    (tmp_path / "stopped.py").write_text(
+        "import os, signal\n"
+        "import tokcli.__main__ as main\n"
+        "main._run = lambda _: exec('os.kill(os.getpid(), signal.SIGINT)', {'os': os, 'signal': signal})\n"
+        "main.main()\n"
+    )
+    environment = os.environ | {"PYTHONPATH": PACKAGE}
+    command = [sys.executable, "-m", "stopped"]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 130
+    assert ended.stderr == "tok: stopped before anything was done; the same command starts again\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
