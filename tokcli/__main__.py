@@ -48,7 +48,7 @@ class Interruption:
         raise KeyboardInterrupt
 
     def _exit_with_code(self) -> None:
-        """Leave before Python does: a KeyboardInterrupt out of `exec` or `eval`, handled or not, makes it kill itself."""
+        """Leave before Python kills itself, as it does after a KeyboardInterrupt inside of `exec`, handled or not."""
         if self._code is not None:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError, ValueError):

@@ -90,7 +90,7 @@ def test_a_signal_at_any_moment_from_the_first_import_on(
 
 
 def test_a_signal_inside_of_exec_leaves_with_the_documented_code(tmp_path: pathlib.Path) -> None:
-    """Python kills itself with SIGINT in that case, though the exception was handled: dataclasses are made by `exec`."""
+    """Python kills itself with SIGINT in that case, though the exception was handled: dataclasses are made by it."""
     (tmp_path / "stopped.py").write_text(
         "import os, signal\n"
         "import tokcli.__main__ as main\n"
