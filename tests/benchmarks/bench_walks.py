@@ -18,6 +18,7 @@ import ast
 import concurrent.futures
 import contextlib
 import importlib
+import inspect
 import io
 import json
 import os
@@ -111,7 +112,7 @@ class Recorder:
         if event != "call":
             return
         called = function_of(frame)
-        if called is None:
+        if called is None or happens_at_import(frame):
             return
         if self.starts is not None and self.within is None:
             if not self.starts(called, frame):
@@ -125,11 +126,21 @@ class Recorder:
 
 
 def function_of(frame: types.FrameType) -> Function | None:
-    """The function of the package that a frame runs; None for anything else."""
+    """The function of the package that a frame runs; None for anything else, the body of a class included."""
     code = frame.f_code
-    if code.co_name.startswith("<") or not code.co_filename.startswith(str(PACKAGE)):
+    if not code.co_flags & inspect.CO_OPTIMIZED or code.co_name.startswith("<") or not code.co_filename.startswith(str(PACKAGE)):
         return None
     return os.path.relpath(code.co_filename, PACKAGE), code.co_qualname
+
+
+def happens_at_import(frame: types.FrameType) -> bool:
+    """Whether a frame serves the import of a module of the package: what fills a table, makes a dataclass, ..."""
+    above = frame.f_back
+    while above is not None:
+        if above.f_code.co_name == "<module>" and above.f_code.co_filename.startswith(str(PACKAGE)):
+            return True
+        above = above.f_back
+    return False
 
 
 def nearest_caller(frame: types.FrameType) -> Function | None:
