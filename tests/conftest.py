@@ -13,6 +13,8 @@ from PIL import Image
 # Test processes share the cores already: threads that wait for each other would make them many times slower. Set before
 # torch is imported, and inherited by the commands that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# No test fetches weights: those that are absent are asked for.
+os.environ["TOK_OFFLINE"] = "1"
 
 TINY = """# A recipe small enough for a test.
 name: tiny

@@ -33,7 +33,7 @@ KEEPERS = {
     "rich": {"cli"},
     "click": {"cli"},
     "accelerate": {"training", "commands"},
-    "safetensors": {"artifacts", "tokens"},
+    "safetensors": {"artifacts", "tokens", "backbones"},
     "pyarrow": {"exchange"},
     "yaml": {"recipe"},
     "pickle": set(),

@@ -3,7 +3,10 @@
 Workflows speak to a `Reporter`; the command line draws bars, tests and libraries pass `SILENT`.
 """
 
+import contextlib
 import re
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Protocol
 
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -54,3 +57,20 @@ class _SilentReporter:
 
 
 SILENT: Reporter = _SilentReporter()
+
+_listener: ContextVar[Reporter] = ContextVar("listener", default=SILENT)
+
+
+def listener() -> Reporter:
+    """Who is listening to this command, for work deep down that nobody hands a reporter: fetching weights."""
+    return _listener.get()
+
+
+@contextlib.contextmanager
+def listening(reporter: Reporter) -> Iterator[None]:
+    """Within this context `reporter` is the listener."""
+    former = _listener.set(reporter)
+    try:
+        yield
+    finally:
+        _listener.reset(former)

@@ -43,6 +43,11 @@ Codes = Annotated[int, Field(ge=2)]
 Counts = Annotated[Sequence[Count], Field(min_length=1)]
 """One or more counts. Its default in a signature is a tuple, which nobody can change; recipes write lists."""
 
+NOT_WRITTEN = "not written where it is None"
+"""Marks an argument that came later: recipes that do not name it stay word for word what they were."""
+LocalFile = Annotated[str | None, NOT_WRITTEN]
+"""A file on this machine in the place of what would be fetched."""
+
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """The hint that ends a message about an unknown word: the nearest known one, or all of them."""
@@ -80,9 +85,14 @@ def read_schema(constructor: Callable[..., Any]) -> type[pydantic.BaseModel]:
 def complete_arguments(constructor: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments `given` and the defaults of all others, in the order of the signature, as a recipe writes them."""
     complete = {}
+    hints = typing.get_type_hints(
+        constructor.__init__ if inspect.isclass(constructor) else constructor, include_extras=True
+    )
     for name, parameter in read_signature(constructor).parameters.items():
         if name in given:
             complete[name] = given[name]
+        elif parameter.default is None and NOT_WRITTEN in getattr(hints.get(name), "__metadata__", ()):
+            continue
         elif parameter.default is not parameter.empty:
             complete[name] = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
     return complete

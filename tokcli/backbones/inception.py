@@ -1,8 +1,7 @@
 """The Inception-v3 network of the Fréchet Inception distance: 2048 features of an image, as TensorFlow computed them.
 
 Figures are comparable only with the very network and resizing of Heusel et al. 2017 (arXiv 1706.08500), which
-torch-fidelity reproduces. Its weights are an official file that the user brings, because nothing here reaches for the
-network.
+torch-fidelity reproduces. Its weights are an official file, fetched once.
 """
 
 import io
@@ -11,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from tokcli.backbones.torchvision import let_torchvision_import
-from tokcli.backbones.weights import load_official_weights
+from tokcli.backbones.weights import OfficialFile, load_official_weights
 from tokcli.optional import require
 
 WEIGHT_FILE = "weights-inception-2015-12-05-6726825d.pth"
 OFFICIAL_FOLDER = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
+MEGABYTES = 96
 FEATURES = 2048
 
 
@@ -38,11 +38,11 @@ class Inception(nn.Module):
 def load_inception() -> Inception:
     """The network with its official weights.
 
-    Raises UsageError where torch-fidelity is not installed, InputError where the weight file is absent or wrong.
+    Raises UsageError where torch-fidelity is not installed, InputError where the weight file is not to be had or wrong.
     """
     let_torchvision_import()
     require("torch_fidelity", extra="fid")
-    weights = load_official_weights(WEIGHT_FILE, OFFICIAL_FOLDER, "rFID")
+    weights = load_official_weights(OfficialFile(WEIGHT_FILE, OFFICIAL_FOLDER, MEGABYTES, needed_by="rFID"))
     inception = build_untrained_inception()
     nn.Module.load_state_dict(inception.network, weights)
     return inception

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tokcli.cli.console import print_json, print_table
-from tokcli.cli.options import Device, Model, names, numbers
+from tokcli.cli.options import Device, Model, names, numbers, pairs
 from tokcli.cli.verb import Run, verb
 from tokcli.errors import PARTIAL_FAILURE
 from tokcli.evaluation.compare import (
@@ -61,6 +61,14 @@ def evaluate(
     report_items: Annotated[int, typer.Option(help="Items on that page: worst, best and some between.", min=0)] = 12,
     sheet: Annotated[
         str | None, typer.Option(metavar="FILE.png", help="Save originals over all reconstructions.")
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="lpips=FILE",
+            callback=pairs("NAME=FILE, such as lpips=squeezenet1_1.safetensors"),
+            help="Local weights (safetensors) of a metric's network, in the place of fetched ones.",
+        ),
     ] = None,
     device: Device = "auto",
 ) -> Run:

@@ -16,6 +16,24 @@ def names(text: str | None) -> list[str] | None:
     return [word.strip() for word in text.split(",")] if text else None
 
 
+def pairs(expected: str) -> Callable[..., dict[str, str] | None]:
+    """Several `NAME=FILE`, each flag with one or more between commas. For `typer.Option(callback=pairs(...))`.
+
+    Args:
+        expected: What a user should have typed, for the message that refuses something else.
+    """
+
+    def parse(parameter: typer.CallbackParam, texts: list[str] | None) -> dict[str, str] | None:
+        parts = [part for text in texts or () for part in names(text) or [text]]
+        split = [part.partition("=") for part in parts]
+        for part, (name, _, file) in zip(parts, split, strict=True):
+            if not (name and file):
+                raise UsageError(f"--{parameter.opts[0].lstrip('-')}: expected {expected}; got '{part}'")
+        return {name: file for name, _, file in split} or None
+
+    return parse
+
+
 def is_number(text: str) -> bool:
     """Whether it is a whole number; one of thousands of digits is none, and Python refuses to read it."""
     return text.isdecimal() and len(text) <= LONGEST_NUMBER

@@ -20,6 +20,7 @@ from tokcli import __version__
 from tokcli.cli.console import make_reporter
 from tokcli.cli.launch import launch, launched
 from tokcli.distributed import first_process
+from tokcli.progress import listening
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,10 @@ def _run(run: Run, flags: Mapping[str, Any], json: bool, quiet: bool) -> int:
     module, _, name = run.command.partition(":")
     command = getattr(importlib.import_module(module), name)
     known = inspect.signature(command).parameters
-    given = {**flags, "reporter": make_reporter(quiet), **run.changes}
-    result = command(**{name: value for name, value in given.items() if name in known and value is not None})
+    reporter = make_reporter(quiet)
+    given = {**flags, "reporter": reporter, **run.changes}
+    with listening(reporter):
+        result = command(**{name: value for name, value in given.items() if name in known and value is not None})
     return run.show(result, json) if first_process() else 0
 
 

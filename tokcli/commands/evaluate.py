@@ -19,7 +19,8 @@ from tokcli.evaluation.report.page import save_report
 from tokcli.evaluation.run import Scores, Title, remark_on_use
 from tokcli.evaluation.run import evaluate as evaluate_candidate
 from tokcli.files import try_output
-from tokcli.metrics import build_metrics
+from tokcli.metrics import Weights, build_metrics
+from tokcli.metrics.weights import require_use
 from tokcli.models import Model, find_models, open_model, pick_device, shorten_labels
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.build import build_evaluation_source
@@ -34,6 +35,7 @@ class _Entry:
     model: Model
     source: Source
     metrics: Sequence[str]
+    weights: Weights
     label: str
 
 
@@ -49,6 +51,7 @@ def evaluate(
     sheet: str | None = None,
     report: str | None = None,
     report_items: int = 12,
+    weights: Weights | None = None,
     device: str = "auto",
     reporter: Reporter = SILENT,
 ) -> list[Scores]:
@@ -65,6 +68,7 @@ def evaluate(
         sheet: A PNG of originals over all reconstructions.
         report: An HTML page about all of it.
         report_items: Items on that page.
+        weights: Local files of the networks that metrics look through, `{"lpips": FILE}`; what the recipe names else.
         device: Where to compute.
         reporter: Is told how far it is.
 
@@ -81,7 +85,7 @@ def evaluate(
     if size is not None and data is None:
         raise UsageError("--size goes with --data; the recipe's evaluation data has its own size")
     _try_outputs(report, sheet)
-    entries = _open_entries(models, metrics, codebooks, data, size, device, reporter)
+    entries = _open_entries(models, metrics, weights or {}, codebooks, data, size, device, reporter)
     if report or against or sheet:
         _require_same_data([entry.source for entry in entries])
     rows = _compare(entries, data, items, against, bool(sheet), reporter)
@@ -112,13 +116,14 @@ def _compare(
     codecs = build_codecs(list(against), entries[0].source.modality) if against else {}
     examples = entries[0].model.artifact.recipe.evaluation.sheet if show_examples else 0
     rows = [_evaluate(entry, data, items, examples, reporter) for entry in entries]
-    rows += evaluate_codecs(codecs, rows, examples, reporter) if codecs else []
+    rows += evaluate_codecs(codecs, rows, examples, reporter, entries[0].weights) if codecs else []
     return [rows[0], *(replace(row, comparison=compare_with(row, rows[0])) for row in rows[1:])]
 
 
 def _open_entries(
     models: Sequence[str],
     metrics: Sequence[str] | None,
+    weights: Weights,
     codebooks: Codebooks | None,
     data: str | None,
     size: int | None,
@@ -128,13 +133,13 @@ def _open_entries(
     """Every model with every codebook asked for, on its device, with its data."""
     where = pick_device(device)
     paths = find_models(models)
-    names = _choose_metrics(paths, metrics)
+    choices = _choose_metrics(paths, metrics, weights)
     entries = []
-    for path, asked, name in zip(paths, names, shorten_labels(paths), strict=True):
+    for path, (asked, files), name in zip(paths, choices, shorten_labels(paths), strict=True):
         for codebook in _list_codebooks(path, codebooks):
             model = open_model(str(path), where, reporter, codebook)
             label = name + (f" · {codebook}" if codebook else "")
-            entries.append(_Entry(model, _open_source(model, data, size), asked, label))
+            entries.append(_Entry(model, _open_source(model, data, size), asked, files, label))
     return entries
 
 
@@ -167,14 +172,24 @@ def _same_data(first: Source, second: Source) -> bool:
     return named and list(first.names) == list(second.names) and dict(first.protocol()) == dict(second.protocol())
 
 
-def _choose_metrics(paths: Sequence[pathlib.Path], metrics: Sequence[str] | None) -> Sequence[Sequence[str]]:
-    """The names of what judges each model. Raises TokError, before one is loaded, where some are not to be had."""
+def _choose_metrics(
+    paths: Sequence[pathlib.Path], metrics: Sequence[str] | None, weights: Weights
+) -> list[tuple[Sequence[str], Weights]]:
+    """The names of what judges each model, with local files of weights.
+
+    Raises TokError, before a model is loaded, where some are not to be had.
+    """
     recipes = [read_recipe(path) for path in paths]
     names = [tuple(dict.fromkeys(metrics or recipe.evaluation.metrics)) for recipe in recipes]
     modalities: list[ModalityName] = [AUTOENCODERS[recipe.autoencoder["kind"]].modality for recipe in recipes]
-    for asked, modality in dict.fromkeys(zip(names, modalities, strict=True)):
-        build_metrics(asked, modality)
-    return names
+    files = [{**recipe.evaluation.weights, **weights} for recipe in recipes]
+    tried: list[object] = []
+    for choice in zip(names, modalities, files, strict=True):
+        require_use(choice[0], weights)
+        if choice not in tried:
+            build_metrics(*choice)
+            tried.append(choice)
+    return list(zip(names, files, strict=True))
 
 
 def _evaluate(entry: _Entry, data: str | None, items: int | None, examples: int, reporter: Reporter) -> Scores:
@@ -201,6 +216,7 @@ def _evaluate(entry: _Entry, data: str | None, items: int | None, examples: int,
         items=limit,
         batch_size=recipe.evaluation.batch_size,
         examples=examples,
+        weights=entry.weights,
         reporter=reporter,
     )
     remarks = [f"{failure.item} was left out: {failure.reason}" for failure in scores.failed]

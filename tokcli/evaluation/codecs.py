@@ -17,7 +17,7 @@ from tokcli.contracts import Candidate, Item, ModalityName, Rate, RoundTrip, Sou
 from tokcli.data.items import read_items
 from tokcli.evaluation.compare import format_name, list_metrics
 from tokcli.evaluation.run import Scores, Title, evaluate
-from tokcli.metrics import METRICS
+from tokcli.metrics import METRICS, Weights
 from tokcli.progress import Reporter
 
 SEARCHED_ITEMS = 128
@@ -127,7 +127,11 @@ class CodecAtSetting(Candidate):
 
 
 def evaluate_codecs(
-    codecs: Mapping[str, Codec], models: Sequence[Scores], examples: int, reporter: Reporter
+    codecs: Mapping[str, Codec],
+    models: Sequence[Scores],
+    examples: int,
+    reporter: Reporter,
+    weights: Weights | None = None,
 ) -> list[Scores]:
     """A row for each codec and each distinct packed rate of `models`.
 
@@ -136,6 +140,7 @@ def evaluate_codecs(
         models: Scores on the same data, with their rates.
         examples: Items that each row keeps to be looked at.
         reporter: Is told what is evaluated.
+        weights: Local files of weights for the models' metrics.
     """
     if not codecs:
         return []
@@ -152,7 +157,7 @@ def evaluate_codecs(
         for setting, labels in matched.items():
             reporter.note(f"judging {name} at {codec.setting_name(setting)}, to cost what the tokens cost")
             candidate = CodecAtSetting(name, codec, setting, source.sample_rate, targets[setting], labels)
-            rows.append(_evaluate_codec(candidate, models, examples))
+            rows.append(_evaluate_codec(candidate, models, examples, weights))
     return rows
 
 
@@ -213,10 +218,12 @@ def find_setting(codec: Codec, signals: Sequence[Tensor], target: float, sample_
     return min((low, high), key=lambda setting: (abs(spend(setting) - target), setting))
 
 
-def _evaluate_codec(candidate: CodecAtSetting, models: Sequence[Scores], examples: int) -> Scores:
+def _evaluate_codec(
+    candidate: CodecAtSetting, models: Sequence[Scores], examples: int, weights: Weights | None
+) -> Scores:
     first = models[0]
     names = [name for name in list_metrics(models) if not METRICS[name].needs_tokens]
-    scores = evaluate(candidate, first.source, names, items=first.asked, examples=examples)
+    scores = evaluate(candidate, first.source, names, items=first.asked, examples=examples, weights=weights)
     setting, unit = candidate.codec.setting_name(candidate.setting), format_name(candidate.rate.unit)
     title = Title(
         model=candidate.name,

@@ -20,7 +20,7 @@ from tokcli.data.modality import MODALITIES
 from tokcli.distributed import gather_objects
 from tokcli.errors import InputError
 from tokcli.evaluation.compare import Comparison
-from tokcli.metrics import build_metrics, merge_states
+from tokcli.metrics import Weights, build_metrics, merge_states
 from tokcli.metrics.tokens import is_undersampled
 from tokcli.progress import SILENT, Reporter
 
@@ -182,6 +182,7 @@ def evaluate(
     examples: int = 0,
     shard: tuple[int, int] = (0, 1),
     gather: Gather = gather_objects,
+    weights: Weights | None = None,
     reporter: Reporter = SILENT,
 ) -> Scores:
     """Send the items of `source` through `candidate` and score what comes back.
@@ -197,13 +198,14 @@ def evaluate(
         examples: The first so many items are kept, before and after.
         shard: This process and how many there are; each takes every item whose index leaves its rank as remainder.
         gather: Brings the states of all processes together, where there are several.
+        weights: Local files of weights, for metrics given by their names.
         reporter: Is told how far it is.
 
     Raises:
         InputError: Not one item could be read.
         UsageError: A name among `metrics` is unknown, or judges another modality.
     """
-    asked = dict(metrics) if isinstance(metrics, Mapping) else build_metrics(metrics, candidate.modality)
+    asked = dict(metrics) if isinstance(metrics, Mapping) else build_metrics(metrics, candidate.modality, weights)
     counting = MODALITIES[candidate.modality].rate_metrics if rates else ()
     used = asked | build_metrics([name for name in counting if name not in asked], candidate.modality)
     rank, world = shard

@@ -15,11 +15,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from tokcli.backbones.lpips import load_lpips
+from tokcli.backbones.lpips import load_local_lpips, load_lpips
 from tokcli.backbones.whisper import SAMPLE_RATE, load_whisper
 from tokcli.contracts import Loss, ModalityName
 from tokcli.errors import ArgumentError, InputError
-from tokcli.schema import CountOrZero, NotNegative
+from tokcli.schema import CountOrZero, LocalFile, NotNegative
 
 MEASURES = {"l1": functional.l1_loss, "mse": functional.mse_loss}
 
@@ -30,17 +30,23 @@ class LpipsLoss(Loss):
     Args:
         weight: the factor by which training multiplies it.
         backbone: the ImageNet classifier whose features are compared.
+        weights: a safetensors file of the backbone's features; None takes the official file, fetched once.
 
     Raises:
-        InputError: where the backbone's weight file is absent or wrong.
+        InputError: where the backbone's weight file is not to be had, or wrong.
     """
 
     modality: ClassVar[ModalityName | None] = "image"
 
-    def __init__(self, weight: NotNegative = 1.0, backbone: Literal["vgg", "alex", "squeeze"] = "vgg") -> None:
+    def __init__(
+        self,
+        weight: NotNegative = 1.0,
+        backbone: Literal["vgg", "alex", "squeeze"] = "vgg",
+        weights: LocalFile = None,
+    ) -> None:
         super().__init__(weight)
         self.backbone = backbone
-        self.network = load_lpips(backbone)
+        self.network = load_lpips(backbone) if weights is None else load_local_lpips(backbone, weights)[0]
 
     def forward(self, reconstruction: Tensor, reference: Tensor) -> Tensor:
         """Both (batch, 3, height, width) in [-1, 1] -> scalar float32, not yet weighted.

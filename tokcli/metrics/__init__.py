@@ -9,11 +9,12 @@ To add one:
 2. Write the class in a file of this folder: a pure function, and `scores` or `figure` that calls it.
 3. Declare `modality` (None: any) and `higher_is_better` (None: neither is better by itself).
 4. Say in `protocol` what the figure depends on.
-5. Add its name to the table below; the constructor takes no arguments.
+5. Add its name to the table below; the constructor needs no arguments.
 6. Run tests/metrics/test_contract.py, which takes every member of the table, and add a test against known figures.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tokcli.contracts import Metric, ModalityName
 from tokcli.errors import TokError, UsageError
@@ -31,6 +32,7 @@ from tokcli.metrics.tokens import (
     Perplexity,
     Usage,
 )
+from tokcli.metrics.weights import Weights, assign_weights
 from tokcli.registry import Registry
 from tokcli.schema import nearest
 
@@ -59,7 +61,7 @@ METRICS: Registry[Metric] = Registry(
     Metric,
 )
 
-__all__ = ["METRICS", "build_metrics", "merge_states", "metrics_for"]
+__all__ = ["METRICS", "Weights", "build_metrics", "merge_states", "metrics_for"]
 
 
 def metrics_for(modality: ModalityName) -> list[str]:
@@ -67,8 +69,13 @@ def metrics_for(modality: ModalityName) -> list[str]:
     return [name for name in METRICS if METRICS[name].modality in (None, modality)]
 
 
-def build_metrics(names: Sequence[str], modality: ModalityName) -> dict[str, Metric]:
+def build_metrics(names: Sequence[str], modality: ModalityName, weights: Weights | None = None) -> dict[str, Metric]:
     """The named metrics, ready to be updated, in the order given.
+
+    Args:
+        names: Of the table.
+        modality: That they must be able to judge.
+        weights: Local files of weights, as `assign_weights` reads them.
 
     Raises:
         UsageError: A name is unknown or judges another modality; every problem is in one message.
@@ -77,11 +84,13 @@ def build_metrics(names: Sequence[str], modality: ModalityName) -> dict[str, Met
     problems = [_problem(name, modality) for name in names]
     if any(problems):
         raise UsageError("; ".join(problem for problem in problems if problem))
+    files = assign_weights(names, weights or {})
     metrics: dict[str, Metric] = {}
     failures: list[TokError] = []
     for name in names:
         try:
-            metrics[name] = METRICS[name]()
+            arguments: Mapping[str, Any] = {"weights": files[name]} if name in files else {}
+            metrics[name] = METRICS[name](**arguments)
         except TokError as failure:
             failures.append(failure)
     if failures:

@@ -4,12 +4,13 @@ Images are compared as 8-bit pixels, because that is what a file or a screen wou
 """
 
 import math
+import pathlib
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from tokcli.backbones.lpips import WEIGHT_FILES, Backbone, load_lpips
+from tokcli.backbones.lpips import WEIGHT_FILES, Backbone, load_local_lpips, load_lpips
 from tokcli.contracts import ModalityName, RoundTrip
 from tokcli.metrics.base import ItemMean
 from tokcli.numerics import to_float64, to_levels
@@ -132,17 +133,25 @@ class LpipsVgg(ItemMean):
     Its figures depend on the backbone, so the metric's name carries it: `lpips` is VGG, as the papers report. Images
     too small for the backbone are unscored.
 
+    Args:
+        weights: A safetensors file of the backbone's features; None takes the official file.
+
     Raises:
-        InputError: The backbone's weight file is absent or wrong.
+        InputError: The weight file is not to be had, or wrong.
     """
 
     modality: ClassVar[ModalityName | None] = "image"
     higher_is_better: ClassVar[bool | None] = False
     backbone: ClassVar[Backbone] = "vgg"
 
-    def __init__(self) -> None:
+    def __init__(self, weights: str | None = None) -> None:
         super().__init__()
-        self.network = load_lpips(self.backbone)
+        self._file: dict[str, object] = {"backbone_weights": WEIGHT_FILES[self.backbone]}
+        if weights is None:
+            self.network = load_lpips(self.backbone)
+        else:
+            self.network, digest = load_local_lpips(self.backbone, weights)
+            self._file = {"backbone_weights": pathlib.Path(weights).name, "backbone_weights_sha256": digest}
 
     def scores(self, round_trip: RoundTrip) -> Tensor:
         """(batch,), not negative."""
@@ -159,7 +168,7 @@ class LpipsVgg(ItemMean):
         return {
             "rounding": ROUNDING,
             "backbone": self.backbone,
-            "backbone_weights": WEIGHT_FILES[self.backbone],
+            **self._file,
             "version": "0.1",
             "average": "per image",
         }

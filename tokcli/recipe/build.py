@@ -87,7 +87,7 @@ def build_discriminator(recipe: Recipe, autoencoder: Autoencoder) -> Discriminat
 def build_evaluation(recipe: Recipe, modality: ModalityName) -> dict[str, Metric]:
     """The metrics that the recipe names, checked against its modality."""
     try:
-        return build_metrics(recipe.evaluation.metrics, modality)
+        return build_metrics(recipe.evaluation.metrics, modality, recipe.evaluation.weights)
     except UsageError as error:
         raise RecipeError(f"evaluation.metrics: {error}") from error
 

@@ -27,6 +27,9 @@ from tokcli.schema import (
 Workers = Annotated[int, Field(ge=0, le=1024)]
 """Loading processes: more are a mistake that would take a machine down."""
 
+WRITTEN_WHERE_SET = "written where set"
+"""Marks a field that older recipes lack: it is left out where it is empty, so that their fingerprints stay."""
+
 Betas = Annotated[Sequence[Momentum], Field(min_length=2, max_length=2)]
 """β₁ and β₂ of Adam."""
 
@@ -136,6 +139,8 @@ class EvaluationSettings(CheckedArguments):
         batch_size: signals at a time.
         best: the metric by which the best checkpoint is kept (higher is better, but for lpips and distances).
         sheet: signals on the sheet of samples.
+        weights: local files of weights by metric, safetensors of the features of a classifier: `lpips: FILE` serves the
+            LPIPS metric whose backbone the file is of. A recipe without any does not write this key.
     """
 
     every: Count | None = None
@@ -146,6 +151,7 @@ class EvaluationSettings(CheckedArguments):
     batch_size: Count = 8
     best: str | None = None
     sheet: Count = 8
+    weights: Mapping[str, str] = field(default_factory=dict, metadata={WRITTEN_WHERE_SET: True})
 
     def __post_init__(self) -> None:
         if self.best is not None and self.best not in self.metrics:
@@ -175,7 +181,12 @@ class CodebookSettings(CheckedArguments):
 
 def values_of(settings: TrainingSettings | AdversarySettings | EvaluationSettings | CodebookSettings) -> dict[str, Any]:
     """Settings as the plain values that a recipe writes."""
-    values = {each.name: getattr(settings, each.name) for each in dataclasses.fields(settings)}
+    fields = dataclasses.fields(settings)
+    values = {
+        each.name: getattr(settings, each.name)
+        for each in fields
+        if getattr(settings, each.name) or WRITTEN_WHERE_SET not in each.metadata
+    }
     return {name: _plain(value) for name, value in values.items()}
 
 

@@ -39,6 +39,7 @@ def judge_cell(folder: str, *, device: str = "auto", reporter: Reporter = SILENT
             items=recipe.evaluation.items if further.data is None else None,
             batch_size=recipe.evaluation.batch_size,
             workers=recipe.training.workers,
+            weights=recipe.evaluation.weights,
             reporter=reporter,
         )
         add_evaluation(path, further, Figures(scores.figures, tokenizer.codebook_size))
