@@ -128,7 +128,11 @@ class Recorder:
 def function_of(frame: types.FrameType) -> Function | None:
     """The function of the package that a frame runs; None for anything else, the body of a class included."""
     code = frame.f_code
-    if not code.co_flags & inspect.CO_OPTIMIZED or code.co_name.startswith("<") or not code.co_filename.startswith(str(PACKAGE)):
+    if (
+        not code.co_flags & inspect.CO_OPTIMIZED
+        or code.co_name.startswith("<")
+        or not code.co_filename.startswith(str(PACKAGE))
+    ):
         return None
     return os.path.relpath(code.co_filename, PACKAGE), code.co_qualname
 

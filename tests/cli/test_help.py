@@ -12,6 +12,7 @@ COMMANDS = [
     "bench",
     "export",
     "import",
+    "probe",
     "recipes",
     "info",
 ]

@@ -24,6 +24,7 @@ from tokcli.cli import (
     export,
     import_tokens,
     info,
+    probe,
     recipes,
     sweep,
     train,
@@ -55,6 +56,7 @@ VERBS = {
     "bench": bench.bench,
     "export": export.export,
     "import": import_tokens.import_tokens,
+    "probe": probe.probe,
     "recipes": recipes.recipes,
     "info": info.info,
 }
@@ -90,6 +92,7 @@ KEPT = {
     "eval": "an evaluation keeps nothing until its end; the same command starts again",
     "sweep": "every cell goes on from its checkpoint with the same command",
     "export": "the same command with --resume goes on",
+    "probe": "the same command with --resume goes on from the last checkpoint",
     "import": "nothing was kept; the same command with --force starts again",
 }
 """What an interruption leaves, by verb; for the rest, nothing."""

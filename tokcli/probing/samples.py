@@ -1,0 +1,165 @@
+"""Samples of a probe, decoded and laid beside real ones."""
+
+import json
+import pathlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tokcli.contracts import RoundTrip
+from tokcli.data.modality import MODALITIES
+from tokcli.errors import InputError, UsageError
+from tokcli.files import replacing, write_text
+from tokcli.metrics.rfid import Rfid
+from tokcli.probing.loading import TRAIN_SHARE, ProbeInput, choose_split
+from tokcli.probing.network import REPORT, load_network
+from tokcli.probing.sampling import draw_tokens
+from tokcli.probing.scores import ProbeScores
+from tokcli.probing.sequences import Piece, cut_grid
+from tokcli.probing.tokenizers import require_tokenizer
+from tokcli.progress import Reporter
+from tokcli.tokenizer import Tokenizer
+from tokcli.tokens import TokenReader, open_writer
+
+SHOWN = 32
+"""Samples on a sheet, at most, and sounds saved."""
+
+AT_ONCE = 32
+"""Sequences that are drawn, or decoded, together."""
+
+
+def save_samples(
+    output: pathlib.Path,
+    row: ProbeScores,
+    given: ProbeInput,
+    models: Sequence[pathlib.Path],
+    count: int,
+    temperature: float,
+    top_k: int | None,
+    seed: int,
+    reporter: Reporter,
+) -> ProbeScores:
+    """Draw `count` sequences from a finished probe and decode them; the row comes back with where they are.
+
+    Raises:
+        UsageError: where the tokenizer is not to be found.
+    """
+    folder = output / row.name
+    _, tokenizer = require_tokenizer(given.header, models, row.name)
+    shape, reals = read_reals(given, row.protocol["context"], count)
+    network = load_network(folder)
+    codes, classes = row.codebook_size * row.groups, max(1, row.classes)
+    drawn: list[Tensor] = []
+    for first in range(0, count, AT_ONCE):
+        starts = [codes + number % classes for number in range(first, min(first + AT_ONCE, count))]
+        positions = int(torch.tensor(shape).prod())
+        drawn.append(
+            draw_tokens(
+                network,
+                starts,
+                positions,
+                row.groups,
+                row.codebook_size,
+                temperature=temperature,
+                top_k=top_k,
+                seed=seed + first,
+                reporter=reporter,
+            )
+        )
+    samples = torch.cat(drawn).reshape(count, *shape, row.groups)
+    _write_tokens(folder / "samples.npy", given, samples, shape, tokenizer)
+    signals, originals = _decode(tokenizer, samples), _decode(tokenizer, reals)
+    facts = {"count": count, "temperature": temperature, "top_k": top_k, "seed": seed, "grid": list(shape)}
+    facts |= _show(folder, given, originals, signals)
+    facts["fid"] = _compute_fid(given, originals, signals, row.name, reporter)
+    done = replace(row, samples=facts)
+    write_text(folder / REPORT, json.dumps(done.to_json(), indent=1, ensure_ascii=False) + "\n")
+    return done
+
+
+def read_reals(given: ProbeInput, context: int, count: int) -> tuple[tuple[int, ...], Tensor]:
+    """The shape of a sequence that most validation items begin with, and the tokens of real ones of that shape.
+
+    Returns:
+        (*shape), and (at most count, *shape, groups) int64.
+    """
+    reader = given.val or given.train
+    chosen = _list_pieces(reader, given, context)
+    shape = Counter(piece.shape for piece in chosen).most_common(1)[0][0]
+    alike = [piece for piece in chosen if piece.shape == shape]
+    spaced = [alike[number * len(alike) // min(count, len(alike))] for number in range(min(count, len(alike)))]
+    tokens = []
+    for piece in spaced:
+        area = tuple(slice(at, at + length) for at, length in zip(piece.start, piece.shape, strict=True))
+        tokens.append(reader[piece.item].tokens[area])
+    return shape, torch.stack(tokens)
+
+
+def _list_pieces(reader: TokenReader, given: ProbeInput, context: int) -> list[Piece]:
+    held = given.val is None
+    return [
+        piece
+        for number, record in enumerate(reader.records)
+        if not held or choose_split(record.item, TRAIN_SHARE) == "val"
+        for piece in cut_grid(record.grid, reader.header.groups, context, number)
+    ]
+
+
+@torch.no_grad()
+def _decode(tokenizer: Tokenizer, tokens: Tensor) -> Tensor:
+    """(count, *shape, groups) -> signals (count, channels, *size) on the CPU."""
+    size = [length * tokenizer.autoencoder.stride for length in tokens.shape[1:-1]]
+    return torch.cat([tokenizer.decode(part, size).cpu() for part in tokens.split(AT_ONCE)])
+
+
+def _write_tokens(
+    path: pathlib.Path, given: ProbeInput, samples: Tensor, shape: tuple[int, ...], tokenizer: Tokenizer
+) -> None:
+    """The samples as a token file, which `tok decode` takes."""
+    size = [length * tokenizer.autoencoder.stride for length in shape]
+    header = replace(given.header, preprocessing={"sampled_from": "probe"})
+    names = [f"sample-{number:05d}" for number in range(len(samples))]
+    with open_writer(path, header, names, force=True) as writer:
+        for name, tokens in zip(names, samples, strict=True):
+            writer.append(name, tokens, size, size)
+
+
+def _show(folder: pathlib.Path, given: ProbeInput, reals: Tensor, samples: Tensor) -> dict[str, Any]:
+    """A sheet of real ones over samples; sounds also as files."""
+    modality = MODALITIES[given.header.modality]
+    shown = min(SHOWN, len(reals), len(samples))
+    sheet = folder / "samples.png"
+    image = modality.view.sheet(list(reals[:shown]), list(samples[:shown]), labels=["real", "sampled"])
+    with replacing(sheet) as unfinished:
+        image.save(unfinished, "PNG")
+    if given.header.sample_rate is None:
+        return {"sheet": str(sheet), "tokens": str(folder / "samples.npy")}
+    for kind, signals in (("real", reals), ("sampled", samples)):
+        for number, signal in enumerate(signals[:shown]):
+            path = folder / "sounds" / f"{number:03d}-{kind}{modality.saved_suffixes[0]}"
+            path.parent.mkdir(exist_ok=True)
+            modality.save(path, [signal], given.header.sample_rate)
+    return {"sheet": str(sheet), "tokens": str(folder / "samples.npy"), "sounds": str(folder / "sounds")}
+
+
+def _compute_fid(given: ProbeInput, reals: Tensor, samples: Tensor, name: str, reporter: Reporter) -> float | None:
+    """The Fréchet distance of samples to real ones as they decode; None where it cannot be told, with a note why."""
+    if given.header.modality != "image":
+        return None
+    try:
+        fid = Rfid()
+    except (UsageError, InputError) as error:
+        reporter.note(f"{name}: no FID of the samples: {error}")
+        return None
+    count = min(len(reals), len(samples))
+    if count < 2:
+        return None
+    for real, sample in zip(reals[:count].split(AT_ONCE), samples[:count].split(AT_ONCE), strict=True):
+        fid.update(RoundTrip(real, sample, None, given.header.codebook_size))
+    if fid.undersampled:
+        reporter.note(f"{name}: {count} samples are few for an FID, which is then too high; thousands are usual")
+    return fid.compute()
