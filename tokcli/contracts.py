@@ -160,7 +160,12 @@ class BuildsCodebook(Quantizer):
     """A quantizer whose codebook is built from data after training, by command and never as a side effect.
 
     One that has no tokens before (`codebook_ready` is False) overrides `provisional_codebook` too.
+
+    Attributes:
+        any_size: whether codebooks of any size can be built, or only one of its own.
     """
+
+    any_size: ClassVar[bool] = True
 
     @property
     @abstractmethod

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 import torch
 
 from tokcli.artifacts import ARTIFACT_NAME, Artifact, load_artifact
-from tokcli.artifacts.artifact import codebook_ready
+from tokcli.artifacts.artifact import codebook_ready, use_codebook
+from tokcli.artifacts.fingerprint import compute_fingerprints, compute_network_fingerprint
 from tokcli.contracts import Source
 from tokcli.data.modality import MODALITIES, Modality
 from tokcli.errors import InputError, MismatchError, TokError, UsageError
-from tokcli.progress import Reporter
+from tokcli.progress import SILENT, Reporter
 from tokcli.tokenizer import Tokenizer
+from tokcli.tokens import TokenHeader
 
 RUNS = pathlib.Path("runs")
 VARIABLE = "TOK_MODEL"
@@ -28,6 +30,9 @@ WEIGHTS = {"ema": "averaged", "raw": "raw"}
 
 NAMED = 5
 """Runs that an error names."""
+
+MOST_SEARCHED = 20
+"""Runs that are opened to find out which one made some tokens."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +105,76 @@ def open_model(
     if need_tokens and not ready:
         raise UsageError(f"the tokenizer {path} has no codebook yet; run: tok build-codebook {path}")
     artifact.tokenizer.to(device)
-    codes = f", {artifact.tokenizer.quantizer.codebook_size} codes" if ready else ", no codebook yet"
+    opened = Model(path, artifact, device)
+    tell_model(opened, reporter)
+    return opened
+
+
+def tell_model(model: Model, reporter: Reporter) -> None:
+    """Note which model it is."""
+    artifact, quantizer = model.artifact, model.tokenizer.quantizer
+    codes = f", {quantizer.codebook_size} codes" if codebook_ready(model.tokenizer) else ", no codebook yet"
     weights = f"{WEIGHTS[artifact.weights]} weights"
-    reporter.note(f"model {path}: {artifact.recipe.quantizer['kind']}{codes}, {weights}, on {device}")
-    return Model(path, artifact, device)
+    reporter.note(f"model {model.path}: {artifact.recipe.quantizer['kind']}{codes}, {weights}, on {model.device}")
+
+
+def open_maker(
+    model: str | None, device: torch.device, reporter: Reporter, path: pathlib.Path, header: TokenHeader
+) -> Model:
+    """Load the tokenizer that made the tokens of `path`, with the codebook that they were made with.
+
+    Raises what `open_model` does, and MismatchError where `model` means another tokenizer.
+    """
+    opened = open_model(model, device, SILENT, need_tokens=False)
+    own = compute_network_fingerprint(opened.tokenizer, opened.artifact.recipe)
+    if own != header.network_fingerprint:
+        raise _refuse_maker(opened, path, "network", own, header.network_fingerprint)
+    use_codebook(opened.tokenizer, header.codebook_size)
+    require_maker(opened, path, header.network_fingerprint, header.codebook_fingerprint)
+    tell_model(opened, reporter)
+    return opened
+
+
+def require_maker(model: Model, path: pathlib.Path, network: str, codebook: str) -> None:
+    """Refuse, with a MismatchError, tokens that carry other fingerprints than `model` has.
+
+    Args:
+        model: that is to decode them.
+        path: of the tokens.
+        network: the fingerprint of the network that they carry.
+        codebook: that of the codebook.
+    """
+    sums = compute_fingerprints(model.tokenizer, model.artifact.recipe)
+    for what, own, theirs in (("network", sums.network, network), ("codebook", sums.codebook, codebook)):
+        if own != theirs:
+            raise _refuse_maker(model, path, what, own, theirs)
+
+
+def _refuse_maker(model: Model, path: pathlib.Path, what: str, own: str, theirs: str) -> MismatchError:
+    if what == "codebook":
+        size = model.tokenizer.quantizer.codebook_size
+        called, remedy = f"this network with another codebook of {size} codes", "name the right one with -m"
+    else:
+        made_in = _find_run(model.path, theirs)
+        called = str(made_in) if made_in else f"of the fingerprint {theirs[:12]}"
+        remedy = f"name it: -m {made_in}" if made_in else "name the right one with -m"
+    return MismatchError(
+        f"{path} was made by another tokenizer ({called}): its {what} has the fingerprint {theirs[:12]}, "
+        f"that of {model.path} is {own[:12]}; {remedy}"
+    )
+
+
+def _find_run(model: pathlib.Path, network: str) -> pathlib.Path | None:
+    """A run in ./runs, or beside the run that `model` lies in, whose network has this fingerprint."""
+    artifacts = [path for folder in (RUNS, model.parent.parent) for path in folder.glob(f"*/{ARTIFACT_NAME}")]
+    for path in list(dict.fromkeys(artifacts))[:MOST_SEARCHED]:
+        try:
+            artifact = load_artifact(path)
+        except (TokError, OSError):
+            continue
+        if compute_network_fingerprint(artifact.tokenizer, artifact.recipe) == network:
+            return path.parent
+    return None
 
 
 def pick_device(name: str) -> torch.device:

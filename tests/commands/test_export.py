@@ -61,4 +61,4 @@ def test_tokens_of_another_tokenizer_are_refused(tok, tiny_run, tiny: str, photo
     assert tok("encode", photos, "-o", "t.npy", "--size", "16", "-m", "runs/tiny").code == 0
     assert tok("export", "t.npy", "--to", "bin", "-o", "data").code == 0
     outcome = tok("import", "data", "-o", "back.npy", "-m", "runs/other")
-    assert (outcome.code, "another tokenizer made" in outcome.err) == (4, True), outcome.err
+    assert (outcome.code, "made by another tokenizer (runs/tiny)" in outcome.err) == (4, True), outcome.err

@@ -102,7 +102,10 @@ def load_artifact(path: str | pathlib.Path, codebook: int | None = None) -> Arti
     load_strictly(path, tokenizer, file.tensors)
     tokenizer.eval().requires_grad_(False)
     reports = [CodebookReport(**report) for report in metadata["codebooks"]]
-    _use_codebook(tokenizer, codebook or metadata["codebook"], asked=codebook is not None)
+    try:
+        use_codebook(tokenizer, codebook or metadata["codebook"])
+    except UsageError as error:
+        raise error if codebook is not None else MismatchError(f"{path} is damaged: {error}") from error
     return Artifact(tokenizer, recipe, metadata["weights"], reports, metadata["training"])
 
 
@@ -124,6 +127,27 @@ def codebook_ready(tokenizer: Tokenizer) -> bool:
     """Whether the tokenizer can give tokens: always, but for those whose codebook is still to be built."""
     quantizer = tokenizer.quantizer
     return not isinstance(quantizer, BuildsCodebook) or quantizer.codebook_ready
+
+
+def use_codebook(tokenizer: Tokenizer, size: int | None) -> None:
+    """Use the codebook of `size` codes; None leaves the one in use.
+
+    Raises:
+        UsageError: where there is none, with what can be done about it.
+    """
+    quantizer = tokenizer.quantizer
+    if size is None or (size == quantizer.codebook_size and codebook_ready(tokenizer)):
+        return
+    if size not in quantizer.codebooks:
+        have = ", ".join(map(str, quantizer.codebooks)) or "none"
+        way_on = (
+            f"tok build-codebook --size {size}"
+            if isinstance(quantizer, BuildsCodebook) and quantizer.any_size
+            else "this quantizer makes no other; leave the size out, or train with another one"
+        )
+        raise UsageError(f"this tokenizer has no codebook of {size} codes (it has: {have}); {way_on}")
+    if isinstance(quantizer, BuildsCodebook):
+        quantizer.use_codebook(size)
 
 
 def select_tensors(tokenizer: Tokenizer) -> dict[str, Tensor]:
@@ -200,16 +224,3 @@ def _find_problems(values: Mapping[str, Any]) -> list[str]:
 
 def _unbuildable(path: pathlib.Path, error: RecipeError) -> MismatchError:
     return MismatchError(f"{path} holds a recipe that this version cannot build: {error}")
-
-
-def _use_codebook(tokenizer: Tokenizer, size: int | None, asked: bool) -> None:
-    quantizer = tokenizer.quantizer
-    if size is None or (size == quantizer.codebook_size and codebook_ready(tokenizer)):
-        return
-    if isinstance(quantizer, BuildsCodebook) and size in quantizer.codebooks:
-        quantizer.use_codebook(size)
-        return
-    have = quantizer.codebooks if isinstance(quantizer, BuildsCodebook) else (quantizer.codebook_size,)
-    have = ", ".join(map(str, have)) or "none"
-    error = UsageError if asked else MismatchError
-    raise error(f"this tokenizer has no codebook of {size} codes (it has: {have}); tok build-codebook --size {size}")

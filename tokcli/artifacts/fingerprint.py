@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tokcli.contracts import Quantizer
+from tokcli.contracts import BuildsCodebook, Quantizer
 from tokcli.recipe.recipe import Recipe
 from tokcli.tokenizer import Tokenizer
 
@@ -31,12 +31,17 @@ def compute_fingerprints(tokenizer: Tokenizer, recipe: Recipe) -> Fingerprints:
     The network's covers the recipe's words for both parts too: the same weights under another activation or another
     set of levels give other tokens.
     """
+    codebook = tokenizer.quantizer.codebook_tensors()
+    return Fingerprints(compute_network_fingerprint(tokenizer, recipe), digest_tensors(codebook))
+
+
+def compute_network_fingerprint(tokenizer: Tokenizer, recipe: Recipe) -> str:
+    """The network's sum alone, which a tokenizer has before its codebook is built."""
     quantizer = tokenizer.quantizer
-    codebook = quantizer.codebook_tensors()
     network = dict(tokenizer.autoencoder.state_dict(prefix="autoencoder."))
     network |= {f"quantizer.{name}": tensor for name, tensor in _projections(quantizer).items()}
     words = json.dumps([dict(recipe.autoencoder), dict(recipe.quantizer)], sort_keys=True)
-    return Fingerprints(digest_tensors(network, words), digest_tensors(codebook))
+    return digest_tensors(network, words)
 
 
 def digest_tensors(tensors: Mapping[str, Tensor], words: str = "") -> str:
@@ -51,5 +56,6 @@ def digest_tensors(tensors: Mapping[str, Tensor], words: str = "") -> str:
 
 def _projections(quantizer: Quantizer) -> dict[str, Tensor]:
     """The learnt parameters of a quantizer that are no codebook: they belong to the network."""
-    codebook = quantizer.codebook_tensors()
+    built = not isinstance(quantizer, BuildsCodebook) or quantizer.codebook_ready
+    codebook = quantizer.codebook_tensors() if built else {}  # one built from data is no parameter
     return {name: tensor for name, tensor in quantizer.named_parameters() if name not in codebook}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tokcli.cli.console import print_failed, print_json
-from tokcli.cli.options import BatchSize, Device, Force, Model
+from tokcli.cli.options import BatchSize, Codebook, Device, Force, Model, lengths
 from tokcli.cli.verb import Run, verb
 from tokcli.errors import PARTIAL_FAILURE
 
@@ -15,9 +15,27 @@ if TYPE_CHECKING:
 
 @verb("tok decode tokens.npy -o out/")
 def decode(
-    tokens: Annotated[str, typer.Argument(metavar="TOKENS", help="What `tok encode` wrote.")],
+    tokens: Annotated[
+        str,
+        typer.Argument(
+            metavar="TOKENS", help="What `tok encode` wrote, or integers of a generator: .npy, .safetensors, .bin."
+        ),
+    ],
     output: Annotated[str, typer.Option("--output", "-o", metavar="OUT", help="A folder for the files.")],
     model: Model = None,
+    codebook: Codebook = None,
+    grid: Annotated[
+        str | None,
+        typer.Option(metavar="HxW", help="Tokens of an item, where the file has no header. [default: the model's]"),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW|N",
+            callback=lengths,
+            help="Pixels or samples of an item, likewise. [default: all that its grid covers]",
+        ),
+    ] = None,
     file_format: Annotated[
         str | None, typer.Option("--format", metavar="NAME", help="Of the files: wav or flac, png. [default: wav, png]")
     ] = None,

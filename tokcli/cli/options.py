@@ -59,6 +59,16 @@ def numbers(expected: str, least: int = 1, word: str | None = None) -> Callable[
     return parse
 
 
+def lengths(parameter: typer.CallbackParam, text: str | None) -> list[int] | None:
+    """Lengths along each axis: `64` -> [64], `256x192` -> [256, 192]. For `typer.Option(callback=lengths)`."""
+    if text is None:
+        return None
+    parts = text.lower().replace("×", "x").split("x")
+    if len(parts) > 2 or not all(is_number(part) and int(part) for part in parts):
+        raise UsageError(f"{parameter.opts[0]}: expected HxW, such as 256x192, or one number; got '{text[:40]}'")
+    return [int(part) for part in parts]
+
+
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Items at a time. [default: by device]", min=1)]
 Codebook = Annotated[int | None, typer.Option("--codebook", metavar="K", help="Which built codebook, by its size.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]

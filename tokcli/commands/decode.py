@@ -1,6 +1,7 @@
 """`tok decode`: tokens become files again, by the tokenizer that made them and no other.
 
 token file -> tokens -> signals -> files under mirrored names
+a generator's integers -> tokens of the tokenizer that is named -> signals -> numbered files
 """
 
 import pathlib
@@ -10,12 +11,13 @@ from typing import Any
 
 import torch
 
-from tokcli.artifacts.fingerprint import compute_fingerprints
+from tokcli.commands.foreign_tokens import find_foreign, find_grid, is_foreign, make_reader
 from tokcli.data.items import Failure, group_alike
 from tokcli.data.modality import MODALITIES
 from tokcli.errors import MismatchError, UsageError, quote
+from tokcli.exchange.sequences import format_grid
 from tokcli.files import remove_abandoned, try_output
-from tokcli.models import Model, open_model, pick_batch_size, pick_device
+from tokcli.models import Model, open_maker, open_model, pick_batch_size, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.tokens import TokenItem, TokenReader, open_tokens
 
@@ -50,6 +52,9 @@ def decode(
     output: str,
     *,
     model: str | None = None,
+    codebook: int | None = None,
+    grid: str | None = None,
+    size: Sequence[int] | None = None,
     file_format: str | None = None,
     batch_size: int | None = None,
     force: bool = False,
@@ -58,10 +63,16 @@ def decode(
 ) -> Decoded:
     """Decode every item of a token file into the folder `output`, under the names of the originals.
 
+    Integers without a header, as a generator saves them, are taken as tokens of `model` and numbered.
+
     Args:
-        tokens: what `encode` wrote.
+        tokens: what `encode` wrote, or integers: .npy, .safetensors, .bin, or anything that `tok export` writes.
         output: a folder for the files.
         model: a file or a run folder; None takes $TOK_MODEL, else the last finished run.
+        codebook: which of the built ones, by its size, where the tokens have no header.
+        grid: positions of an item as HxW, where the tokens have no header.
+        size: of what is decoded, in samples along each axis, where the tokens have no header; None: all that the grid
+            covers.
         file_format: of the files, as their suffix without the dot; None takes the usual one, PNG or WAV.
         batch_size: items at a time; None chooses by the device.
         force: overwrite.
@@ -74,38 +85,93 @@ def decode(
     """
     folder = pathlib.Path(output)
     try_output(folder, folder=True)
-    reader = open_tokens(pathlib.Path(tokens))
+    path = pathlib.Path(tokens)
+    picked = pick_device(device)
+    if is_foreign(path):
+        reader, opened = _open_foreign(path, model, codebook, grid, size, picked, reporter)
+    else:
+        reader, opened = _open_own(path, model, file_format, picked, reporter)
+        _refuse_flags(path, {"--grid": grid, "--size": size, "--codebook": codebook})
     modality = MODALITIES[reader.header.modality]
     suffix = modality.choose_suffix(file_format)
-    for _ in reader:
-        pass  # reading checks each item, so that a damaged file is refused before anything is written
-    opened = _open_matching(reader, model, pick_device(device), reporter)
     if not folder.is_dir() and folder.suffix.lower() in modality.suffixes:
         raise UsageError(f"{folder} is the name of a file; -o names a folder for the decoded files")
     _check_sizes(reader, opened)
     names = [record.item for record in reader.records]
     outputs = {name: stem + suffix for name, stem in zip(names, modality.strip_suffixes(names), strict=True)}
     refused = find_unwritable(outputs)
-    outputs = {name: path for name, path in outputs.items() if name not in refused}
+    outputs = {name: place for name, place in outputs.items() if name not in refused}
     if not outputs:
         name, reason = next(iter(refused.items()))
         raise MismatchError(f"none of the items can be written; the first, {quote(name)}: {reason}")
     _check_free(folder, list(outputs.values()), force)
-    sample_rate = reader.header.sample_rate
+    _write_files(reader, opened, folder, outputs, batch_size, reporter)
+    failures = [Failure(name, reason) for name, reason in refused.items()]
+    return Decoded(folder, len(outputs), [*reader.failed, *failures])
+
+
+def _refuse_flags(path: pathlib.Path, flags: Mapping[str, Any]) -> None:
+    given = [flag for flag, value in flags.items() if value is not None]
+    if given:
+        raise UsageError(f"{path} says in its header what {given[0]} would; leave the flag out")
+
+
+def _open_own(
+    path: pathlib.Path, model: str | None, file_format: str | None, device: torch.device, reporter: Reporter
+) -> tuple[TokenReader, Model]:
+    """Tokens with a header, and the tokenizer that made them."""
+    reader = open_tokens(path)
+    MODALITIES[reader.header.modality].choose_suffix(file_format)
+    for _ in reader:
+        pass  # reading checks each item, so that a damaged file is refused before anything is written
+    return reader, open_maker(model, device, reporter, path, reader.header)
+
+
+def _open_foreign(
+    path: pathlib.Path,
+    model: str | None,
+    codebook: int | None,
+    grid: str | None,
+    size: Sequence[int] | None,
+    device: torch.device,
+    reporter: Reporter,
+) -> tuple[TokenReader, Model]:
+    """Tokens without a header, taken as those of `model`, and that."""
+    foreign = find_foreign(path)
+    opened = open_model(model, device, reporter, codebook or foreign.meta.get("codebook_size"))
+    if size is not None and len(size) == 1 and opened.tokenizer.modality == "image":
+        size = (*size, *size)
+    reader = make_reader(foreign, opened, find_grid(grid, size, opened), size)
+    shape = format_grid(reader.grid) if reader.grid else "several sizes"
+    reporter.note(
+        f"{path} has no header: taken as {len(reader)} items of {shape} tokens of {opened.path}"
+        + ("" if grid or size or foreign.meta else " (--grid says otherwise)")
+    )
+    return reader, opened
+
+
+def _write_files(
+    reader: TokenReader,
+    model: Model,
+    folder: pathlib.Path,
+    outputs: Mapping[str, str],
+    batch_size: int | None,
+    reporter: Reporter,
+) -> None:
+    """Decode the items that `outputs` names, in batches of items alike, into the files that it gives them."""
+    modality = MODALITIES[reader.header.modality]
     for place in {(folder / name).parent for name in outputs.values()}:
         remove_abandoned(place)
     with reporter.task("decoding", len(reader), "items") as task:
         batches = group_alike(
-            (item for item in reader if item.name not in refused),
-            batch_size or pick_batch_size(opened.device),
+            (item for item in reader if item.name in outputs),
+            batch_size or pick_batch_size(model.device),
             lambda item: (item.tokens.shape, item.signal_size),
         )
         for group in batches:
-            for item, pieces in zip(group, _decode_group(opened, group), strict=True):
-                modality.save(folder / outputs[item.name], pieces, sample_rate)
+            for item, pieces in zip(group, _decode_group(model, group), strict=True):
+                modality.save(folder / outputs[item.name], pieces, reader.header.sample_rate)
             task.advance(len(group))
-    failures = [Failure(name, reason) for name, reason in refused.items()]
-    return Decoded(folder, len(outputs), [*reader.failed, *failures])
 
 
 def _check_sizes(reader: TokenReader, model: Model) -> None:
@@ -134,23 +200,6 @@ def find_unwritable(outputs: Mapping[str, str]) -> dict[str, str]:
         elif max(parts) > LONGEST_NAME or sum(parts) > LONGEST_PATH:
             refused[name] = "no file can be written under a name that long"
     return refused
-
-
-def _open_matching(reader: TokenReader, model: str | None, device: torch.device, reporter: Reporter) -> Model:
-    """The tokenizer, with the codebook that the tokens were made with."""
-    header = reader.header
-    opened = open_model(model, device, reporter, codebook=header.codebook_size)
-    sums = compute_fingerprints(opened.tokenizer, opened.artifact.recipe)
-    for what, own, theirs in (
-        ("network", sums.network, header.network_fingerprint),
-        ("codebook", sums.codebook, header.codebook_fingerprint),
-    ):
-        if own != theirs:
-            raise MismatchError(
-                f"{reader.path} was made by another tokenizer: its {what} has the fingerprint {theirs[:12]}, "
-                f"that of {opened.path} is {own[:12]}; name the right one with -m"
-            )
-    return opened
 
 
 def _decode_group(model: Model, group: list[TokenItem]) -> Iterator[Iterable[torch.Tensor]]:

@@ -129,12 +129,14 @@ class Expected:
         codebook_size, groups: of the tokenizer that is to decode.
         modality: `image` or `audio`: a row of tokens is a square picture or a sound where no grid is given.
         grid: positions of an item, where the file does not say; None: unknown.
+        usual: those of the items that the tokenizer was made for; None: they differ.
     """
 
     codebook_size: int
     groups: int
     modality: str
     grid: tuple[int, ...] | None = None
+    usual: tuple[int, ...] | None = None
 
     def find_grid(self, positions: int, name: str) -> tuple[int, ...]:
         """The grid of an item of so many positions.
@@ -146,6 +148,8 @@ class Expected:
         if self.grid is None and self.modality == "audio":
             return (positions,)
         if self.grid is None:
+            if self.usual is not None and math.prod(self.usual) == positions:
+                return self.usual
             side = math.isqrt(positions)
             if side * side != positions or not positions:
                 raise UsageError(

@@ -185,7 +185,8 @@ class Binary(ExchangeFormat):
             eos=meta.get("eos", _get_number(self.eos)),
             label_base=meta.get("label_base", _get_number(self.label_token)),
         )
-        dtype = numpy.dtype(meta.get("dtype", "uint16" if self.dtype == "auto" else self.dtype)).newbyteorder("<")
+        name = self.dtype if self.dtype != "auto" else _guess_type(files[0], layout.first_free)
+        dtype = numpy.dtype(meta.get("dtype", name)).newbyteorder("<")
         known = tuple(meta["grid"]) if meta.get("grid") else None
         number = 0
         for file in files:
@@ -196,6 +197,16 @@ class Binary(ExchangeFormat):
 
 def _get_number(value: int | str | None) -> int | None:
     return value if isinstance(value, int) else None
+
+
+def _guess_type(path: pathlib.Path, ids: int) -> Literal["uint16", "uint32"]:
+    """The type of a generator's ids: uint32 where there are too many for two bytes, or every other two bytes are 0."""
+    if ids > 2**16:
+        return "uint32"
+    if not path.stat().st_size or path.stat().st_size % 4:
+        return "uint16"
+    halves = numpy.memmap(path, "<u2", mode="r")
+    return "uint32" if not halves[1::2].any() and halves.any() else "uint16"
 
 
 def _write_index(path: pathlib.Path, lengths: Sequence[pathlib.Path], dtype: str) -> None:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal
 import numpy
 
 from tokcli.errors import InputError, MismatchError, UsageError
+from tokcli.exchange.arrays import read_arrays
 from tokcli.exchange.base import (
     ITEMS,
     ExchangeFormat,
@@ -145,7 +146,10 @@ class NpyTree(ExchangeFormat):
             _save(labels / f"{number}.npy", numpy.array([label]))
 
     def read(self, path: pathlib.Path, expected: Expected) -> Iterator[ExchangeItem]:
-        """Items of one .npy file or of a tree of them, by their records where there are some."""
+        """Items of one file of arrays or of a tree of .npy files, by their records where there are some."""
+        if path.is_file() and self.preset == "plain":
+            yield from read_arrays(path, expected)
+            return
         if path.is_file():
             yield from self._read_file(path, path.stem, expected, {})
             return

@@ -9,7 +9,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -40,6 +40,8 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
             (u − ½)·√12, which has variance 1 where u is uniform.
         decode: what the decoder sees of u in [0, 1]: `centered`, (u − ½)·√12, or `inverse`, g⁻¹(u).
     """
+
+    any_size: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -49,6 +49,7 @@ class TokenBridge(ScalarGrid, BuildsCodebook):
         kl_weight: of the divergence from N(0, I), summed over a sample.
     """
 
+    any_size: ClassVar[bool] = False
     training_only: ClassVar[frozenset[str]] = frozenset({"tracked_mean", "tracked_square"})
 
     borders: Tensor

@@ -52,6 +52,10 @@ class TokenFormat(ABC):
         """Whether a path, which need not exist, stands for this format."""
         return path.suffix == self.suffix and not path.is_dir()
 
+    def has_header(self, path: pathlib.Path) -> bool:
+        """Whether what lies at `path` says whose tokens it holds, whole or damaged; a generator's file says nothing."""
+        return True
+
     def check_names(self, path: pathlib.Path, names: Sequence[str]) -> None:  # noqa: B027 (most take any)
         """Refuse, with a UsageError, names of items that `path` could not hold."""
 
@@ -86,6 +90,11 @@ def format_of(path: pathlib.Path) -> TokenFormat:
             return candidate
     *others, last = (each.usage for each in formats)
     raise UsageError(f"{path}: tokens are kept as {', '.join(others)} or {last}")
+
+
+def has_header(path: pathlib.Path) -> bool:
+    """Whether `path`, which exists, says whose tokens it holds, as all that `tok encode` wrote does."""
+    return any(candidate.accepts(path) and candidate.has_header(path) for candidate in all_formats())
 
 
 def open_tokens(path: str | pathlib.Path) -> TokenReader:

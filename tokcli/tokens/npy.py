@@ -51,14 +51,7 @@ class Npy(TokenFormat):
         about = parse_json(read_bytes(sidecar, LONGEST_JSON), sidecar)
         header = TokenHeader.from_json(about, sidecar)
         records, failed = read_entries([about.get("items"), about.get("failed")], sidecar)
-        try:
-            array = np.lib.format.open_memmap(path, mode="r")
-        except OSError:
-            raise
-        except Exception as error:
-            # numpy reads the header as Python text, and what that raises on a damaged one may be anything.
-            reason = str(error) or type(error).__name__
-            raise MismatchError(f"{path} is not a whole .npy file of numbers ({reason}); encode again") from error
+        array = map_array(path)
         size = path.stat().st_size
         if array.ndim == 0 or len(array) != len(records) or size != array.offset + array.nbytes:
             raise MismatchError(
@@ -66,6 +59,27 @@ class Npy(TokenFormat):
                 f"{sidecar.name} describes ({len(records)} items); they belong to different encodes, or one is damaged"
             )
         return TokenReader(path, header, records, failed, lambda index: np.asarray(array[index]))
+
+    def has_header(self, path: pathlib.Path) -> bool:
+        """Whether the JSON lies beside it."""
+        return find_sidecar(path).exists()
+
+
+def map_array(path: pathlib.Path) -> np.memmap:
+    """The array of a .npy file, mapped and not read.
+
+    Raises:
+        MismatchError: where it is no such file, or one of objects, which alone would need unpickling.
+        OSError: where it cannot be read.
+    """
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except OSError:
+        raise
+    except Exception as error:
+        # numpy reads the header as Python text, and what that raises on a damaged one may be anything.
+        reason = str(error) or type(error).__name__
+        raise MismatchError(f"{path} is not a whole .npy file of numbers ({reason}); encode again") from error
 
 
 def find_sidecar(path: pathlib.Path) -> pathlib.Path:

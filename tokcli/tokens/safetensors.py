@@ -47,6 +47,14 @@ class Safetensors(TokenFormat):
             raise MismatchError(f"{path} holds other tensors than the items it lists; encode again")
         return TokenReader(path, header, records, failed, lambda index: get_tensor(file, records[index].item, path))
 
+    def has_header(self, path: pathlib.Path) -> bool:
+        """Whether its metadata is that of tokens; what cannot be opened is no generator's file either."""
+        try:
+            metadata = map_tensors(path).metadata() or {}
+        except (MismatchError, OSError):
+            return True
+        return metadata.get("format", "").startswith("tok-tokens/")
+
     def check_names(self, path: pathlib.Path, names: Sequence[str]) -> None:
         """Each name stands in the header twice, beside about 250 bytes of sizes and offsets."""
         if sum(2 * len(name) + 250 for name in names) > LARGEST_HEADER:

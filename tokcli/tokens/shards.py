@@ -74,6 +74,10 @@ class Shards(TokenFormat):
             os.rename(path, previous)
         move_into_place(result, path)
 
+    def has_header(self, path: pathlib.Path) -> bool:
+        """Whether the manifest is there."""
+        return (path / MANIFEST).exists()
+
     def open(self, path: pathlib.Path) -> TokenReader:
         """Read the manifest and check every shard's header; one shard stays open at a time."""
         manifest = path / MANIFEST
