@@ -9,7 +9,7 @@ from vector_quantize_pytorch import VectorQuantize
 from vector_quantize_pytorch.vector_quantize_pytorch import rotate_to
 
 from tokcli.errors import UsageError
-from tokcli.quantizers.ops import rotate, straight_through
+from tokcli.quantizers.ops import perplexity_of, rotate, straight_through
 from tokcli.quantizers.vq import VectorQuantizer
 
 CODEBOOK = torch.tensor(
@@ -69,7 +69,7 @@ def test_the_decoder_gradient_passes_straight_through() -> None:
 def test_perplexity_counts_the_batch() -> None:
     quantizer = with_codebook(CODEBOOK)
     half_and_half = torch.stack([CODEBOOK[0], CODEBOOK[3], CODEBOOK[0], CODEBOOK[3]]).unsqueeze(0)
-    assert quantizer(half_and_half).stats["perplexity"].item() == pytest.approx(2)
+    assert perplexity_of(quantizer(half_and_half).tokens) == pytest.approx(2)
 
 
 def test_the_moving_averages_by_hand() -> None:
@@ -140,7 +140,7 @@ def test_restarts_revive_a_collapsed_codebook() -> None:
         quantizer = with_codebook(5 + 0.01 * torch.randn(64, 3), ema=True, restart_below=restart_below).train()
         for _ in range(30):
             output = quantizer(torch.randn(4, 128, 3))
-        return output.stats["perplexity"].item()
+        return perplexity_of(output.tokens)
 
     assert perplexity(0.0) < 10
     assert perplexity(1.0) > 40
@@ -154,7 +154,7 @@ def test_a_kmeans_start_puts_the_codes_into_the_first_batch(ema: bool) -> None:
     random_codes = latents.flatten(0, 1)[:16]
     random_error = torch.cdist(latents.flatten(0, 1), random_codes).amin(1).square().mean()
     output = quantizer(latents)
-    assert output.stats["perplexity"] > 12
+    assert perplexity_of(output.tokens) > 12
     assert (latents - output.latents).square().sum(-1).mean() < 0.8 * random_error
     assert quantizer.started.is_set
 

@@ -35,6 +35,7 @@ def test_both_players_learn_from_a_step(started, kind: str) -> None:
     training = started(f"adversary={{discriminator: {{kind: {kind}, width: 2}}, {game}}}")
     sounds = torch.randn(2, 1, 1000, generator=torch.Generator().manual_seed(0)) * 0.1
     figures = loop.backward(training, sounds)
+    assert figures["perplexity"] >= 1
     assert all(torch.isfinite(value).all() for value in figures.values())
     assert {"adversarial_loss", "adversarial_weight", "discriminator_loss", "lecam"} <= set(figures)
     assert training.tokenizer.autoencoder.last_layer.grad.abs().sum() > 0

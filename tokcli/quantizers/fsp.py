@@ -20,7 +20,7 @@ from tokcli.errors import UsageError
 from tokcli.progress import SILENT, Reporter
 from tokcli.quantizers.base import HostMirror, Levels, ScalarGrid, in_float32, moment_penalty
 from tokcli.quantizers.codebooks import lloyd_max, thresholds_between
-from tokcli.quantizers.ops import perplexity_of, straight_through, usage_stats
+from tokcli.quantizers.ops import perplexity_of, straight_through
 from tokcli.schema import NotNegative, Share
 
 ActivationName = Literal["tanh", "normal", "laplace", "sigmoid", "cauchy"]
@@ -85,7 +85,7 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
         if self.decode == "inverse":
             decoded = straight_through(latents, decoded)
         penalty = self._moment_penalty(latents, unit)
-        stats = {"moment_penalty": penalty.detach()} | usage_stats(tokens, self.codebook_size)
+        stats = {"moment_penalty": penalty.detach()}
         return Quantized(decoded, tokens, loss=penalty, stats=stats)
 
     @in_float32

@@ -13,7 +13,7 @@ from torch import Tensor
 from tokcli.contracts import Quantized
 from tokcli.errors import ArgumentError
 from tokcli.quantizers.base import Levels, ScalarGrid, in_float32
-from tokcli.quantizers.ops import straight_through, usage_stats
+from tokcli.quantizers.ops import straight_through
 from tokcli.schema import Share
 
 OVERSHOOT = 1e-3
@@ -71,7 +71,7 @@ class FiniteScalarQuantizer(ScalarGrid):
             step = 2 / self._highest
             noisy = squashed + step * (torch.rand_like(squashed) - 0.5)
             values = torch.where(torch.rand_like(squashed) < self.noise, noisy, values)
-        return Quantized(values, tokens, loss=values.new_zeros(()), stats=usage_stats(tokens, self.codebook_size))
+        return Quantized(values, tokens, loss=values.new_zeros(()))
 
     @in_float32
     def quantize(self, latents: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from tokcli.contracts import Quantized
 from tokcli.quantizers.base import MappedCodebook, NearestCodeQuantizer, in_float32, nearest_tokens
-from tokcli.quantizers.ops import GradientName, usage_stats
+from tokcli.quantizers.ops import GradientName
 from tokcli.schema import Codes, Count, NotNegative
 
 
@@ -42,7 +42,7 @@ class SimVectorQuantizer(NearestCodeQuantizer):
         tokens = nearest_tokens(latents, codes)
         quantized = F.embedding(tokens.squeeze(-1), codes)
         loss = self.alignment(latents, quantized)
-        stats = {"commitment": F.mse_loss(latents, quantized).detach()} | usage_stats(tokens, self.codebook_size)
+        stats = {"commitment": F.mse_loss(latents, quantized).detach()}
         return Quantized(self.pass_gradient(latents, quantized), tokens, loss, stats)
 
     def codes(self) -> Tensor:

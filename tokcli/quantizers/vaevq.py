@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from tokcli.contracts import Quantized
 from tokcli.quantizers.base import MappedCodebook, NearestCodeQuantizer, in_float32, nearest_tokens
-from tokcli.quantizers.ops import Gaussian, distance_to_standard_normal, straight_through, usage_stats
+from tokcli.quantizers.ops import Gaussian, distance_to_standard_normal, straight_through
 from tokcli.schema import Codes, Count, NotNegative
 
 
@@ -61,7 +61,7 @@ class VAEVectorQuantizer(NearestCodeQuantizer):
             "vq": self.alignment(query, quantized),
         }
         loss = sum((weight * terms[name] for name, weight in self.weights.items()), latents.new_zeros(()))
-        stats = {name: term.detach() for name, term in terms.items()} | usage_stats(tokens, self.codebook_size)
+        stats = {name: term.detach() for name, term in terms.items()}
         alternatives = (sample,) if self.training else ()
         return Quantized(quantized_path(quantized, gaussian), tokens, loss, stats, alternatives)
 

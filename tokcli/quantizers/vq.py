@@ -15,7 +15,7 @@ from tokcli.contracts import Quantized
 from tokcli.distributed import sum_over_ranks
 from tokcli.quantizers.base import Flag, NearestCodeQuantizer, in_float32, nearest_tokens
 from tokcli.quantizers.codebooks import replace_codes, start_codes
-from tokcli.quantizers.ops import GradientName, perplexity, tally
+from tokcli.quantizers.ops import GradientName, tally
 from tokcli.schema import Codes, Count, NotNegative, OpenShare
 
 SMOOTHING = 1e-5
@@ -85,10 +85,9 @@ class VectorQuantizer(NearestCodeQuantizer):
         tokens = nearest_tokens(points, codes)
         quantized = F.embedding(tokens.squeeze(-1), codes)
         loss = self.alignment(points, quantized)
-        counts = tally(tokens, self.codebook_size)
-        stats |= {"commitment": F.mse_loss(points, quantized).detach(), "perplexity": perplexity(counts)}
+        stats |= {"commitment": F.mse_loss(points, quantized).detach()}
         if self.training and self.counts_codes:
-            self._move_averages(points.detach().flatten(0, -2), tokens.flatten(), counts)
+            self._move_averages(points.detach().flatten(0, -2), tokens.flatten())
         return Quantized(self.pass_gradient(points, quantized), tokens, loss, stats)
 
     def codes(self) -> Tensor:
@@ -131,10 +130,11 @@ class VectorQuantizer(NearestCodeQuantizer):
         return {"restarted": restarted.float().mean()}
 
     @torch.no_grad()
-    def _move_averages(self, points: Tensor, tokens: Tensor, counts: Tensor) -> None:
+    def _move_averages(self, points: Tensor, tokens: Tensor) -> None:
         """Move the averages, and with `ema` the codes, towards this step's latents of all ranks."""
+        counts = tally(tokens, self.codebook_size)
         if not self.ema:
-            self.ema_counts.lerp_(sum_over_ranks(counts.clone()), 1 - self.decay)
+            self.ema_counts.lerp_(sum_over_ranks(counts), 1 - self.decay)
             return
         sums = torch.zeros_like(self.ema_sums).index_add_(0, tokens, points)
         both = sum_over_ranks(torch.cat([counts.unsqueeze(-1), sums], dim=-1))

@@ -18,6 +18,7 @@ from tokcli.data.items import default_workers
 from tokcli.distributed import sum_over_ranks
 from tokcli.errors import DivergedError, InterruptedRunError
 from tokcli.progress import SILENT, Reporter
+from tokcli.quantizers.ops import usage_stats
 from tokcli.tokenizer import Reconstructed
 from tokcli.training.checkpoint import all_finite, find_newest_checkpoint, save_checkpoint
 from tokcli.training.log import TrainingLog
@@ -124,7 +125,10 @@ def backward(training: Training, signals: Tensor) -> dict[str, Tensor]:
     accelerator.backward(total / settings.accumulate)
     if adversary is not None:
         figures |= adversary.backward(signals, output.reconstructions, share=1 / settings.accumulate)
-    logged = {"loss": total, **figures, "quantizer_loss": output.quantized.loss, **output.quantized.stats}
+    quantized = output.quantized
+    logged = {"loss": total, **figures, "quantizer_loss": quantized.loss, **quantized.stats}
+    if quantized.tokens is not None:
+        logged |= usage_stats(quantized.tokens, training.tokenizer.quantizer.codebook_size)
     return {name: value.detach() for name, value in logged.items()}
 
 
