@@ -106,6 +106,15 @@ def read_megatron(path: pathlib.Path) -> list[numpy.ndarray]:
     ]
 
 
+def test_megatron_core_itself_reads_the_index(tokens, tmp_path) -> None:
+    """It installs and imports without its CUDA companions: pip install --no-deps megatron-core."""
+    indexed = pytest.importorskip("megatron.core.datasets.indexed_dataset")
+    out = run_export(tmp_path, "bin", eos="auto")
+    dataset = indexed.IndexedDataset(str(out / "train"))
+    assert [row.tolist() for row in dataset] == [[*each.reshape(-1).tolist(), 1000] for each in tokens.values()]
+    assert dataset.document_indices.tolist() == list(range(8))
+
+
 @pytest.mark.parametrize("codebook_size", [1000, 100_000])
 def test_megatron_finds_every_item_as_a_document(codebook_size: int, tmp_path) -> None:
     tokens = write_tokens(tmp_path / "tokens.npy", header=replace(HEADER, codebook_size=codebook_size))
