@@ -394,6 +394,10 @@ class Candidate(ABC):
     def round_trip(self, signals: Tensor) -> RoundTrip:
         """signals: (batch, channels, *size) in [-1, 1] -> what came back, with its tokens where it makes them."""
 
+    def answer(self, items: Sequence["Item"]) -> RoundTrip:
+        """What came back of items of one shape; most need no more of an item than its signal."""
+        return self.round_trip(torch.stack([item.signal for item in items]).to(self.device))
+
     def embed(self, tokens: Tensor) -> Tensor | None:
         """tokens: (batch, *positions, groups) -> the latents that they stand for, (batch, *positions, dim).
 
@@ -439,12 +443,14 @@ class Item:
         signal: (channels, *size) float32 in [-1, 1].
         original_size: the sizes before cropping; of an image before resizing too, of audio at its new sample rate.
         about: what else the source knows of it, as its label or caption; plain JSON values.
+        returned: what another program made of the signal, of its shape, where the source has that too.
     """
 
     name: str
     signal: Tensor
     original_size: tuple[int, ...]
     about: Mapping[str, Any] = field(default_factory=dict)
+    returned: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,14 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="What to judge on. [default: the recipe's evaluation data]")
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Originals, to judge what other tools made of them (--reconstruction)."),
+    ] = None,
+    reconstruction: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FOLDER", help="What another tool made, matched by name; several times for several."),
+    ] = None,
     metrics: Annotated[
         str | None, typer.Option(metavar="A,B,C", callback=names, help="Names of metrics. [default: the recipe's]")
     ] = None,

@@ -11,21 +11,26 @@ from tokcli.artifacts import load_artifact, read_recipe
 from tokcli.autoencoders import AUTOENCODERS
 from tokcli.codecs import build_codecs
 from tokcli.contracts import ModalityName, Source
+from tokcli.data.modality import MODALITIES, Modality
 from tokcli.errors import UsageError
 from tokcli.evaluation.codecs import evaluate_codecs
 from tokcli.evaluation.compare import compare_with
+from tokcli.evaluation.pairs import FilesOfOthers, open_pairs
 from tokcli.evaluation.report.build import save_sheet
 from tokcli.evaluation.report.page import save_report
 from tokcli.evaluation.run import Scores, Title, remark_on_use
 from tokcli.evaluation.run import evaluate as evaluate_candidate
 from tokcli.files import try_output
-from tokcli.metrics import Weights, build_metrics
+from tokcli.metrics import METRICS, Weights, build_metrics, metrics_for
 from tokcli.metrics.weights import require_use
 from tokcli.models import Model, find_models, open_model, pick_device, shorten_labels
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.build import build_evaluation_source
 
 Codebooks = Sequence[int] | Literal["all"]
+
+EXAMPLES = 8
+"""Items of a sheet where no recipe says how many."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ def evaluate(
     models: Sequence[str] = (),
     *,
     data: str | None = None,
+    reference: str | None = None,
+    reconstruction: Sequence[str] = (),
     metrics: Sequence[str] | None = None,
     codebooks: Codebooks | None = None,
     size: int | None = None,
@@ -60,6 +67,8 @@ def evaluate(
     Args:
         models: Artifacts or run folders; none: the one that would be found without a name.
         data: A folder, file or list; None takes each recipe's evaluation data.
+        reference: Originals, to judge what other programs made of them in the place of models.
+        reconstruction: What each of them made: folders, files or lists, matched to the originals by name.
         metrics: Their names; None takes each recipe's.
         codebooks: Each model is evaluated with each of these; "all" takes every one that it has built.
         size: That `data` is resized and cropped to; None takes the recipe's.
@@ -82,18 +91,91 @@ def evaluate(
         TokError: A model, a metric or the data is not to be had, or is not what models can share; before anything is
             computed.
     """
+    _try_outputs(report, sheet)
+    if reference is not None or reconstruction:
+        named = {"a model": models, "--data": data, "--codebook": codebooks, "--against": against}
+        _require_pairs(reference, reconstruction, [name for name, value in named.items() if value])
+        assert reference is not None
+        rows = _judge_files(reference, reconstruction, metrics, weights or {}, size, items, device, reporter)
+        return _save(rows, sheet, report, report_items, reporter)
     if size is not None and data is None:
         raise UsageError("--size goes with --data; the recipe's evaluation data has its own size")
-    _try_outputs(report, sheet)
     entries = _open_entries(models, metrics, weights or {}, codebooks, data, size, device, reporter)
     if report or against or sheet:
         _require_same_data([entry.source for entry in entries])
     rows = _compare(entries, data, items, against, bool(sheet), reporter)
+    return _save(rows, sheet, report, report_items, reporter)
+
+
+def _save(
+    rows: list[Scores], sheet: str | None, report: str | None, report_items: int, reporter: Reporter
+) -> list[Scores]:
+    """Write what was asked for beside the scores, and give those."""
     if sheet:
         save_sheet(pathlib.Path(sheet), rows)
     if report:
         save_report(pathlib.Path(report), rows, report_items, reporter)
     return rows
+
+
+def _require_pairs(reference: str | None, reconstruction: Sequence[str], others: Sequence[str]) -> None:
+    """Raises UsageError where files cannot be judged: one side is missing, or what judges models is named."""
+    if reference is None or not reconstruction:
+        raise UsageError(
+            "--reference ORIGINALS and --reconstruction FOLDER go together; the second may be given several times"
+        )
+    if others:
+        raise UsageError(
+            f"--reference judges files, and {' and '.join(others)} has no place there; to put a model beside them, "
+            "decode its tokens into a folder and name that as one more --reconstruction"
+        )
+
+
+def _judge_files(
+    reference: str,
+    reconstruction: Sequence[str],
+    metrics: Sequence[str] | None,
+    weights: Weights,
+    size: int | None,
+    items: int | None,
+    device: str,
+    reporter: Reporter,
+) -> list[Scores]:
+    """Scores of what each program made of the originals; those after the first with how they differ from it."""
+    where = pick_device(device)
+    sources, missing, remarks = open_pairs(reference, reconstruction, size)
+    modality = MODALITIES[sources[0].modality]
+    asked = tuple(dict.fromkeys(metrics or modality.signal_metrics))
+    require_use(asked, weights)
+    build_metrics(asked, modality.name, weights)
+    _require_no_tokens(asked, modality)
+    rows = []
+    labels = shorten_labels([pathlib.Path(path) for path in reconstruction])
+    for source, path, label, remark in zip(sources, reconstruction, labels, remarks, strict=True):
+        reporter.note(f"judging {label} on {reference}, {min(items or len(source), len(source))} items")
+        scores = evaluate_candidate(
+            FilesOfOthers(source, where),
+            source,
+            asked,
+            items=items,
+            examples=EXAMPLES,
+            weights=weights,
+            reporter=reporter,
+        )
+        title = Title(path, label, f"{modality.file_noun} of another program", reference, "given")
+        protocol = scores.protocol | {"reconstruction": path, "torch": torch.__version__}
+        told = [f"{failure.item} was left out: {failure.reason}" for failure in (*missing, *scores.failed)]
+        told += [*scores.remarks, *([remark] if remark else [])]
+        rows.append(replace(scores, title=title, protocol=protocol, remarks=told, failed=[*missing, *scores.failed]))
+    return [rows[0], *(replace(row, comparison=compare_with(row, rows[0])) for row in rows[1:])]
+
+
+def _require_no_tokens(asked: Sequence[str], modality: Modality) -> None:
+    """Raises UsageError for metrics of tokens, of which files have none."""
+    counting = [name for name in asked if METRICS[name].needs_tokens]
+    if counting:
+        choices = ", ".join(name for name in metrics_for(modality.name) if not METRICS[name].needs_tokens)
+        raise UsageError(f"{', '.join(counting)} counts tokens, and files have none; expected some of: {choices}")
 
 
 def _try_outputs(report: str | None, sheet: str | None) -> None:

@@ -183,15 +183,19 @@ class _StackedItems:
     signals: Tensor
     original_sizes: list[tuple[int, ...]]
     abouts: list[Mapping[str, Any]]
+    returned: Tensor | None
 
     @classmethod
     def stack(cls, items: list[Item]) -> Self:
         signals = torch.stack([item.signal for item in items])
         names, sizes = [item.name for item in items], [item.original_size for item in items]
-        return cls(names, signals, sizes, [item.about for item in items])
+        returned = [item.returned for item in items if item.returned is not None]
+        stacked = torch.stack(returned) if returned else None
+        return cls(names, signals, sizes, [item.about for item in items], stacked)
 
     def items(self) -> Iterator[Item]:
-        return map(Item, self.names, self.signals, self.original_sizes, self.abouts)
+        returned = [None] * len(self.names) if self.returned is None else self.returned
+        return map(Item, self.names, self.signals, self.original_sizes, self.abouts, returned)
 
 
 class _GroupsOfItems(Dataset[Any]):

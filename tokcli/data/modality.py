@@ -13,13 +13,14 @@ from torch import Tensor
 
 from tokcli.contracts import ModalityName, Source
 from tokcli.data.audio import decoding as audio_decoding
-from tokcli.data.audio.files import AudioFiles, save_audio
+from tokcli.data.audio.files import AudioFiles, read_sample_rate, save_audio
 from tokcli.data.audio.view import AudioView
+from tokcli.data.files import find_files
 from tokcli.data.image import decoding as image_decoding
 from tokcli.data.image.files import ImageFiles, save_image
 from tokcli.data.image.view import ImageView
 from tokcli.data.view import View
-from tokcli.errors import MismatchError, UsageError
+from tokcli.errors import InputError, MismatchError, UsageError
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,12 @@ class Modality:
         saved_suffixes: Of files that can be written, the usual one first.
         whole: Whether commands leave files at their own size where nobody names one. Else they take the size that the
             recipe evaluates at.
+        signal_metrics: What judges signals where nobody names metrics; none of them needs a file or another library.
         rate_metrics: The metrics that are its rate, packed and empirical.
         low_cvu: A codebook with a lower cvu is worth a look.
         view: How its signals are shown.
         open_source: Of paths, a size (None: each item's own) and a sample rate in Hz (of audio) makes a source.
+        read_sample_rate: The rate in Hz of the first file that a path stands for; None where signals have none.
         save: Writes pieces (channels, *size) in [-1, 1] to a path whose suffix is one of `saved_suffixes`, given the
             sample rate of audio in Hz. The file appears complete or not at all; OSError where it cannot be written.
     """
@@ -48,10 +51,12 @@ class Modality:
     suffixes: tuple[str, ...]
     saved_suffixes: tuple[str, ...]
     whole: bool
+    signal_metrics: tuple[str, ...]
     rate_metrics: tuple[str, str]
     low_cvu: float
     view: View
     open_source: Callable[[Sequence[str], int | None, int | None], Source]
+    read_sample_rate: Callable[[str], int | None]
     save: Callable[[Path, Iterable[Tensor], int | None], None]
 
     def default_size(self, evaluated: int | None) -> int | None:
@@ -102,10 +107,12 @@ IMAGE = Modality(
     suffixes=image_decoding.SUFFIXES,
     saved_suffixes=(".png",),
     whole=False,
+    signal_metrics=("psnr", "ssim"),
     rate_metrics=("bits_per_pixel", "bits_per_pixel_empirical"),
     low_cvu=0.3,
     view=ImageView(),
     open_source=_open_images,
+    read_sample_rate=lambda path: None,
     save=save_image,
 )
 
@@ -116,11 +123,26 @@ AUDIO = Modality(
     suffixes=audio_decoding.SUFFIXES,
     saved_suffixes=(".wav", ".flac"),
     whole=True,  # a recipe may be evaluated on short pieces, but who names a file means all of it
+    signal_metrics=("si-sdr", "mel-distance"),
     rate_metrics=("kbps", "kbps_empirical"),
     low_cvu=0.02,  # speech repeats itself: good speech tokenizers stay under 0.15
     view=AudioView(),
     open_source=_open_audio,
+    read_sample_rate=read_sample_rate,
     save=save_audio,
 )
 
 MODALITIES: dict[ModalityName, Modality] = {"image": IMAGE, "audio": AUDIO}
+
+
+def find_modality(path: str) -> Modality:
+    """Whose files a folder, a file or a list holds. Raises InputError where it holds neither's."""
+    reasons = []
+    for modality in MODALITIES.values():
+        try:
+            find_files([path], modality.suffixes, modality.file_noun)
+        except InputError as error:
+            reasons.append(error)
+        else:
+            return modality
+    raise InputError("; ".join(dict.fromkeys(map(str, reasons))))

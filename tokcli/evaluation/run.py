@@ -296,8 +296,7 @@ class _Walk:
 
     def _take(self, group: Sequence[Item]) -> None:
         """Send items of one shape through the candidate and show every metric what came back."""
-        signals = torch.stack([item.signal for item in group]).to(self.candidate.device)
-        round_trip = self.candidate.round_trip(signals)
+        round_trip = self.candidate.answer(group)
         for metric in self.metrics.values():
             metric.update(round_trip)
         for number, item in enumerate(group):

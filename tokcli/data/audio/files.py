@@ -135,6 +135,13 @@ def _to_signal(samples: Samples) -> Tensor:
     return torch.from_numpy(samples).clamp(-1, 1)[None]
 
 
+def read_sample_rate(path: str) -> int:
+    """The sample rate in Hz of the first file that `path` stands for. Raises InputError where it cannot be read."""
+    files = find_files([path], SUFFIXES, "audio files")
+    with naming_item(files.names[0]), AudioReader(files.open(0)) as reader:
+        return reader.sample_rate
+
+
 def save_audio(path: Path, pieces: Iterable[Tensor], sample_rate: int | None) -> None:
     """Write pieces (channels, samples) in [-1, 1], one after another, rounded to 16 bits, as `path`'s suffix says."""
     assert sample_rate is not None, "audio has a sample rate"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tokcli.contracts import Candidate
+from tokcli.contracts import Candidate, Item
 from tokcli.data.modality import MODALITIES, Modality
 from tokcli.evaluation.run import Scores
 from tokcli.files import replacing
@@ -126,10 +126,9 @@ def choose_items(rows: Sequence[Scores], metric: str | None, count: int) -> dict
 
 
 def _show_item(name: str, reason: str, rows: Sequence[Scores], metric: str | None) -> ShownItem:
-    source = rows[0].source
-    item = source.load(list(source.names).index(name))
-    returned = [_send(row.candidate, item.signal, _score(row, name, metric)) for row in rows]
-    return ShownItem(name, reason, item.signal, returned)
+    items = [row.source.load(list(row.source.names).index(name)) for row in rows]
+    returned = [_send(row.candidate, item, _score(row, name, metric)) for row, item in zip(rows, items, strict=True)]
+    return ShownItem(name, reason, items[0].signal, returned)
 
 
 def _score(row: Scores, name: str, metric: str | None) -> float | None:
@@ -140,9 +139,9 @@ def _score(row: Scores, name: str, metric: str | None) -> float | None:
 
 
 @torch.no_grad()
-def _send(candidate: Candidate, signal: Tensor, score: float | None) -> Returned:
+def _send(candidate: Candidate, item: Item, score: float | None) -> Returned:
     """One item's way through a candidate."""
-    round_trip = candidate.round_trip(signal[None].to(candidate.device))
+    round_trip = candidate.answer([item])
     tokens = codes = None
     if round_trip.tokens is not None and (embedded := candidate.embed(round_trip.tokens)) is not None:
         tokens, codes = round_trip.tokens[0].cpu(), embedded[0].cpu()

@@ -89,8 +89,8 @@ def _figures(report: Report) -> str:
     """One table row for each candidate, one column for each figure; the best model of each column is marked."""
     metrics = list_metrics(report.rows)
     best = {name: find_best_rows(report.rows, name) for name in metrics}
-    unit = format_name(next(iter(report.first.rates)))
-    heads = [*map(_metric_head, metrics), f'<th scope="col">{escape(unit)}</th>']
+    units = [format_name(name) for name in list(report.first.rates)[:1]]
+    heads = [*map(_metric_head, metrics), *(f'<th scope="col">{escape(unit)}</th>' for unit in units)]
     rows = [_row(index, row, metrics, best) for index, row in enumerate(report.rows)]
     remarks = "".join(
         f"<li><b>{escape(row.title.label)}</b>: {escape(remark)}</li>" for row in report.rows for remark in row.remarks
@@ -130,7 +130,8 @@ def _row(index: int, row: Scores, metrics: Sequence[str], best: dict[str, set[in
         shown = format_number(figures.get(name))
         cells.append(f"<td>{f'<b>{shown}</b>' if index in best[name] else shown}</td>")
     summary = f"<small>{escape(row.title.summary)}</small>"
-    return f"{_row_head(index, row, summary)}{''.join(cells)}<td>{_rate(row)}</td></tr>"
+    rate = f"<td>{_rate(row)}</td>" if row.rates else ""
+    return f"{_row_head(index, row, summary)}{''.join(cells)}{rate}</tr>"
 
 
 def _rate(row: Scores) -> str:
@@ -186,6 +187,8 @@ def _charts(report: Report) -> str:
             f"<figure>{draw_usage(report.rows)}<figcaption>How often each code occurs, most frequent first. "
             "The level line is even use; a curve that ends early leaves its other codes unused.</figcaption></figure>"
         )
+    if not figures:
+        return ""
     legend = "".join(f"<li>{draw_swatch(index)}{escape(row.title.label)}</li>" for index, row in enumerate(report.rows))
     return (
         f'<section id="charts"><h2>Charts</h2><ul class="legend">{legend}</ul>'
