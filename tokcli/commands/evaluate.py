@@ -96,7 +96,7 @@ def evaluate(
         named = {"a model": models, "--data": data, "--codebook": codebooks, "--against": against}
         _require_pairs(reference, reconstruction, [name for name, value in named.items() if value])
         assert reference is not None
-        rows = _judge_files(reference, reconstruction, metrics, weights or {}, size, items, device, reporter)
+        rows = _evaluate_files(reference, reconstruction, metrics, weights or {}, size, items, device, reporter)
         return _save(rows, sheet, report, report_items, reporter)
     if size is not None and data is None:
         raise UsageError("--size goes with --data; the recipe's evaluation data has its own size")
@@ -131,7 +131,7 @@ def _require_pairs(reference: str | None, reconstruction: Sequence[str], others:
         )
 
 
-def _judge_files(
+def _evaluate_files(
     reference: str,
     reconstruction: Sequence[str],
     metrics: Sequence[str] | None,
