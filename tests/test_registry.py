@@ -71,8 +71,8 @@ def test_another_error_of_a_constructor_is_a_bug_and_stays_loud() -> None:
 
 def test_a_node_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    check = tokcli.registry.argument_problems
-    monkeypatch.setattr("tokcli.registry.argument_problems", lambda *given: calls.append(given) or check(*given))
+    check = tokcli.registry.find_argument_problems
+    monkeypatch.setattr("tokcli.registry.find_argument_problems", lambda *given: calls.append(given) or check(*given))
     node = PARTS.check({"kind": "part", "levels": [1]}, "p")
     assert isinstance(node, CheckedNode)
     assert node == {"kind": "part", "levels": [1], "rate": 0.5, "path": ""}
