@@ -126,9 +126,9 @@ def test_the_record_and_the_description_agree(source: Source, node: dict[str, An
     assert (described.made is None) == (source.files is not None)
 
 
-def test_files_are_told_so_that_an_overlap_shows(source: Source, folder: pathlib.Path) -> None:
+def test_files_are_told_so_that_an_overlap_shows(source: Source, node: dict[str, Any], folder: pathlib.Path) -> None:
     if source.files is None:
-        assert "path" not in EXAMPLES
+        assert "path" not in node
         return
     resolved = list(source.files.resolved())
     assert resolved == [str((folder / name).resolve()) for name in source.names]
