@@ -40,7 +40,7 @@ def test_its_paths_are_its_own_and_the_command_line_shows_one(kept: TokenFormat,
     assert type(format_of(pathlib.Path(name_of(kept)))) is type(kept)
     assert len({each.name for each in all_formats()}) == len(FORMATS)
     assert kept.path_for("tokens") in FORMATS
-    assert kept.path_for("tokens") in tok("encode", "--help").out
+    assert kept.path_for("tokens") in " ".join(tok("encode", "--help").out.split())  # lines break where they must
 
 
 @EVERY_FORMAT
@@ -134,16 +134,19 @@ def test_items_of_any_name_come_back(tmp_path: pathlib.Path, kept: TokenFormat, 
 
 @EVERY_FORMAT
 def test_tokens_are_read_when_they_are_asked_for(tmp_path: pathlib.Path, kept: TokenFormat) -> None:
-    """16 MB of tokens are opened, and one item of 4 MB is read, in less memory than all of them take."""
+    """16 MB of tokens are opened without them, and one item of 64 is read in much less memory than all of them take.
+
+    An item is 256 KB, and text that becomes a list of integers is some ten times that for a moment.
+    """
     about = header(codebook_size=2**31)
-    items = made_items(about, ["a", "b", "c", "d"], grid=(1024, 1024))
+    items = made_items(about, [f"{number}.png" for number in range(64)], grid=(256, 256))
     write(tmp_path / name_of(kept), about, items, token_format=kept)
     tracemalloc.start()
     try:
         reader = open_tokens(tmp_path / name_of(kept))
         assert tracemalloc.get_traced_memory()[1] < 2**20
         assert_same(reader[2], items[2])
-        assert tracemalloc.get_traced_memory()[1] < 15 * 2**20
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
     finally:
         tracemalloc.stop()
 
