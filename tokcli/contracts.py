@@ -521,7 +521,10 @@ class Source(Part, torch.utils.data.Dataset[Any], ABC):
 
     @abstractmethod
     def protocol(self) -> Mapping[str, object]:
-        """What was done to the signals (resize, crop), for the record; plain JSON values."""
+        """What was done to the signals (resize, crop), for the record; plain JSON values.
+
+        `size`, `crop` and `made` are, where they say anything, those of `describe`.
+        """
 
     def describe(self) -> SourceDescription:
         """What a run says of its data before the first step."""

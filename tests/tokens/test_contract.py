@@ -1,5 +1,6 @@
 """What every format of token files promises, whichever it is: a new line in the table is tested by being there."""
 
+import contextlib
 import pathlib
 import shutil
 import tracemalloc
@@ -168,6 +169,23 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path: pathlib.Path, kept: TokenF
         file.write_bytes(whole[: int(share * len(whole))])
         with pytest.raises(MismatchError, match="tokens"):
             list(open_tokens(path))
+        file.write_bytes(whole)
+    assert len(list(open_tokens(path))) == 5
+
+
+@EVERY_FORMAT
+def test_a_changed_bit_is_read_or_refused(tmp_path: pathlib.Path, kept: TokenFormat) -> None:
+    """A bit in every fifth byte of each of its files: whatever a damaged file holds, no other error comes of it."""
+    path = tmp_path / name_of(kept)
+    write(path, header(), made_items(header()), token_format=kept)
+    for file in [each for each in tmp_path.rglob("*") if each.is_file()]:
+        whole = file.read_bytes()
+        for position in range(0, len(whole), 5):
+            damaged = bytearray(whole)
+            damaged[position] ^= 1 << position % 8
+            file.write_bytes(damaged)
+            with contextlib.suppress(MismatchError):
+                list(open_tokens(path))
         file.write_bytes(whole)
     assert len(list(open_tokens(path))) == 5
 

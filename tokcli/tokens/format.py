@@ -41,10 +41,11 @@ class TokenFormat(ABC):
 
     @abstractmethod
     def open(self, path: pathlib.Path) -> TokenReader:
-        """The items of `path`, which exists; tokens are read when they are asked for.
+        """The items of `path`, which exists; tokens are read when they are asked for, and none are to open it.
 
         Raises:
-            MismatchError: where it was not written by this format, or is damaged.
+            MismatchError: where it was not written by this format, or is damaged, in whatever way; asking for an item
+                raises it too.
             OSError: where it cannot be read.
         """
 
