@@ -3,14 +3,14 @@
 source --encode--> latents --uniform sample--> build_codebook(256), build_codebook(1024), ...
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy
 import torch
 from torch import Tensor
 
-from tokcli.contracts import BuildsCodebook, CodebookReport, Source
-from tokcli.data.items import Failure, group_items, read_items
+from tokcli.contracts import BuildsCodebook, CodebookReport, Item, Source, Stream
+from tokcli.data.items import Failure, group_items, make_failure, read_items
 from tokcli.distributed import gather_objects, rank, world_size
 from tokcli.errors import InputError, UsageError
 from tokcli.progress import SILENT, Reporter
@@ -31,12 +31,25 @@ class LatentSample:
         self._keys: list[Tensor] = []
         self._held = 0
 
-    def offer(self, latents: Tensor, item: int, turn: int = 0) -> None:
-        """latents: (count, dim) of item number `item`, seen for the `turn`-th time."""
-        keys = numpy.random.default_rng([self._seed, turn, item]).random(latents.shape[0])
+    def offer(self, latents: Tensor, item: int, turn: int = 0, behind: int = 0) -> None:
+        """latents: (count, dim) of item number `item`, seen for the `turn`-th time, `behind` so many others of it."""
+        generator = numpy.random.Generator(numpy.random.PCG64([self._seed, turn, item]).advance(behind))
+        keys = generator.random(latents.shape[0])
         self._latents.append(latents)
         self._keys.append(torch.from_numpy(keys).to(latents.device))
         self._held += latents.shape[0]
+        if self._held > 2 * self._capacity + 2**16:
+            self._shrink()
+
+    def start_another(self) -> "LatentSample":
+        """An empty sample of the same kind, which this one can absorb."""
+        return LatentSample(self._capacity, self._seed)
+
+    def absorb(self, other: "LatentSample") -> None:
+        """Take in what another sample of other latents holds."""
+        self._latents += other._latents
+        self._keys += other._keys
+        self._held += other._held
         if self._held > 2 * self._capacity + 2**16:
             self._shrink()
 
@@ -92,22 +105,46 @@ def sample_latents(
     with reporter.task("encoding", passes * len(indices), "items") as task:
         for turn in range(passes):
             numbers = iter(indices)
-            for group in group_items(read_items(source, workers, indices=indices, draw=turn), batch_size):
-                if isinstance(group, Failure):
-                    reporter.note(f"cannot read {group.item}, left out: {group.reason}")
-                    next(numbers)
-                    task.advance()
-                    continue
-                latents = tokenizer.latents(torch.stack([item.signal for item in group]).to(tokenizer.device))
-                for rows in latents.flatten(1, -2):
-                    sample.offer(rows, next(numbers), turn)
-                task.advance(len(group))
+            readings = read_items(source, workers, indices=indices, draw=turn, streams=tokenizer.streams)
+            for group in group_items(readings, batch_size):
+                failure = _offer_group(tokenizer, sample, group, numbers, turn)
+                if failure is not None:
+                    reporter.note(f"cannot read {failure.item}, left out: {failure.reason}")
+                task.advance(len(group) if isinstance(group, list) else 1)
     if world_size() == 1:
         return sample.latents
     whole = LatentSample(samples, seed)
     for part in gather_objects(sample.keyed().cpu()):
         whole.take(part.to(tokenizer.device))
     return whole.latents
+
+
+def _offer_group(
+    tokenizer: Tokenizer,
+    sample: LatentSample,
+    group: list[Item] | Stream | Failure,
+    numbers: Iterator[int],
+    turn: int,
+) -> Failure | None:
+    """Encode items, whose numbers come next, into the sample; or what went wrong with the one that `group` is."""
+    if isinstance(group, list):
+        latents = tokenizer.latents(torch.stack([item.signal for item in group]).to(tokenizer.device))
+        for rows in latents.flatten(1, -2):
+            sample.offer(rows, next(numbers), turn)
+        return None
+    number = next(numbers)
+    if isinstance(group, Failure):
+        return group
+    # Apart until it has been read to its end: an item is taken as a whole or not at all.
+    own, count = sample.start_another(), 0
+    try:
+        for latents in tokenizer.latents_stream(group.blocks()):
+            own.offer(latents, number, turn, count)
+            count += len(latents)
+    except InputError as error:
+        return make_failure(group.name, error)
+    sample.absorb(own)
+    return None
 
 
 def build_codebooks(

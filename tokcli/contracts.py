@@ -300,6 +300,21 @@ class Discriminator(Part, nn.Module, ABC):
         """
 
 
+class ItemParts(ABC):
+    """One item that a metric scores as its parts come, for a signal that is too long to be held.
+
+    It leaves no trace in the metric before `finish`: an item that cannot be read to its end is let go of.
+    """
+
+    @abstractmethod
+    def add(self, part: RoundTrip) -> None:
+        """Take in the next part: a round trip of one item (batch 1), whose samples follow those of the last part."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Give the metric the item, which is complete."""
+
+
 class Metric(Part, ABC):
     """A figure with a state of tensors that add, so that merging processes is a sum.
 
@@ -307,8 +322,9 @@ class Metric(Part, ABC):
         modality: None where it scores tokens or any signal.
         needs_tokens: whether it counts tokens.
         higher_is_better: the direction in which the best is sought; None where neither is better by itself.
-        state: tensors by name. `unscored`, where there is one, counts the items that could not be scored; `counts`,
-            where there is one, counts codes. It is read after `finish` only.
+        state: tensors by name. `unscored`, where there is one, counts the items that could not be scored, and
+            `too_long` those of them that came in parts; `counts`, where there is one, counts codes. It is read after
+            `finish` only.
     """
 
     modality: ClassVar[ModalityName | None] = None
@@ -319,6 +335,18 @@ class Metric(Part, ABC):
     @abstractmethod
     def update(self, round_trip: RoundTrip) -> None:
         """Score one batch, item by item."""
+
+    def start_item(self) -> ItemParts | None:
+        """What scores an item that comes in parts; None where only whole items can be scored.
+
+        Where the figure of parts is not that of the whole signal, `protocol` says by which rule it is computed.
+        """
+        return None
+
+    def skip_item(self) -> None:
+        """Count an item that came in parts as unscored."""
+        for name in ("unscored", "too_long"):
+            self.state[name] = self.state.get(name, torch.zeros((), dtype=torch.int64)) + 1
 
     def finish(self) -> None:
         """Wait for work that `update` left to other processes. Called once after the last update."""
@@ -331,6 +359,11 @@ class Metric(Part, ABC):
     def unscored(self) -> int:
         """Items that could not be scored; they are counted and never averaged in."""
         return int(self.state["unscored"]) if "unscored" in self.state else 0
+
+    @property
+    def too_long(self) -> int:
+        """Items among the unscored that came in parts, where the metric scores whole ones only."""
+        return int(self.state["too_long"]) if "too_long" in self.state else 0
 
     @property
     def counts(self) -> Tensor | None:
@@ -397,6 +430,16 @@ class Candidate(ABC):
     def answer(self, items: Sequence["Item"]) -> RoundTrip:
         """What came back of items of one shape; most need no more of an item than its signal."""
         return self.round_trip(torch.stack([item.signal for item in items]).to(self.device))
+
+    def round_trip_parts(self, stream: "Stream") -> Iterator[RoundTrip]:
+        """The round trip of one long signal, as parts whose samples follow each other.
+
+        This takes the signal whole; what can do with windows overrides it, and memory stays bounded.
+
+        Raises:
+            InputError: where the signal cannot be read on.
+        """
+        yield self.round_trip(torch.cat(list(stream.blocks()), dim=1)[None].to(self.device))
 
     def embed(self, tokens: Tensor) -> Tensor | None:
         """tokens: (batch, *positions, groups) -> the latents that they stand for, (batch, *positions, dim).

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tokcli.contracts import Autoencoder, Candidate, ModalityName, Quantized, Quantizer, RoundTrip
+from tokcli.contracts import Autoencoder, Candidate, ModalityName, Quantized, Quantizer, RoundTrip, Stream
 from tokcli.errors import InputError, RecipeError
 from tokcli.numerics import exact_float32
-from tokcli.windows import Layout, Window, crop, encode_window, encode_windows, pad
+from tokcli.windows import Echo, Layout, Window, crop, encode_window, encode_windows, pad
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Tokenizer(nn.Module, Candidate):
 
     @property
     def streams(self) -> bool:
-        """Whether `encode_stream` and `decode_stream` can take a signal in pieces."""
+        """Whether the methods that take or give a signal in pieces can be called."""
         return self.autoencoder.window is not None
 
     @property
@@ -124,20 +124,26 @@ class Tokenizer(nn.Module, Candidate):
 
         Raises InputError where there is no sample at all.
         """
-        tokens, stride = [], self.autoencoder.stride
-        with exact_float32(self.device):
-            for signal, window in self.layout.gather(blocks, stride):
-                padded = pad(signal[None].to(self.device, torch.float32), stride)
-                latents = encode_window(self.autoencoder.encode, padded, window)
-                tokens.append(self.quantizer.quantize(latents)[0])
+        tokens = list(self._tokens_of(blocks))
         if not tokens:
             raise InputError("there is no sample to encode; expected at least one")
         return torch.cat(tokens)
 
     @torch.no_grad()
+    def latents_stream(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """blocks: (channels, samples) -> pieces (positions, latent_dim) that make up, to the bit, `latents`."""
+        stride = self.autoencoder.stride
+        for signal, window in self.layout.gather(blocks, stride):
+            with exact_float32(self.device):
+                padded = pad(signal[None].to(self.device, torch.float32), stride)
+                latents = encode_window(self.autoencoder.encode, padded, window)[0]
+            yield latents
+
+    @torch.no_grad()
     def decode(self, tokens: Tensor, size: Sequence[int]) -> Tensor:
         """tokens: (batch, *grid, groups) -> signals (batch, channels, *size), cropped to `size` samples."""
-        pieces = [self._decode_window(tokens, window) for window in self.layout.windows(tokens.shape[1])]
+        windows = self.layout.windows(tokens.shape[1])
+        pieces = [self._decode_window(tokens[:, window.first : window.last], window) for window in windows]
         return crop(torch.cat(pieces, dim=2), size)
 
     @torch.no_grad()
@@ -145,7 +151,7 @@ class Tokenizer(nn.Module, Candidate):
         """tokens: (positions, groups) -> pieces (channels, samples), in order, that make up what `decode` gives."""
         (remaining,) = size
         for window in self.layout.windows(len(tokens)):
-            piece = self._decode_window(tokens[None], window)[0, :, :remaining]
+            piece = self._decode_window(tokens[None, window.first : window.last], window)[0, :, :remaining]
             remaining -= piece.shape[1]
             yield piece
 
@@ -163,10 +169,32 @@ class Tokenizer(nn.Module, Candidate):
         reconstruction = self.decode(tokens, signals.shape[2:])
         return RoundTrip(signals, reconstruction, tokens, self.quantizer.codebook_size, self.autoencoder.sample_rate)
 
+    @torch.no_grad()
+    def round_trip_parts(self, stream: Stream) -> Iterator[RoundTrip]:
+        """A part for each window, which make up what `round_trip` gives of the whole signal, to the bit."""
+        if not self.streams:
+            yield from super().round_trip_parts(stream)
+            return
+        signal, sample_rate = Echo(stream.blocks()), self.autoencoder.sample_rate
+        tokens = (piece.T for piece in self._tokens_of(signal))
+        for gathered, window in self.layout.gather(tokens, 1):
+            held = gathered.T.contiguous()[None]
+            decoded = self._decode_window(held, window)
+            reference = signal.take(decoded.shape[2])[None].to(self.device)
+            reconstruction = crop(decoded, reference.shape[2:])
+            yield RoundTrip(reference, reconstruction, held[:, window.kept], self.codebook_size, sample_rate)
+
+    def _tokens_of(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """blocks: (channels, samples) -> pieces (positions, groups) that make up what `encode` gives."""
+        for latents in self.latents_stream(blocks):
+            with exact_float32(self.device):
+                tokens = self.quantizer.quantize(latents[None])[0]
+            yield tokens
+
     def _decode_window(self, tokens: Tensor, window: Window) -> Tensor:
-        """tokens: (batch, *grid, groups) -> the window's signals (batch, channels, *size), of whole positions."""
+        """The window's tokens (batch, *grid, groups) -> its signals (batch, channels, *size), of whole positions."""
         with exact_float32(tokens.device):
-            latents = self.quantizer.dequantize(tokens[:, window.first : window.last])
+            latents = self.quantizer.dequantize(tokens)
             signals = self.autoencoder.decode(latents).float()
         return signals[:, :, window.kept_samples(self.autoencoder.stride)]
 

@@ -7,6 +7,7 @@ Windows lie at multiples of their length from the signal's start and their conte
 layout depends on nothing but the position: the same signal is cut alike whether it is whole or comes in blocks.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -82,6 +83,37 @@ class Layout:
             signal = torch.cat(held, dim=1)
             samples = window.samples(stride)
             yield signal[:, samples.start - first : samples.stop - first], window
+
+
+class Echo:
+    """Blocks (channels, samples) on their way to somebody else, which can be had once more in other lengths.
+
+    Attributes:
+        held: samples that have gone by and were not yet taken.
+    """
+
+    def __init__(self, blocks: Iterable[Tensor]) -> None:
+        self.held = 0
+        self._blocks = blocks
+        self._held: deque[Tensor] = deque()
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for block in self._blocks:
+            self._held.append(block)
+            self.held += block.shape[1]
+            yield block
+
+    def take(self, samples: int) -> Tensor:
+        """The next `samples` that have gone by, or those that are left: (channels, samples)."""
+        taken = []
+        while samples and self._held:
+            block = self._held.popleft()
+            if block.shape[1] > samples:
+                self._held.appendleft(block[:, samples:])
+            taken.append(block[:, :samples])
+            samples -= taken[-1].shape[1]
+            self.held -= taken[-1].shape[1]
+        return torch.cat(taken, dim=1)
 
 
 def pad(signals: Tensor, stride: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Opus through libsndfile, in the Ogg files that players know."""
 
 import io
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 import soundfile
@@ -15,6 +16,9 @@ SAMPLE_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
 
 LOWEST_KBPS, KBPS_SPAN = 6, 250
 """libsndfile offers 6 to 256 kbps a channel, by a compression level from 1 down to 0."""
+
+SAMPLES_AT_ONCE = 2**18
+"""Of a file that is decoded in blocks."""
 
 PAGE_HEAD = 27
 """Bytes of an Ogg page before the table of its segments, whose length the last of them tells."""
@@ -40,19 +44,32 @@ class Opus(Codec):
         Raises:
             UsageError: Opus does not know this sample rate.
         """
+        return self.compress_blocks([signal], setting, sample_rate)
+
+    def compress_blocks(self, blocks: Iterable[Tensor], setting: int, sample_rate: int | None) -> bytes:
+        """The file of blocks (channels, samples), written as they come. Raises UsageError as `compress` does."""
         if sample_rate not in SAMPLE_RATES:
             known = ", ".join(map(str, SAMPLE_RATES))
             raise UsageError(f"Opus codes sound at {known} Hz, this model's is at {sample_rate} Hz; leave opus out")
-        file = io.BytesIO()
-        samples = signal.float().clamp(-1, 1).cpu().numpy().T
-        level = 1 - setting / KBPS_SPAN
-        soundfile.write(file, samples, sample_rate, format="OGG", subtype="OPUS", compression_level=level)
-        return file.getvalue()
+        data, file, level = io.BytesIO(), None, 1 - setting / KBPS_SPAN
+        for block in blocks:
+            if file is None:
+                options = {"format": "OGG", "subtype": "OPUS", "compression_level": level}
+                file = soundfile.SoundFile(data, "w", sample_rate, len(block), **options)
+            file.write(block.float().clamp(-1, 1).cpu().numpy().T)
+        if file is not None:
+            file.close()
+        return data.getvalue()
 
     def decompress(self, data: bytes) -> Tensor:
         """(channels, samples) float32."""
-        samples, _ = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-        return torch.from_numpy(samples.T.copy())
+        return torch.cat(list(self.decompress_blocks(data)), dim=1)
+
+    def decompress_blocks(self, data: bytes) -> Iterator[Tensor]:
+        """Blocks (channels, samples) float32."""
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            while len(samples := file.read(SAMPLES_AT_ONCE, dtype="float32", always_2d=True)):
+                yield torch.from_numpy(samples.T.copy())
 
     def header_bytes(self, data: bytes) -> int:
         """The two pages that introduce the stream, and the head of every page."""

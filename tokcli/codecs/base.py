@@ -1,8 +1,10 @@
 """What a classical codec promises: signals become the bytes of a file, and come back."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from tokcli.contracts import ModalityName, Part
@@ -41,6 +43,18 @@ class Codec(Part, ABC):
     @abstractmethod
     def decompress(self, data: bytes) -> Tensor:
         """The signal of one file, (channels, *size) float32; at least as long as what was compressed."""
+
+    def compress_blocks(self, blocks: Iterable[Tensor], setting: int, sample_rate: int | None) -> bytes:
+        """The file of one signal that comes in blocks (channels, samples); this takes it whole.
+
+        Raises:
+            UsageError: As `compress` does.
+        """
+        return self.compress(torch.cat(list(blocks), dim=1), setting, sample_rate)
+
+    def decompress_blocks(self, data: bytes) -> Iterator[Tensor]:
+        """What `decompress` gives, in blocks (channels, samples); this gives it whole."""
+        yield self.decompress(data)
 
     @abstractmethod
     def header_bytes(self, data: bytes) -> int:

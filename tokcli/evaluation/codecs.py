@@ -3,9 +3,10 @@
 One setting serves the whole set, so that its files may spend more on what is harder, as their users' do.
 """
 
+import contextlib
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -13,12 +14,14 @@ import torch
 from torch import Tensor
 
 from tokcli.codecs import Codec
-from tokcli.contracts import Candidate, Item, ModalityName, Rate, RoundTrip, Source, compute_rate
+from tokcli.contracts import Candidate, Item, ModalityName, Rate, RoundTrip, Source, Stream, compute_rate
 from tokcli.data.items import read_items
+from tokcli.errors import InputError
 from tokcli.evaluation.compare import format_name, list_metrics
 from tokcli.evaluation.run import Scores, Title, evaluate
 from tokcli.metrics import METRICS, Weights
 from tokcli.progress import Reporter
+from tokcli.windows import Echo
 
 SEARCHED_ITEMS = 128
 """Items that a setting is searched on, evenly spread; the figures are then over the whole set."""
@@ -98,13 +101,29 @@ class CodecAtSetting(Candidate):
         data = self.make_file(signal)
         return self.codec.decompress(data)[(..., *(slice(length) for length in signal.shape[1:]))]
 
+    def round_trip_parts(self, stream: Stream) -> Iterator[RoundTrip]:
+        """What one file of the whole signal gives back, which is read once to be compressed and once to be compared."""
+        data = self.codec.compress_blocks(stream.blocks(), self.setting, self.sample_rate)
+        decoded, samples = Echo(self.codec.decompress_blocks(data)), 0
+        arriving = iter(decoded)
+        for block in stream.blocks():
+            while decoded.held < block.shape[1] and next(arriving, None) is not None:
+                pass
+            reconstruction = decoded.take(block.shape[1])
+            samples += block.shape[1]
+            yield RoundTrip(block[None], reconstruction[None], None, self.codebook_size, self.sample_rate)
+        self._count(data, samples)
+
     def make_file(self, signal: Tensor) -> bytes:
         """The file of one signal (channels, *size), counted."""
         data = self.codec.compress(signal, self.setting, self.sample_rate)
+        self._count(data, math.prod(signal.shape[1:]))
+        return data
+
+    def _count(self, data: bytes, samples: int) -> None:
         self.bits += 8 * len(data)
         self.header_bits += 8 * self.codec.header_bytes(data)
-        self.samples += math.prod(signal.shape[1:])
-        return data
+        self.samples += samples
 
     @property
     def rate(self) -> Rate:
@@ -162,17 +181,33 @@ def evaluate_codecs(
 
 
 def _sample(source: Source, asked: int, samples: int) -> list[Tensor]:
-    """Signals of items that are evenly spread over the first `asked`, until there are so many `samples` of them."""
+    """Signals of items that are evenly spread over the first `asked`, until there are so many `samples` of them.
+
+    Of a long item the beginning is taken.
+    """
     indices = sorted({step * asked // SEARCHED_ITEMS for step in range(SEARCHED_ITEMS)})
     # Shuffled, so that a sample that ends early is spread over the source as well.
     random.Random(0).shuffle(indices)
     signals: list[Tensor] = []
-    for item in read_items(source, 0, indices=indices):
+    for item in read_items(source, 0, indices=indices, streams=True):
         if isinstance(item, Item):
             signals.append(item.signal)
+        elif isinstance(item, Stream):
+            signals += _read_beginning(item, samples)
         if sum(signal[0].numel() for signal in signals) >= samples:
             break
     return signals
+
+
+def _read_beginning(stream: Stream, samples: int) -> list[Tensor]:
+    """The first blocks of a long signal, `samples` or a little more, as one; nothing where it cannot be read."""
+    taken: list[Tensor] = []
+    with contextlib.suppress(InputError):
+        for block in stream.blocks():
+            taken.append(block)
+            if sum(part.shape[1] for part in taken) >= samples:
+                break
+    return [torch.cat(taken, dim=1)] if taken else []
 
 
 def _group_by_rate(models: Sequence[Scores]) -> dict[float, list[str]]:

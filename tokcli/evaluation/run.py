@@ -5,21 +5,21 @@ Training evaluates itself with this, and so does `tok evaluate`, so their figure
     source -> items -> candidate -> round trips -> metrics -> scores
 """
 
-import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tokcli.contracts import Candidate, Item, Metric, Source
-from tokcli.data.items import Failure, group_items, read_items
+from tokcli.contracts import Candidate, Metric, Source
+from tokcli.data.items import Failure
 from tokcli.data.modality import MODALITIES
 from tokcli.distributed import gather_objects
 from tokcli.errors import InputError
 from tokcli.evaluation.compare import Comparison
+from tokcli.evaluation.walk import Example, Walk
 from tokcli.metrics import Weights, build_metrics, merge_states
 from tokcli.metrics.tokens import is_undersampled
 from tokcli.progress import SILENT, Reporter
@@ -32,21 +32,6 @@ EARLY = 200
 
 NAMED = 5
 """Unscored items that a remark names; the JSON names all."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """A signal and what came back, for people to look at.
-
-    Attributes:
-        name: Of the item.
-        reference: (channels, *size) on the CPU.
-        reconstruction: Of the same shape.
-    """
-
-    name: str
-    reference: Tensor
-    reconstruction: Tensor
 
 
 @dataclass(frozen=True)
@@ -83,6 +68,7 @@ class Scores:
         item_scores: By metric the score of each of `names`, (items,), NaN where it could not be scored; only of
             metrics that score items one by one.
         unscored: By metric the number of items that it could not score; absent where it scored all.
+        too_long: By metric how many of those came in parts, because they are long, and it scores whole items only.
         counts: How often each code occurred, (groups, codes); None where no tokens were counted.
         protocol: The choices that the figures depend on; plain JSON values.
         remarks: What a careful reader should be told.
@@ -104,6 +90,7 @@ class Scores:
     remarks: Sequence[str] = ()
     examples: Sequence[Example] = ()
     title: Title = field(default_factory=Title)
+    too_long: Mapping[str, int] = field(default_factory=dict)
     comparison: Comparison | None = None
 
     @property
@@ -210,7 +197,7 @@ def evaluate(
     used = asked | build_metrics([name for name in counting if name not in asked], candidate.modality)
     rank, world = shard
     total = len(source) if items is None else min(items, len(source))
-    walk = _Walk(candidate, used, examples)
+    walk = Walk(candidate, used, examples)
     walk.over(source, range(rank, total, world), batch_size, workers, reporter)
     item_scores = _sort_scores(walk.seen, used, gather if world > 1 else None)
     if world > 1:
@@ -224,7 +211,7 @@ def evaluate(
 
 def _compute_scores(
     source: Source,
-    walk: "_Walk",
+    walk: Walk,
     asked: Mapping[str, Metric],
     counting: Sequence[str],
     names: list[str],
@@ -243,6 +230,7 @@ def _compute_scores(
         item_scores=item_scores,
         unscored={name: metric.unscored for name, metric in walk.metrics.items() if metric.unscored},
         counts=next((metric.counts for metric in walk.metrics.values() if metric.counts is not None), None),
+        too_long={name: metric.too_long for name, metric in walk.metrics.items() if metric.too_long},
         protocol=_protocol(source, walk.metrics, len(names), walk.digest.hexdigest() if alone else None),
         examples=walk.examples,
     )
@@ -264,56 +252,6 @@ def _protocol(source: Source, metrics: Mapping[str, Metric], items: int, digest:
         "weights_precision": "float32",
         "metrics": {name: metric.protocol() for name, metric in metrics.items()},
     }
-
-
-class _Walk:
-    """One process's way over its part of a source."""
-
-    def __init__(self, candidate: Candidate, metrics: Mapping[str, Metric], keep: int) -> None:
-        self.candidate = candidate
-        self.metrics = metrics
-        self.keep = keep
-        self.seen: list[int] = []
-        self.failed: list[Failure] = []
-        self.examples: list[Example] = []
-        self.digest = hashlib.sha256()
-
-    def over(
-        self, source: Source, indices: Sequence[int], batch_size: int, workers: int | None, reporter: Reporter
-    ) -> None:
-        """Take in the items at `indices`, and finish the metrics."""
-        with reporter.task("evaluating", len(indices), "items") as task:
-            groups = group_items(read_items(source, workers, indices=indices), batch_size)
-            for numbers, group in _add_indices(groups, indices):
-                if isinstance(group, Failure):
-                    self.failed.append(group)
-                else:
-                    self._take(group)
-                    self.seen += numbers
-                task.advance(len(numbers))
-        for metric in self.metrics.values():
-            metric.finish()
-
-    def _take(self, group: Sequence[Item]) -> None:
-        """Send items of one shape through the candidate and show every metric what came back."""
-        round_trip = self.candidate.answer(group)
-        for metric in self.metrics.values():
-            metric.update(round_trip)
-        for number, item in enumerate(group):
-            self.digest.update(item.name.encode() + item.signal.numpy().tobytes())
-            if len(self.examples) < self.keep:
-                self.examples.append(Example(item.name, item.signal, round_trip.reconstruction[number].cpu()))
-
-
-def _add_indices(
-    groups: Iterator[list[Item] | Failure], indices: Sequence[int]
-) -> Iterator[tuple[list[int], list[Item] | Failure]]:
-    """Each group with the indices of its items in the source, from which groups come in order."""
-    first = 0
-    for group in groups:
-        count = 1 if isinstance(group, Failure) else len(group)
-        yield list(indices[first : first + count]), group
-        first += count
 
 
 def _sort_scores(seen: Sequence[int], metrics: Mapping[str, Metric], gather: Gather | None) -> dict[str, Tensor]:
@@ -343,8 +281,9 @@ def _remark_on_unscored(scores: Scores, name: str) -> str:
     items = scores.unscored_items(name)
     shown = ", ".join(items[:NAMED]) + (", …" if len(items) > NAMED else "")
     listed = f" ({shown})" if items else ""
-    count = scores.unscored[name]
-    return f"{name}: {count} item{'s' * (count != 1)} could not be scored and left out of the mean{listed}"
+    count, too_long = scores.unscored[name], scores.too_long.get(name, 0)
+    reason = f"; {too_long} of them because it scores whole items, and long ones come in parts" if too_long else ""
+    return f"{name}: {count} item{'s' * (count != 1)} could not be scored and left out of the mean{listed}{reason}"
 
 
 def remark_on_use(scores: Scores, advice: str, steps: int | None) -> str | None:

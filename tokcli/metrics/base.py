@@ -84,6 +84,11 @@ class ItemMean(Metric):
         seen = {"total": torch.where(scored, scores, 0.0).sum(), "items": scored.sum(), "unscored": (~scored).sum()}
         self.state = merge_states([seen, self.state])
 
+    def skip_item(self) -> None:
+        """Count an item that came in parts as unscored; its score is NaN."""
+        self.add_scores(torch.tensor([math.nan], dtype=torch.float64))
+        self.state = merge_states([{"too_long": torch.ones((), dtype=torch.int64)}, self.state])
+
     def compute(self) -> float:
         """The mean over the items that could be scored; NaN before the first."""
         items = int(self.state["items"])

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tokcli.contracts import Metric, ModalityName, RoundTrip, compute_rate
+from tokcli.contracts import ItemParts, Metric, ModalityName, RoundTrip, compute_rate
 from tokcli.metrics.base import merge_states, require_sample_rate
 from tokcli.numerics import to_float64
 
@@ -110,10 +110,19 @@ class TokenCounts(Metric):
             self.state["unscored"] = self.state["unscored"] + round_trip.reference.shape[0]
             return
         counts = count_tokens(round_trip.tokens, round_trip.codebook_size)
-        self.state = merge_states([{"counts": counts}, self.state])
-        if counts.is_sparse and self.state["counts"]._nnz() > self._tally_at:
-            self.state["counts"] = self.state["counts"].coalesce()
+        self.take({"counts": counts})
+
+    def take(self, seen: dict[str, Tensor]) -> None:
+        """Add the state of another metric of this class, or some of it."""
+        self.state = merge_states([seen, self.state])
+        counts = self.state.get("counts")
+        if counts is not None and counts.is_sparse and counts._nnz() > self._tally_at:
+            self.state["counts"] = counts.coalesce()
             self._tally_at = max(PENDING_TOKENS, 2 * self.state["counts"]._nnz())
+
+    def start_item(self) -> ItemParts:
+        """Counts of parts add up to those of the whole."""
+        return CountsOfItem(self)
 
     def compute(self) -> float:
         """The figure over all tokens seen; NaN before the first."""
@@ -149,6 +158,23 @@ class TokenCounts(Metric):
             "undersampled": self.undersampled,
             "average": "per group, over the whole set",
         }
+
+
+class CountsOfItem(ItemParts):
+    """The counts of one item, kept apart until it is complete."""
+
+    def __init__(self, metric: TokenCounts) -> None:
+        self._metric = metric
+        self._own = type(metric)()
+
+    def add(self, part: RoundTrip) -> None:
+        """Count the tokens of a part."""
+        self._own.update(part)
+
+    def finish(self) -> None:
+        """Add the counts; an item without tokens is one unscored item, whatever its parts."""
+        state = self._own.state
+        self._metric.take(state | {"unscored": state["unscored"].clamp(max=1)})
 
 
 class Usage(TokenCounts):

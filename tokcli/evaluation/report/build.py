@@ -2,14 +2,15 @@
 
 import pathlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from tokcli.contracts import Candidate, Item
+from tokcli.contracts import Candidate, Item, RoundTrip, Stream
 from tokcli.data.modality import MODALITIES, Modality
 from tokcli.evaluation.run import Scores
+from tokcli.evaluation.walk import Beginning
 from tokcli.files import replacing
 from tokcli.metrics import METRICS
 from tokcli.progress import Reporter
@@ -126,9 +127,14 @@ def choose_items(rows: Sequence[Scores], metric: str | None, count: int) -> dict
 
 
 def _show_item(name: str, reason: str, rows: Sequence[Scores], metric: str | None) -> ShownItem:
-    items = [row.source.load(list(row.source.names).index(name)) for row in rows]
-    returned = [_send(row.candidate, item, _score(row, name, metric)) for row, item in zip(rows, items, strict=True)]
-    return ShownItem(name, reason, items[0].signal, returned)
+    """Load the item and send it through every candidate; of a long one the beginning, all that a page shows."""
+    items = [row.source.load_or_stream(list(row.source.names).index(name)) for row in rows]
+    sent = [_send(row.candidate, item) for row, item in zip(rows, items, strict=True)]
+    returned = [
+        Returned(trip.reconstruction, trip.tokens, _embed(row.candidate, trip.tokens), _score(row, name, metric))
+        for row, trip in zip(rows, sent, strict=True)
+    ]
+    return ShownItem(name, reason, sent[0].reference, returned)
 
 
 def _score(row: Scores, name: str, metric: str | None) -> float | None:
@@ -139,13 +145,25 @@ def _score(row: Scores, name: str, metric: str | None) -> float | None:
 
 
 @torch.no_grad()
-def _send(candidate: Candidate, item: Item, score: float | None) -> Returned:
-    """One item's way through a candidate."""
-    round_trip = candidate.answer([item])
-    tokens = codes = None
-    if round_trip.tokens is not None and (embedded := candidate.embed(round_trip.tokens)) is not None:
-        tokens, codes = round_trip.tokens[0].cpu(), embedded[0].cpu()
-    return Returned(round_trip.reconstruction[0].cpu(), tokens, codes, score)
+def _send(candidate: Candidate, item: Item | Stream) -> RoundTrip:
+    """One item's way through a candidate, without the batch's axis, on the CPU."""
+    if isinstance(item, Item):
+        trip = candidate.answer([item])
+    else:
+        beginning, parts = Beginning(), candidate.round_trip_parts(item)
+        while not beginning.full and (part := next(parts, None)) is not None:
+            beginning.add(part)
+        trip = beginning.join()
+    tokens = None if trip.tokens is None else trip.tokens[0].cpu()
+    return replace(trip, reference=trip.reference[0].cpu(), reconstruction=trip.reconstruction[0].cpu(), tokens=tokens)
+
+
+@torch.no_grad()
+def _embed(candidate: Candidate, tokens: Tensor | None) -> Tensor | None:
+    """The latents (*grid, dim) that tokens (*grid, groups) stand for, on the CPU; None where there are none."""
+    if tokens is None or (embedded := candidate.embed(tokens[None].to(candidate.device))) is None:
+        return None
+    return embedded[0].cpu()
 
 
 def save_sheet(path: pathlib.Path, rows: Sequence[Scores]) -> None:

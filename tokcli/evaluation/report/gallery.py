@@ -9,7 +9,7 @@ from html import escape
 
 from torch import Tensor
 
-from tokcli.evaluation.report.build import Report, ShownItem
+from tokcli.evaluation.report.build import Report, Returned, ShownItem
 from tokcli.evaluation.report.charts import draw_swatch
 from tokcli.evaluation.report.views import draw_token_maps, make_address, make_image_address, pack_tokens
 
@@ -109,7 +109,7 @@ def _draw_maps(report: Report) -> Maps:
     maps: Maps = {}
     for index in range(len(report.rows)):
         grids = {
-            number: (_cut(report, item, returned.codes), _cut(report, item, returned.tokens))
+            number: (_cut(report, returned, returned.codes), _cut(report, returned, returned.tokens))
             for number, item in enumerate(report.shown)
             if (returned := item.returned[index]).codes is not None and returned.tokens is not None
         }
@@ -120,6 +120,6 @@ def _draw_maps(report: Report) -> Maps:
     return maps
 
 
-def _cut(report: Report, item: ShownItem, grid: Tensor) -> Tensor:
-    """The part of `grid` (*positions, width) that the page shows of the item: (rows, columns, width)."""
-    return report.modality.view.visible_part(grid, item.reference.shape[-1], report.sample_rate)
+def _cut(report: Report, returned: Returned, grid: Tensor) -> Tensor:
+    """The part of `grid` (*positions, width) that the page shows of what came back: (rows, columns, width)."""
+    return report.modality.view.visible_part(grid, returned.reconstruction.shape[-1], report.sample_rate)
