@@ -121,7 +121,7 @@ def test_a_checkpoint_starts_a_run_of_a_changed_recipe(recipe: str, tmp_path: pa
 def test_a_run_in_the_way_is_not_overwritten(recipe: str, tmp_path: pathlib.Path) -> None:
     out = str(tmp_path / "run")
     before = tensors_of(train(recipe, out=out).run)
-    with pytest.raises(UsageError, match="already holds a finished run; --force starts it anew, --out DIR"):
+    with pytest.raises(UsageError, match="already holds a finished run; --force starts it anew, --out FOLDER"):
         train(recipe, out=out)
     assert_same(before, tensors_of(tmp_path / "run"))
     assert train(recipe, ["seed=5"], out=out, force=True).steps == 6

@@ -46,4 +46,5 @@ def _show(result: "BuiltCodebooks", json: bool) -> int:
     else:
         rows = [(report.size, report.mse, report.perplexity, report.samples) for report in result.reports]
         print_table(str(result.artifact), ["codebook", "mse", "perplexity", "latents"], rows)
+        print(f"next: tok eval {result.artifact}     or tok encode FOLDER -o tokens.npy -m {result.artifact}")
     return 0

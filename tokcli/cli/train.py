@@ -26,9 +26,13 @@ def train(
         str,
         typer.Option(
             metavar="auto|never|FILE",
-            help="auto goes on from an interrupted run; never starts anew; or a checkpoint file.",
+            help="auto goes on from an interrupted run, or one of fewer steps; never; or a checkpoint.",
         ),
     ] = "auto",
+    init_from: Annotated[
+        str | None,
+        typer.Option("--init-from", metavar="RUN", help="Begin with the weights of another run: fine-tune it."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Two steps of everything, then delete them.")] = False,
     processes: Processes = 1,
     force: Force = False,
@@ -56,5 +60,9 @@ def _show(result: "TrainResult", json: bool) -> int:
         print(f"tokenizer: {result.artifact}")
         if result.sheet:
             print(f"look at:   {result.sheet} (originals over reconstructions)")
-        print(f"next:      tok encode FOLDER -o tokens.npy -m {result.run}")
+        if result.provisional:
+            print("figures:   provisional, of a codebook made for them alone; one is still to be built")
+            print(f"next:      tok build-codebook {result.run}")
+        else:
+            print(f"next:      tok encode FOLDER -o tokens.npy -m {result.run}")
     return 0

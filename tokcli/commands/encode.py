@@ -4,6 +4,7 @@ files -> source -> signals -> tokens -> token file
 """
 
 import functools
+import json
 import math
 import pathlib
 import time
@@ -16,12 +17,12 @@ import torch
 from tokcli.artifacts.fingerprint import compute_fingerprints
 from tokcli.contracts import Item, Rate, Source, Stream, compute_rate
 from tokcli.data.items import Failure, group_items, make_failure, read_items
-from tokcli.errors import InputError, InterruptedRunError
+from tokcli.errors import InputError, InterruptedRunError, UsageError
 from tokcli.files import try_output
 from tokcli.metrics.tokens import count_tokens, empirical_bits, entropy_bits, packed_bits
 from tokcli.models import Model, open_model, pick_batch_size, pick_device
 from tokcli.progress import SILENT, Reporter
-from tokcli.tokens import TokenHeader, TokenReader, TokenWriter, open_tokens, open_writer
+from tokcli.tokens import TokenHeader, TokenReader, TokenWriter, has_header, open_tokens, open_writer
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,9 @@ def encode(
     source = opened.open_source(inputs, None if size == "native" else size or opened.default_size)
     if size is None and opened.default_size is not None:
         _tell_size(opened.default_size, reporter)
+    if resume and _is_complete(path, describe_tokens(opened, source), source.names):
+        reporter.note(f"{path} is complete, there is nothing to do")
+        return _summarize(open_tokens(path), path, 0.0)
     started = time.perf_counter()
     with open_writer(path, describe_tokens(opened, source), source.names, resume=resume, force=force) as writer:
         first = len(writer.done)
@@ -131,6 +135,22 @@ def encode(
             raise InterruptedRunError(f"stopped after {done}; the same command with --resume goes on") from None
         seconds = time.perf_counter() - started
     return _summarize(open_tokens(path), path, (len(source) - first) / seconds)
+
+
+def _is_complete(path: pathlib.Path, header: TokenHeader, names: Sequence[str]) -> bool:
+    """Whether `path` holds what this encode would write, and nothing is under way to replace it.
+
+    Raises:
+        UsageError: where it holds something else, which no resuming changes.
+    """
+    if not path.exists() or path.with_name(f".{path.name}.partial").exists() or not has_header(path):
+        return False
+    reader = open_tokens(path)
+    same = json.dumps(reader.header.to_json()) == json.dumps(header.to_json())
+    if same and {record.item for record in reader.records} | {each.item for each in reader.failed} == set(names):
+        return True
+    what = "other items" if same else "another tokenizer or other settings"
+    raise UsageError(f"{path} is complete, and of {what}: overwrite it with --force, or choose another name")
 
 
 def _tell_size(size: int, reporter: Reporter) -> None:

@@ -15,19 +15,19 @@ from typing import Any
 from accelerate import Accelerator
 
 from tokcli.artifacts import Artifact, save_artifact
+from tokcli.artifacts.artifact import codebook_ready
 from tokcli.codebooks import build_codebooks, require_builder, sample_latents
 from tokcli.contracts import CodebookReport
-from tokcli.errors import RecipeError, UsageError
+from tokcli.errors import UsageError
 from tokcli.files import try_output
 from tokcli.locking import hold, tell_former
-from tokcli.models import RUNS, pick_device
+from tokcli.models import RUNS, find_model, pick_device
 from tokcli.progress import SILENT, Reporter
-from tokcli.recipe.recipe import REQUIRED, Recipe, from_text
+from tokcli.recipe.recipe import Recipe, from_text
 from tokcli.recipe.shipped import find_recipe_text
-from tokcli.recipe.text import parse
 from tokcli.tokenizer import Tokenizer
-from tokcli.training.announcement import announce_data
-from tokcli.training.checkpoint import DamagedCheckpointError, list_checkpoints, load_checkpoint
+from tokcli.training.announcement import announce_codebook, announce_data
+from tokcli.training.beginning import begin, make_way
 from tokcli.training.curves import draw_curves
 from tokcli.training.evaluation import evaluate_training, evaluate_weights, keep_evaluation, provisional_codebook
 from tokcli.training.finetune import finetune_decoder
@@ -35,7 +35,7 @@ from tokcli.training.journal import keep_log
 from tokcli.training.log import require_trackers, track
 from tokcli.training.loop import train as run_loop
 from tokcli.training.parts import Training, lay_out, make_accelerator, prepare
-from tokcli.training.run_folder import RunFolder, set_aside
+from tokcli.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class TrainResult:
         codebooks: Built after training, and how well each fits.
         sheet: Originals over reconstructions, where the recipe asks for a sheet.
         dry_run: Whether this was two steps in a folder that is gone now.
+        provisional: Whether the figures are of a codebook made for them alone: one is still to be built.
     """
 
     run: pathlib.Path
@@ -61,6 +62,7 @@ class TrainResult:
     codebooks: Sequence[CodebookReport]
     sheet: pathlib.Path | None
     dry_run: bool = False
+    provisional: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
@@ -74,6 +76,7 @@ def train(
     *,
     out: str | None = None,
     resume: str = "auto",
+    init_from: str | None = None,
     dry_run: bool = False,
     force: bool = False,
     seed: int | None = None,
@@ -87,7 +90,9 @@ def train(
         overrides: Changes to it, `key.path=value` each.
         out: The run's folder; None is runs/NAME.
         resume: auto goes on from an interrupted run of the same recipe; never starts anew; a path starts from that
-            checkpoint, whatever the rest of the recipe says.
+            checkpoint, whatever the rest of the recipe says. A run of the same recipe with fewer steps is gone on with.
+        init_from: A run or an artifact whose weights a new run begins with: the autoencoder's, and the quantizer's
+            where it is of the same kind and shape.
         dry_run: Two steps, one evaluation and one save in a folder that is deleted afterwards.
         force: Clear away a run that is in the way.
         seed: In the place of the recipe's; the override `seed=N` says the same.
@@ -109,11 +114,12 @@ def train(
     """
     started = time.perf_counter()
     checked = _read(recipe, overrides, seed)
+    weights = find_model(init_from) if init_from is not None else None
     where = pick_device(device).type
     if dry_run:
-        result = _try_out(checked, make_accelerator(where), reporter)
+        result = _try_out(checked, weights, make_accelerator(where), reporter)
     else:
-        result = _keep(checked, out, resume, force, where, reporter)
+        result = _keep(checked, out, resume, weights, force, where, reporter)
     return dataclasses.replace(result, seconds=time.perf_counter() - started, dry_run=dry_run)
 
 
@@ -127,15 +133,23 @@ def _read(recipe: str, overrides: Sequence[str], seed: int | None) -> Recipe:
     return checked
 
 
-def _try_out(recipe: Recipe, accelerator: Accelerator, reporter: Reporter) -> TrainResult:
+def _try_out(recipe: Recipe, weights: pathlib.Path | None, accelerator: Accelerator, reporter: Reporter) -> TrainResult:
     """A dry run: all that a run does, as little as possible of it, in a folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="tok-dry-run-") as folder:
-        result = _run(_shortened(recipe), RunFolder(pathlib.Path(folder)), "never", accelerator, reporter)
+        result = _run(_shortened(recipe), RunFolder(pathlib.Path(folder)), "never", weights, accelerator, reporter)
         reporter.note(f"dry run of {recipe.name}: built, trained, judged and saved; nothing was kept")
     return result
 
 
-def _keep(recipe: Recipe, out: str | None, resume: str, force: bool, device: str, reporter: Reporter) -> TrainResult:
+def _keep(
+    recipe: Recipe,
+    out: str | None,
+    resume: str,
+    weights: pathlib.Path | None,
+    force: bool,
+    device: str,
+    reporter: Reporter,
+) -> TrainResult:
     """A run in a folder of its own, with its log and its curves; locked for as long as it takes."""
     run = RunFolder(pathlib.Path(out) if out else RUNS / recipe.name)
     accelerator = make_accelerator(device, recipe.training.trackers, run.tensorboard)
@@ -143,22 +157,30 @@ def _keep(recipe: Recipe, out: str | None, resume: str, force: bool, device: str
     with hold(run.lock, run.path) if accelerator.is_main_process else contextlib.nullcontext() as lock:
         if lock is not None:
             tell_former(lock, reporter)
-        _make_way(run, recipe, resume, force, accelerator, reporter)
+        make_way(run, recipe, resume, force, accelerator, reporter)
         if lock is not None:
             run.mark()  # a start that fails leaves a log, which must not be in the way of the next one
         with keep_log(run.log, reporter) if lock is not None else contextlib.nullcontext(reporter) as told:
-            result = _run(recipe, run, resume, accelerator, told)
+            result = _run(recipe, run, resume, weights, accelerator, told)
             if accelerator.is_main_process:
                 draw_curves(run, told)
     return result
 
 
-def _run(recipe: Recipe, run: RunFolder, resume: str, accelerator: Accelerator, reporter: Reporter) -> TrainResult:
+def _run(
+    recipe: Recipe,
+    run: RunFolder,
+    resume: str,
+    weights: pathlib.Path | None,
+    accelerator: Accelerator,
+    reporter: Reporter,
+) -> TrainResult:
     training = prepare(recipe, accelerator)
     _check_codebook_stage(training)
-    _resume(training, run, resume, reporter)
+    begin(training, run, resume, weights, reporter)
     if accelerator.is_main_process:
         announce_data(training, reporter)
+        announce_codebook(training, run, reporter)
         run.prepare(recipe.to_yaml())
         aside = run.forget_after(training.step)
         if aside is not None:
@@ -182,10 +204,11 @@ def _finish(training: Training, tokenizer: Tokenizer, run: RunFolder, reporter: 
     sheet = None
     if training.accelerator.is_main_process:
         sheet = keep_evaluation(training, run, scores)
-        summary = {"steps": training.step, "metrics": figures, "protocol": scores.protocol}
+        summary = {"steps": training.step, "metrics": figures, "protocol": scores.protocol} | run.read_origin()
         save_artifact(run.artifact, Artifact(tokenizer, training.recipe, training.weights, reports, summary))
     training.accelerator.wait_for_everyone()
-    return TrainResult(run.path, run.artifact, training.step, 0.0, figures, reports, sheet)
+    provisional = not codebook_ready(tokenizer)
+    return TrainResult(run.path, run.artifact, training.step, 0.0, figures, reports, sheet, provisional=provisional)
 
 
 def _build_stage(training: Training, tokenizer: Tokenizer, reporter: Reporter) -> Sequence[CodebookReport]:
@@ -210,69 +233,6 @@ def _check_codebook_stage(training: Training) -> None:
     """Fail before training where the stage after it cannot work."""
     if training.recipe.codebook is not None:
         require_builder(training.tokenizer)
-
-
-def _make_way(
-    run: RunFolder, recipe: Recipe, resume: str, force: bool, accelerator: Accelerator, reporter: Reporter
-) -> None:
-    """Refuse to overwrite a run, or clear it away where that was asked for."""
-    if run.in_the_way:
-        raise UsageError(
-            f"{run.in_the_way[0]} is there, and no run of tok made it: nothing is overwritten, also not by --force; "
-            "choose another folder with --out"
-        )
-    if force and run.started:
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            run.clear()
-        accelerator.wait_for_everyone()
-    if not run.started or force:
-        return
-    choices = "--force starts it anew, --out DIR trains beside it"
-    if run.artifact.exists():
-        raise UsageError(f"{run.path} already holds a finished run; {choices}")
-    if not run.recipe.exists():
-        return  # stopped before it began
-    if resume == "never":
-        raise UsageError(f"{run.path} holds an interrupted run; --resume auto goes on with it, {choices}")
-    begun = _read_begun(run, accelerator, reporter)
-    if resume == "auto" and begun is not None and begun != recipe.to_yaml():
-        raise UsageError(f"{run.path} holds an interrupted run of another recipe; {choices}")
-
-
-def _read_begun(run: RunFolder, accelerator: Accelerator, reporter: Reporter) -> str | None:
-    """The recipe of an interrupted run; None where it is damaged, and the checkpoints alone say what they are of."""
-    try:
-        text = run.recipe.read_bytes().decode()
-        content = parse(text, str(run.recipe))
-        if isinstance(content, dict) and content.keys() >= set(REQUIRED):
-            return text
-    except (RecipeError, UnicodeDecodeError):
-        pass
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        reporter.note(f"{run.recipe} is damaged and was set aside as {set_aside(run.recipe)}; it is written again")
-    return None
-
-
-def _resume(training: Training, run: RunFolder, resume: str, reporter: Reporter) -> None:
-    if resume == "never":
-        return
-    if resume != "auto":
-        training.step = load_checkpoint(pathlib.Path(resume), training.state, None)
-        reporter.note(f"going on from {resume}, step {training.step}")
-        return
-    accelerator = training.accelerator
-    for checkpoint in reversed(list_checkpoints(run.checkpoints)):
-        try:
-            training.step = load_checkpoint(checkpoint, training.state, training.recipe.fingerprint())
-        except DamagedCheckpointError as error:
-            accelerator.wait_for_everyone()
-            if accelerator.is_main_process:
-                reporter.note(f"{error}; it was set aside as {set_aside(checkpoint)}")
-            continue
-        reporter.note(f"resuming {run.path} at step {training.step} of {training.recipe.training.steps}")
-        return
 
 
 def _seed(recipe: Recipe, seed: int, named: bool) -> Recipe:

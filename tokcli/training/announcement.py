@@ -3,10 +3,12 @@
 Only what the sources know already is told; no signal is read for it.
 """
 
+from tokcli.artifacts.artifact import codebook_ready
 from tokcli.contracts import Source
 from tokcli.data.modality import MODALITIES
 from tokcli.progress import Reporter
 from tokcli.training.parts import Training
+from tokcli.training.run_folder import RunFolder
 
 
 def announce_data(training: Training, reporter: Reporter) -> None:
@@ -21,6 +23,16 @@ def announce_data(training: Training, reporter: Reporter) -> None:
             f"{shared} of the {count} files to judge on {'is' if shared == 1 else 'are'} also trained on, which "
             "flatters the figures: point data.train.path and data.eval.path at two folders, or at two lists "
             "(train.txt, val.txt, a path a line)"
+        )
+
+
+def announce_codebook(training: Training, run: RunFolder, reporter: Reporter) -> None:
+    """Note, where the run will end without a codebook, that its figures are provisional and what builds one."""
+    if training.recipe.codebook is None and not codebook_ready(training.tokenizer):
+        kind = training.recipe.quantizer["kind"]
+        reporter.note(
+            f"'{kind}' has no codebook until one is built: figures are provisional until then; after the training run: "
+            f"tok build-codebook {run.path}"
         )
 
 

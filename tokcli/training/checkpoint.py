@@ -49,6 +49,12 @@ class AveragedWeights:
             list(self.averages.values()), list(self._parameters.values()), 1 - decay
         )
 
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Begin again with the module's parameters as they are."""
+        for name, value in self._parameters.items():
+            self.averages[name].copy_(value)
+
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
         """Within this context the module holds the averages; afterwards its own parameters again."""

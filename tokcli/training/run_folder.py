@@ -1,6 +1,7 @@
 """The folder of a run: what it was, what it made, what happened.
 
-recipe.yaml  tokenizer.safetensors  metrics.jsonl  curves.png  log.txt  samples/  checkpoints/  (wandb-id.txt)
+recipe.yaml  tokenizer.safetensors  metrics.jsonl  curves.png  log.txt  samples/  checkpoints/
+(wandb-id.txt  init-from.json)
 
 `.tok-run` marks the folder as made by this program: only then is anything in it replaced or removed, and only files
 that stand in the list of `made`.
@@ -49,6 +50,7 @@ class RunFolder:
         self.curves = path / "curves.png"
         self.tensorboard = path / "tensorboard"
         self.wandb_id = path / "wandb-id.txt"
+        self.origin = path / "init-from.json"
         self.samples = path / "samples"
         self.checkpoints = path / "checkpoints"
         self.best = self.checkpoints / "best.safetensors"
@@ -77,7 +79,7 @@ class RunFolder:
     @property
     def made(self) -> list[pathlib.Path]:
         """Every file that a run makes and that is here; nothing else in the folder is ever removed."""
-        whole = (self.recipe, self.artifact, self.metrics, self.curves, self.wandb_id, self.log, self.best)
+        whole = (self.recipe, self.artifact, self.metrics, self.curves, self.wandb_id, self.log, self.best, self.origin)
         files = [path for path in whole if os.path.lexists(path)]
         files += [path for path in self.samples.glob("step-*.png") if SHEET.fullmatch(path.name)]
         files += list_checkpoints(self.checkpoints)
@@ -111,6 +113,13 @@ class RunFolder:
         if not self.wandb_id.exists():
             write_text(self.wandb_id, secrets.token_hex(4) + "\n")
         return self.wandb_id.read_text(encoding="utf-8").strip()
+
+    def read_origin(self) -> dict[str, Any]:
+        """`init_from`: whose weights the run began with, where these were another run's; else empty."""
+        try:
+            return {"init_from": json.loads(self.origin.read_bytes())}
+        except (OSError, ValueError, RecursionError):
+            return {}
 
     def record(self, entry: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl, and tell the watchers."""
