@@ -1,5 +1,6 @@
 """What every source promises. A new one is a line in EXAMPLES, and the whole suite runs on it."""
 
+import functools
 import io
 import json
 import pathlib
@@ -18,7 +19,7 @@ from tokcli.commands.train import train
 from tokcli.contracts import Item, Source, SourceDescription
 from tokcli.data import SOURCES
 from tokcli.data.batches import open_training_loader
-from tokcli.data.files import Files
+from tokcli.data.files import ARCHIVES, Files
 from tokcli.data.items import read_item, read_items
 from tokcli.data.modality import MODALITIES
 from tokcli.errors import InputError
@@ -220,32 +221,41 @@ def test_a_source_that_keeps_the_contract_to_the_letter_trains(
     assert train_on({"kind": "plain"}, "image", tmp_path).steps == 2
 
 
-class FilesInMemory(Files):
-    """Files that lie in no folder, as in an archive, and of which more is known than their names."""
+class FilesInJson(Files):
+    """An archive of files, of which more is known than their names."""
 
-    def __init__(self, contents: Mapping[str, bytes]) -> None:
-        self.names = list(contents)
-        self._contents = contents
+    def __init__(self, path: str, suffixes: Sequence[str], noun: str) -> None:
+        self._contents = json.loads(pathlib.Path(path).read_text())
+        self.names = [name for name in self._contents if name.endswith(tuple(suffixes))]
+        if not self.names:
+            raise InputError(f"'{path}' holds no {noun}")
 
     def opener(self, index: int) -> Callable[[], BinaryIO]:
-        content = self._contents[self.names[index]]
-        return lambda: io.BytesIO(content)
+        return functools.partial(io.BytesIO, bytes.fromhex(self._contents[self.names[index]]))
 
     def resolved(self, count: int | None = None) -> Iterator[str]:
-        return (f"memory:{name}" for name in self.names[:count])
+        return (f"archive:{name}" for name in self.names[:count])
 
     def about(self, index: int) -> Mapping[str, Any]:
         return {"label": index}
 
 
 @pytest.mark.parametrize("kind", ["images", "audio"])
-def test_files_need_not_lie_in_a_folder(kind: str, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_may_lie_in_an_archive(
+    kind: str, folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line in the table is all that it takes; an archive stands alone, and one that is missing is a missing file."""
     source = SOURCES.build(EXAMPLES[kind] | {"path": str(folder)}, "data.train")
-    contents = {name: (folder / name).read_bytes() for name in source.names}
-    module = type(source).__module__
-    monkeypatch.setattr(f"{module}.find_files", lambda paths, suffixes, noun: FilesInMemory(contents))
-    archived = SOURCES.build(EXAMPLES[kind] | {"path": "archive.tar"}, "data.train")
+    packed = tmp_path / "all.PACKED"
+    packed.write_text(json.dumps({name: (folder / name).read_bytes().hex() for name in source.names}))
+    monkeypatch.setitem(ARCHIVES, ".packed", f"{__name__}:FilesInJson")
+    archived = SOURCES.build(EXAMPLES[kind] | {"path": str(packed)}, "data.train")
+    assert list(archived.names) == list(source.names)
     for index in readable(source):
         item = archived.load(index, 4)
         assert torch.equal(item.signal, source.load(index, 4).signal)
         assert item.about == {"label": index}
+    with pytest.raises(InputError, match=r"all\.PACKED' is an archive, which is read alone"):
+        SOURCES.build(EXAMPLES[kind] | {"path": [str(folder), str(packed)]}, "data.train")
+    with pytest.raises(InputError, match="there is no file or folder"):
+        SOURCES.build(EXAMPLES[kind] | {"path": str(tmp_path / "none.packed")}, "data.train")

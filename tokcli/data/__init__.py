@@ -6,7 +6,7 @@ To add a source:
     2. Give it a short name in the table below: recipes then read `kind: NAME`.
     3. Add an example to tests/data/test_contract.py, which runs the whole suite on it.
 
-To read images or audio from something else than files in folders, write no source but a `Files` (`tokcli.data.files`):
+To read images or audio from an archive, write no source but a `Files`, and its line in `tokcli.data.files.ARCHIVES`:
 recipes and commands then take it by its path. To add a modality: an entry in `tokcli.data.modality`.
 """
 

@@ -5,6 +5,7 @@ inputs share the deepest folder that holds them all. So names are unique, and mi
 """
 
 import contextlib
+import importlib
 import io
 import os
 from abc import ABC, abstractmethod
@@ -19,13 +20,16 @@ from tokcli.files import open_regular, read_text
 LIST_SUFFIX = ".txt"
 LONGEST_LIST = 1 << 28
 """Bytes of a list; some million paths."""
+ARCHIVES: dict[str, str] = {}
+"""What the names of archives end in, lower case with the dot, and the `module:Class` of the `Files` in such a one."""
 
 
 class Files(ABC):
     """Named files that can be opened in any order, by any worker process.
 
-    To read files from somewhere else than folders, as from an archive: a subclass of this, and a line in `find_files`
-    that knows such an input.
+    To read files from an archive: a subclass of this in a file of this folder, and a line in `ARCHIVES`. It is built as
+    `Class(path, suffixes, noun)` of a file that exists, with the arguments of `find_files`, and raises InputError where
+    it cannot be read or holds none. Commands and the recipes of `images` and `audio` then take such a path.
 
     Attributes:
         names: Of the files, each once, relative, with `/`. A sequence may compute them when they are asked for.
@@ -133,6 +137,9 @@ def find_files(inputs: Sequence[str], suffixes: Sequence[str], noun: str) -> Fil
     """
     if not inputs:
         raise InputError(f"no input was given; expected a folder, a file or a {LIST_SUFFIX} list of {noun}")
+    for given in inputs:
+        if given.lower().endswith(tuple(ARCHIVES)) and os.path.isfile(os.path.expanduser(given)):
+            return _open_archive(given, inputs, suffixes, noun)
     roots, paths = [], []
     for given in inputs:
         root, inside = _expand(given, tuple(suffixes), noun)
@@ -141,6 +148,15 @@ def find_files(inputs: Sequence[str], suffixes: Sequence[str], noun: str) -> Fil
     root = os.path.commonpath(roots)
     names = [os.path.relpath(path, root).replace(os.sep, "/") for path in dict.fromkeys(paths)]
     return FilesInFolders(root, *_refuse_odd(names))
+
+
+def _open_archive(given: str, inputs: Sequence[str], suffixes: Sequence[str], noun: str) -> Files:
+    """The files in the archive `given`, which must be all of `inputs`."""
+    if len(inputs) > 1:
+        raise InputError(f"'{given}' is an archive, which is read alone; expected no other input beside it")
+    place = next(place for ending, place in ARCHIVES.items() if given.lower().endswith(ending))
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)(os.path.abspath(os.path.expanduser(given)), suffixes, noun)
 
 
 def _refuse_odd(names: list[str]) -> tuple[list[str], dict[str, str]]:
@@ -187,7 +203,7 @@ def _expand(given: str, suffixes: tuple[str, ...], noun: str) -> tuple[str, list
     if path.lower().endswith(LIST_SUFFIX):
         return _read_list(given, path, noun)
     if not path.lower().endswith(suffixes):
-        known = ", ".join(suffixes)
+        known = ", ".join([*suffixes, *ARCHIVES])
         raise InputError(f"'{given}' is neither a folder nor a {LIST_SUFFIX} list of {noun}, and not one of {known}")
     return os.path.dirname(path), [path]
 
