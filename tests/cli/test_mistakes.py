@@ -40,6 +40,7 @@ def test_no_command_at_all_shows_the_way_in(tok) -> None:
         (["encode", "photos"], 2, "Missing option '--output'"),
         (["encode", "photos", "-o", "t.npy"], 3, "train one with: tok train quickstart"),
         (["encode", "photos", "-o", "t.npy", "-m", "nowhere"], 3, "there is no tokenizer at nowhere"),
+        (["encode", "photos", "-o", "t.tokens", "-m", "nowhere"], 2, "t.tokens: tokens are kept as NAME.npy"),
         (["encode", "photos", "-o", "t.npy", "--size", "big"], 2, "expected a number of samples or 'native'"),
         (["decode", "absent.npy", "-o", "out"], 3, "there is no token file absent.npy"),
         (["build-codebook", "--size", "many"], 2, "such as 256,1024; got 'many'"),

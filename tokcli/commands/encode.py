@@ -22,7 +22,7 @@ from tokcli.files import try_output
 from tokcli.metrics.tokens import count_tokens, empirical_bits, entropy_bits, packed_bits
 from tokcli.models import Model, open_model, pick_batch_size, pick_device
 from tokcli.progress import SILENT, Reporter
-from tokcli.tokens import TokenHeader, TokenReader, TokenWriter, has_header, open_tokens, open_writer
+from tokcli.tokens import TokenHeader, TokenReader, TokenWriter, format_of, has_header, open_tokens, open_writer
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,7 @@ def encode(
         TokError: where nothing can be done.
     """
     path = pathlib.Path(output)
+    format_of(path)  # a name of no format is refused before anything is opened
     try_output(path, folder=path.is_dir() or not path.suffix)
     opened = open_model(model, pick_device(device), reporter, codebook)
     source = opened.open_source(inputs, None if size == "native" else size or opened.default_size)

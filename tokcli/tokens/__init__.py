@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tokcli.tokens.format import TokenFormat, has_header, open_tokens
+    from tokcli.tokens.format import TokenFormat, format_of, has_header, open_tokens
     from tokcli.tokens.header import TokenHeader, TokenItem, TokenRecord
     from tokcli.tokens.reading import TokenReader
     from tokcli.tokens.writing import TokenWriter, open_writer
@@ -24,6 +24,7 @@ __all__ = [
     "TokenReader",
     "TokenRecord",
     "TokenWriter",
+    "format_of",
     "has_header",
     "open_tokens",
     "open_writer",
