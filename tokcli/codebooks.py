@@ -13,7 +13,7 @@ from tokcli.contracts import BuildsCodebook, CodebookReport, Item, Source, Strea
 from tokcli.data.items import Failure, group_items, make_failure, read_items
 from tokcli.distributed import gather_objects, rank, world_size
 from tokcli.errors import InputError, UsageError
-from tokcli.progress import SILENT, Reporter
+from tokcli.progress import SILENT, FailureNotes, Reporter
 from tokcli.tokenizer import Tokenizer
 
 
@@ -102,6 +102,7 @@ def sample_latents(
     spacing = max(1, len(source) // items) if items is not None else 1
     indices = range(0, len(source), spacing)[:items][rank() :: world_size()]
     sample = LatentSample(samples, seed)
+    notes = FailureNotes(reporter, "the others are left out as well")
     with reporter.task("encoding", passes * len(indices), "items") as task:
         for turn in range(passes):
             numbers = iter(indices)
@@ -109,7 +110,7 @@ def sample_latents(
             for group in group_items(readings, batch_size):
                 failure = _offer_group(tokenizer, sample, group, numbers, turn)
                 if failure is not None:
-                    reporter.note(f"cannot read {failure.item}, left out: {failure.reason}")
+                    notes.add(f"cannot read {failure.item}, left out: {failure.reason}")
                 task.advance(len(group) if isinstance(group, list) else 1)
     if world_size() == 1:
         return sample.latents

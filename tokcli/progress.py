@@ -74,3 +74,29 @@ def listening(reporter: Reporter) -> Iterator[None]:
         yield
     finally:
         _listener.reset(former)
+
+
+FAILURES_TOLD = 20
+"""Items that fail are named one by one up to here: of a folder without leave to read, nobody reads a million lines."""
+
+
+class FailureNotes:
+    """Tells a reporter of items that failed: the first ones each, then only that there are more.
+
+    Args:
+        reporter: Who is told.
+        rest: Where the others are found, as the end of a sentence.
+    """
+
+    def __init__(self, reporter: Reporter, rest: str) -> None:
+        self._reporter = reporter
+        self._rest = rest
+        self._told = 0
+
+    def add(self, message: str) -> None:
+        """One item failed; the message names it."""
+        self._told += 1
+        if self._told <= FAILURES_TOLD:
+            self._reporter.note(message)
+        elif self._told == FAILURES_TOLD + 1:
+            self._reporter.note(f"more than {FAILURES_TOLD} items failed; {self._rest}")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokcli.contracts import Item, Source
-from tokcli.data.batches import ATTEMPTS, TrainingOrder, open_training_loader
+from tokcli.data.batches import ATTEMPTS, LARGEST_TABLE, TrainingOrder, open_training_loader, permute
 from tokcli.data.image.dead_leaves import DeadLeaves
 from tokcli.errors import InputError, UsageError
 
@@ -62,6 +62,22 @@ def test_a_step_can_be_read_without_those_before(items: int, batch_size: int, se
     for earlier in range(max(0, step - 5), step):
         uninterrupted.batch(earlier)
     assert TrainingOrder(items, batch_size, seed).batch(step) == uninterrupted.batch(step)
+
+
+@given(items=st.integers(1, 300), seed=st.integers(0, 2**70), epoch=st.integers(0, 9))
+def test_a_permutation_without_a_table_is_one(items: int, seed: int, epoch: int) -> None:
+    assert sorted(permute(number, items, seed, epoch) for number in range(items)) == list(range(items))
+
+
+def test_an_epoch_of_a_billion_items_takes_no_table() -> None:
+    order = TrainingOrder(10**9, 64, seed=0)
+    pairs = [pair for step in range(20) for pair in order.batch(step)]
+    assert len({index for index, _ in pairs}) == len(pairs)
+    assert 0.4 < sum(index for index, _ in pairs) / len(pairs) / 10**9 < 0.6
+    assert order.batch(3) == TrainingOrder(10**9, 64, seed=0).batch(3)
+    assert TrainingOrder(10**9, 64, seed=1).batch(3) != order.batch(3)
+    (next_epoch,) = TrainingOrder(LARGEST_TABLE + 1, 1, seed=0).batch(LARGEST_TABLE + 1)
+    assert next_epoch[1] == order.batch(0)[0][1] + 1
 
 
 @given(

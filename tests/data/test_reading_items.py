@@ -7,7 +7,7 @@ import torch
 
 from tokcli.contracts import Item, Source
 from tokcli.data.image.dead_leaves import DeadLeaves
-from tokcli.data.items import FEW_ITEMS, Failure, default_workers, group_items, read_items
+from tokcli.data.items import FEW_ITEMS, Failure, NumberedNames, default_workers, group_items, read_items
 from tokcli.errors import InputError
 
 
@@ -116,3 +116,14 @@ def test_workers_leave_a_core_to_each_consumer(
     assert default_workers(processes=processes) == workers
     assert default_workers(1000, processes) == workers
     assert default_workers(FEW_ITEMS, processes) == 0
+
+
+def test_numbered_names_are_a_sequence_that_takes_no_memory() -> None:
+    names = NumberedNames("leaf", 10**9)
+    assert len(names) == 10**9
+    assert (names[0], names[-1]) == ("leaf-000000", "leaf-999999999")
+    assert names[2:4] == ["leaf-000002", "leaf-000003"]
+    with pytest.raises(IndexError):
+        names[10**9]
+    assert list(NumberedNames("leaf", 2)) == ["leaf-000000", "leaf-000001"]
+    assert NumberedNames("leaf", 2) == NumberedNames("leaf", 2)

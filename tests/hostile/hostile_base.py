@@ -39,7 +39,7 @@ def make_base(folder: pathlib.Path) -> pathlib.Path:
     """Fill an empty folder; a few seconds."""
     (folder / "tiny.yaml").write_text(TINY)
     (folder / "tiny-audio.yaml").write_text(TINY_AUDIO)
-    _make_pictures(folder / "photos")
+    make_pictures(folder / "photos", 5)
     _make_odd_pictures(folder / "odd-pictures")
     _make_sounds(folder / "sounds")
     _must(folder, "train", "tiny.yaml")
@@ -74,10 +74,11 @@ def _interrupt(folder: pathlib.Path, *arguments: str, until: str) -> None:
     assert list(folder.glob(until)), f"{arguments} left nothing: {ended}"
 
 
-def _make_pictures(folder: pathlib.Path) -> None:
+def make_pictures(folder: pathlib.Path, count: int) -> None:
+    """A new folder of so many smooth pictures of 24²."""
     folder.mkdir()
     generator = numpy.random.default_rng(0)
-    for number in range(5):
+    for number in range(count):
         coarse = generator.integers(0, 256, (4, 4, 3), dtype=numpy.uint8)
         Image.fromarray(coarse).resize((24, 24)).save(folder / f"photo-{number}.png")
 

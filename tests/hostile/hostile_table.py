@@ -36,10 +36,12 @@ def main() -> None:
         for kind in options.classes.split(","):
             table[kind] = collections.Counter()
             for number in range(options.first, options.first + options.cases):
-                with tempfile.TemporaryDirectory(dir=scratch) as folder:
+                with tempfile.TemporaryDirectory(dir=scratch) as outer:
+                    folder = pathlib.Path(outer, "work")  # a case may look into the folder above its own
+                    folder.mkdir()
                     generator = numpy.random.default_rng([sorted(CLASSES).index(kind), number])
-                    arguments = CLASSES[kind](generator, base, pathlib.Path(folder))
-                    ended = run_tok(arguments, pathlib.Path(folder))
+                    arguments = CLASSES[kind](generator, base, folder)
+                    ended = run_tok(arguments, folder)
                 table[kind][ended.verdict] += 1
                 if not ended.is_fine:
                     last = ended.err.strip().splitlines()[-1:] or [""]

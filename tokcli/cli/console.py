@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokcli.distributed import first_process
 from tokcli.evaluation.compare import format_number
-from tokcli.progress import SILENT, Reporter, Task, plain
+from tokcli.progress import FAILURES_TOLD, SILENT, Reporter, Task, plain
 
 if TYPE_CHECKING:
     from tokcli.data.items import Failure
@@ -72,9 +72,12 @@ def print_table(
 
 
 def print_failed(failed: Sequence["Failure"]) -> None:
-    """What could not be done, item by item; nothing where all went well."""
+    """What could not be done, item by item, the first ones of many; nothing where all went well."""
     if failed:
-        print_table(f"{len(failed)} failed", ["item", "reason"], [(failure.item, failure.reason) for failure in failed])
+        rows = [(failure.item, failure.reason) for failure in failed[:FAILURES_TOLD]]
+        if len(failed) > len(rows):
+            rows.append((f"{len(failed) - len(rows)} more", "--json lists all of them"))
+        print_table(f"{len(failed)} failed", ["item", "reason"], rows)
 
 
 def _parts(

@@ -21,7 +21,7 @@ from tokcli.errors import InputError, InterruptedRunError, UsageError
 from tokcli.files import try_output
 from tokcli.metrics.tokens import count_tokens, empirical_bits, entropy_bits, packed_bits
 from tokcli.models import Model, open_model, pick_batch_size, pick_device
-from tokcli.progress import SILENT, Reporter
+from tokcli.progress import SILENT, FailureNotes, Reporter
 from tokcli.tokens import TokenHeader, TokenReader, TokenWriter, format_of, has_header, open_tokens, open_writer
 
 
@@ -161,6 +161,7 @@ def _tell_size(size: int, reporter: Reporter) -> None:
 def _encode_rest(model: Model, source: Source, writer: TokenWriter, batch_size: int, reporter: Reporter) -> None:
     """Encode what the writer does not hold yet, in order."""
     first = len(writer.done)
+    notes = FailureNotes(reporter, "the token file lists all of them with their reasons")
     readings = read_items(source, start=first, streams=model.tokenizer.streams)
     with reporter.task("encoding", len(source), "items", done=first) as task:
         for group in group_items(readings, batch_size):
@@ -172,7 +173,7 @@ def _encode_rest(model: Model, source: Source, writer: TokenWriter, batch_size: 
             failure = encode_stream(model, group, writer) if isinstance(group, Stream) else group
             if failure is not None:
                 writer.fail(failure.item, failure.reason)
-                reporter.note(f"cannot encode {failure.item}: {failure.reason}")
+                notes.add(f"cannot encode {failure.item}: {failure.reason}")
             task.advance()
 
 

@@ -5,6 +5,7 @@ on across the seam of two epochs, so every item is read once per epoch whatever 
 read one batch, so that the number of processes does not change what is learnt from.
 """
 
+import hashlib
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,12 @@ from tokcli.errors import InputError, UsageError
 
 BATCHES_AHEAD = 4
 """Batches that each worker reads ahead."""
+
+LARGEST_TABLE = 2**24
+"""Items of which an epoch's permutation is kept as a table, 128 MB; of more, it is computed place by place."""
+
+ROUNDS = 6
+"""Of the Feistel network that permutes more items; four already look random."""
 
 ATTEMPTS = 16
 """Items tried in a row before training gives up on its data."""
@@ -82,10 +89,30 @@ class TrainingOrder:
     def _read_at(self, position: int) -> tuple[int, int]:
         """The pair at a position of the endless sequence of epochs."""
         epoch, number = divmod(position, self._items)
+        if self._items > LARGEST_TABLE:
+            return permute(number, self._items, self._seed, epoch), self._first_draw + epoch
         if epoch != self._epoch:
             self._epoch = epoch
             self._permutation = numpy.random.default_rng([self._seed, epoch]).permutation(self._items)
         return int(self._permutation[number]), self._first_draw + epoch
+
+
+def permute(number: int, items: int, seed: int, epoch: int) -> int:
+    """Where a pseudo-random permutation of range(items) carries `number`, without a table of it.
+
+    A Feistel network permutes the numbers of an even count of bits, at least `items` and less than 4·items of them;
+    what falls behind the last item is permuted again until it falls before it (cycle walking, Black and Rogaway 2002).
+    """
+    half = max(1, (items - 1).bit_length() + 1 >> 1)
+    mask = (1 << half) - 1
+    while True:
+        left, right = number >> half, number & mask
+        for turn in range(ROUNDS):
+            digest = hashlib.blake2b(f"{seed} {epoch} {turn} {right}".encode(), digest_size=8).digest()
+            left, right = right, left ^ (int.from_bytes(digest, "little") & mask)
+        number = left << half | right
+        if number < items:
+            return number
 
 
 def open_training_loader(

@@ -21,6 +21,32 @@ from tokcli.errors import InputError
 
 T = TypeVar("T")
 
+
+@dataclass(frozen=True)
+class NumberedNames(Sequence[str]):
+    """`stem`-000000, `stem`-000001, ..., made when they are asked for: a billion take no memory.
+
+    Attributes:
+        stem: What all begin with.
+        total: How many there are.
+    """
+
+    stem: str
+    total: int
+
+    def __len__(self) -> int:
+        return self.total
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [f"{self.stem}-{number:06d}" for number in range(self.total)[index]]
+        return f"{self.stem}-{range(self.total)[index]:06d}"
+
+
 ITEMS_AT_ONCE = 8
 """Items handed over at a time, as one tensor: each tensor that crosses processes costs as much as decoding a third of a
 small photograph."""

@@ -18,7 +18,7 @@ from tokcli.data.items import Failure
 from tokcli.errors import UsageError
 from tokcli.evaluation.run import make_json_figures
 from tokcli.optional import require
-from tokcli.progress import Reporter
+from tokcli.progress import FailureNotes, Reporter
 from tokcli.training.parts import Training
 from tokcli.training.run_folder import RunFolder
 
@@ -37,12 +37,12 @@ class TrainingLog:
 
     def __init__(self, run: RunFolder | None, reporter: Reporter, signals_per_step: int) -> None:
         self._run = run
-        self._reporter = reporter
         self._signals_per_step = signals_per_step
         self._sums: dict[str, Tensor] = {}
         self._micro_batches: dict[str, int] = {}
         self._steps_from: int | None = None
         self._unreadable: set[str] = set()
+        self._failures = FailureNotes(reporter, "metrics.jsonl counts them as unreadable")
         self.restart_clock()
 
     def add(self, figures: dict[str, Tensor]) -> None:
@@ -56,7 +56,7 @@ class TrainingLog:
         for failure in failures:
             if failure.item not in self._unreadable:
                 self._unreadable.add(failure.item)
-                self._reporter.note(f"cannot read {failure.item}, trained on the next item instead: {failure.reason}")
+                self._failures.add(f"cannot read {failure.item}, trained on the next item instead: {failure.reason}")
 
     def write(self, step: int, learning_rate: float) -> dict[str, float]:
         """Write the line of `step` and start the next; the losses and the rate come back, to be shown and watched."""

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from tokcli.backbones.spectra import transform_pieces
 from tokcli.contracts import Item, ModalityName, Source, SourceDescription
+from tokcli.data.items import NumberedNames
 from tokcli.schema import Count, CountOrZero
 
 Doubles = NDArray[numpy.floating]
@@ -56,7 +57,7 @@ class SyntheticVoices(Source):
         sample_rate: Annotated[int, Field(ge=1000)] = 16000,
         seed: CountOrZero = 0,
     ) -> None:
-        self.names = [f"synthetic-voice-{index:06d}" for index in range(items)]
+        self.names = NumberedNames("synthetic-voice", items)
         self.sample_rate = self._rate = sample_rate
         self._size = size
         self._seed = seed

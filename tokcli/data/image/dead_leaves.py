@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from pydantic import Field
 
 from tokcli.contracts import Item, ModalityName, Source, SourceDescription
+from tokcli.data.items import NumberedNames
 from tokcli.schema import Count, CountOrZero
 
 Floats = NDArray[numpy.floating]
@@ -49,7 +50,7 @@ class DeadLeaves(Source):
     modality: ClassVar[ModalityName] = "image"
 
     def __init__(self, items: Count = 1000, size: Annotated[int, Field(ge=8)] = 64, seed: CountOrZero = 0) -> None:
-        self.names = [f"dead-leaves-{index:06d}" for index in range(items)]
+        self.names = NumberedNames("dead-leaves", items)
         self._size = size
         self._seed = seed
 
