@@ -86,7 +86,7 @@ LONGEST_LINE, MOST_LINES = 1500, 100
 KEPT = {
     "train": "the run's last checkpoint is kept, and the same command goes on from it, or starts where there is none",
     "encode": "the same command with --resume goes on, or starts again where nothing was encoded yet",
-    "decode": "the files decoded so far are whole and kept; the same command with --force decodes all of them again",
+    "decode": "the same command with --resume goes on, or starts again where no file was decoded yet",
     "build-codebook": "the artifact is as it was; the same command starts again",
     "evaluate": "an evaluation keeps nothing until its end; the same command starts again",
     "eval": "an evaluation keeps nothing until its end; the same command starts again",

@@ -40,6 +40,7 @@ def decode(
         str | None, typer.Option("--format", metavar="NAME", help="Of the files: wav or flac, png. [default: wav, png]")
     ] = None,
     batch_size: BatchSize = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted decode.")] = False,
     force: Force = False,
     device: Device = "auto",
 ) -> Run:

@@ -4,6 +4,8 @@ token file -> tokens -> signals -> files under mirrored names
 a generator's integers -> tokens of the tokenizer that is named -> signals -> numbered files
 """
 
+import hashlib
+import json
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,12 +13,14 @@ from typing import Any
 
 import torch
 
+from tokcli.commands.decode_ledger import DecodeLedger
 from tokcli.commands.foreign_tokens import find_foreign, find_grid, is_foreign, make_reader
 from tokcli.data.items import Failure, group_alike
 from tokcli.data.modality import MODALITIES
-from tokcli.errors import MismatchError, UsageError, quote
+from tokcli.errors import InterruptedRunError, MismatchError, UsageError, quote
 from tokcli.exchange.sequences import format_grid
 from tokcli.files import remove_abandoned, try_output
+from tokcli.locking import hold, tell_former
 from tokcli.models import Model, open_maker, open_model, pick_batch_size, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.tokens import TokenItem, TokenReader, open_tokens
@@ -57,6 +61,7 @@ def decode(
     size: Sequence[int] | None = None,
     file_format: str | None = None,
     batch_size: int | None = None,
+    resume: bool = False,
     force: bool = False,
     device: str = "auto",
     reporter: Reporter = SILENT,
@@ -75,13 +80,17 @@ def decode(
             covers.
         file_format: of the files, as their suffix without the dot; None takes the usual one, PNG or WAV.
         batch_size: items at a time; None chooses by the device.
+        resume: go on with an interrupted decode.
         force: overwrite.
         device: auto, cpu, cuda or mps.
         reporter: is told what happens.
 
     Raises:
         UsageError: where files are in the way or are not written in that format.
-        MismatchError: where another tokenizer made the tokens, or the file is damaged.
+        MismatchError: where another tokenizer made the tokens, or the file is damaged; where what is to be resumed was
+            begun with other tokens.
+        BusyError: where another process decodes into the folder.
+        InterruptedRunError: where the user stopped it; the files decoded so far are kept.
     """
     folder = pathlib.Path(output)
     try_output(folder, folder=True)
@@ -104,8 +113,12 @@ def decode(
     if not outputs:
         name, reason = next(iter(refused.items()))
         raise MismatchError(f"none of the items can be written; the first, {quote(name)}: {reason}")
-    _check_free(folder, list(outputs.values()), force)
-    _write_files(reader, opened, folder, outputs, batch_size, reporter)
+    with hold(folder / ".decode.lock", folder) as lock:
+        tell_former(lock, reporter)
+        ledger = DecodeLedger(folder, identify(reader, suffix), outputs, resume=resume, force=force)
+        if ledger.done:
+            reporter.note(f"going on behind {len(ledger.done)} files that were decoded before")
+        _write_files(reader, opened, folder, outputs, ledger, batch_size, reporter)
     failures = [Failure(name, reason) for name, reason in refused.items()]
     return Decoded(folder, len(outputs), [*reader.failed, *failures])
 
@@ -150,28 +163,49 @@ def _open_foreign(
     return reader, opened
 
 
+def identify(reader: TokenReader, suffix: str) -> str:
+    """A sum of all that decides what the files hold: the tokens, their names and sizes, whose they are, the format."""
+    digest = hashlib.sha256(json.dumps([suffix, reader.header.to_json()], sort_keys=True).encode())
+    for item in reader:
+        digest.update(f"{item.name!a} {item.signal_size} {tuple(item.tokens.shape)}".encode())
+        digest.update(item.tokens.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _write_files(
     reader: TokenReader,
     model: Model,
     folder: pathlib.Path,
     outputs: Mapping[str, str],
+    ledger: DecodeLedger,
     batch_size: int | None,
     reporter: Reporter,
 ) -> None:
-    """Decode the items that `outputs` names, in batches of items alike, into the files that it gives them."""
+    """Decode the items that `outputs` names and that are not done, in batches of items alike, into their files."""
     modality = MODALITIES[reader.header.modality]
     for place in {(folder / name).parent for name in outputs.values()}:
         remove_abandoned(place)
-    with reporter.task("decoding", len(reader), "items") as task:
-        batches = group_alike(
-            (item for item in reader if item.name in outputs),
-            batch_size or pick_batch_size(model.device),
-            lambda item: (item.tokens.shape, item.signal_size),
-        )
-        for group in batches:
-            for item, pieces in zip(group, _decode_group(model, group), strict=True):
-                modality.save(folder / outputs[item.name], pieces, reader.header.sample_rate)
-            task.advance(len(group))
+    written = len(ledger.done)
+    try:
+        with reporter.task("decoding", len(reader), "items", written) as task:
+            batches = group_alike(
+                (item for item in reader if item.name in outputs and item.name not in ledger.done),
+                batch_size or pick_batch_size(model.device),
+                lambda item: (item.tokens.shape, item.signal_size),
+            )
+            for group in batches:
+                for item, pieces in zip(group, _decode_group(model, group), strict=True):
+                    modality.save(folder / outputs[item.name], pieces, reader.header.sample_rate)
+                    ledger.add(item.name)
+                    written += 1
+                task.advance(len(group))
+    except KeyboardInterrupt:
+        raise InterruptedRunError(
+            f"stopped after {written} of {len(outputs)} files; the same command with --resume goes on"
+        ) from None
+    finally:
+        ledger.close()
+    ledger.finish()
 
 
 def _check_sizes(reader: TokenReader, model: Model) -> None:
@@ -213,10 +247,3 @@ def _decode_group(model: Model, group: list[TokenItem]) -> Iterator[Iterable[tor
     else:
         for signal in tokenizer.decode(stacked, size).cpu():
             yield [signal]
-
-
-def _check_free(folder: pathlib.Path, names: Sequence[str], force: bool) -> None:
-    there = [name for name in names if (folder / name).exists()]
-    if there and not force:
-        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise UsageError(f"{folder / there[0]}{more} would be overwritten; --force does, -o DIR goes elsewhere")
