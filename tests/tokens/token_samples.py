@@ -47,7 +47,8 @@ def made_items(
         own = (*grid[:-1], grid[-1] + index * ragged)
         tokens = torch.randint(about.codebook_size, (*own, about.groups), generator=generator)
         tokens.view(-1)[-1] = about.codebook_size - 1
-        items.append(TokenItem(name, tokens, (100 + index, 90), tuple(4 * length - 1 for length in own)))
+        known = {"label": "cat", "caption": "ein Kätzchen", "box": [1, 2.5]} if index == 1 else {}
+        items.append(TokenItem(name, tokens, (100 + index, 90), tuple(4 * length - 1 for length in own), known))
     return items
 
 
@@ -65,7 +66,7 @@ def feed(writer: TokenWriter, item: TokenItem, broken: dict[str, str]) -> None:
     if item.name in broken:
         writer.fail(item.name, broken[item.name])
     else:
-        writer.append(item.name, item.tokens, item.original_size, item.signal_size)
+        writer.append(item.name, item.tokens, item.original_size, item.signal_size, item.about)
 
 
 def interrupted(

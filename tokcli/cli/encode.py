@@ -39,6 +39,15 @@ def encode(
             help="Resize and crop to N samples, or 'native' for each item's own. [default: the recipe's]",
         ),
     ] = None,
+    about: Annotated[
+        str | None,
+        typer.Option(
+            metavar="folder|FILE", help="Keep labels: each item's folder, or a CSV or JSONL with a column 'name'."
+        ),
+    ] = None,
+    views: Annotated[
+        str | None, typer.Option(metavar="flip|ten-crop", help="Encode several views of each picture.")
+    ] = None,
     batch_size: BatchSize = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted encode.")] = False,
     force: Force = False,

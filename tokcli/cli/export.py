@@ -51,12 +51,28 @@ LabelToken = Annotated[
     typer.Option(metavar="ID|auto", callback=parse_identifier, help="The id of label 0, ahead of the codes (bin)."),
 ]
 Offset = Annotated[int | None, typer.Option(help="Ids kept free before the first code (bin).", min=0)]
+Views = Annotated[
+    str | None, typer.Option(metavar="flip|ten-crop", help="Which views of each item there must be (npy-tree).")
+]
 Dtype = Annotated[str | None, typer.Option(help="Of an id: auto, uint16, uint32 (bin).")]
 Columns = Annotated[
     str | None, typer.Option(metavar="NAME=NEW,...", callback=_parse_columns, help="Other names of columns (parquet).")
 ]
 
-OPTIONS = ("order", "layout", "preset", "bos", "eos", "label_token", "offset", "dtype", "split", "columns", "fixed")
+OPTIONS = (
+    "order",
+    "layout",
+    "preset",
+    "views",
+    "bos",
+    "eos",
+    "label_token",
+    "offset",
+    "dtype",
+    "split",
+    "columns",
+    "fixed",
+)
 """Flags that are arguments of a format, as far as it has them."""
 
 
@@ -80,6 +96,7 @@ def export(
     order: Order = None,
     layout: Layout = None,
     preset: Preset = None,
+    views: Views = None,
     bos: Bos = None,
     eos: Eos = None,
     label_token: LabelToken = None,

@@ -4,11 +4,12 @@ files -> source -> signals -> tokens -> token file
 """
 
 import functools
+import hashlib
 import json
 import math
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -16,8 +17,10 @@ import torch
 
 from tokcli.artifacts.fingerprint import compute_fingerprints
 from tokcli.contracts import Item, Rate, Source, Stream, compute_rate
+from tokcli.data.image.views import COUNTS, ImageViews, Views
 from tokcli.data.items import Failure, group_items, make_failure, read_items
 from tokcli.errors import InputError, InterruptedRunError, UsageError
+from tokcli.exchange.about import find_about, find_folder, read_about
 from tokcli.files import try_output
 from tokcli.metrics.tokens import count_tokens, empirical_bits, entropy_bits, packed_bits
 from tokcli.models import Model, open_model, pick_batch_size, pick_device
@@ -86,6 +89,8 @@ def encode(
     model: str | None = None,
     codebook: int | None = None,
     size: int | Literal["native"] | None = None,
+    about: str | None = None,
+    views: Views | None = None,
     batch_size: int | None = None,
     resume: bool = False,
     force: bool = False,
@@ -103,6 +108,9 @@ def encode(
         codebook: which of the built ones, by its size.
         size: items are resized and cropped to so many samples; native keeps each whole; None takes the size that the
             model's recipe evaluates at, and audio whole.
+        about: what to keep about each item: `folder`, the name of its folder as its label, or a CSV or JSONL file of
+            labels, captions and more, joined by item name; None: what the data itself says.
+        views: encode several views of each image, as items of their own: flip or ten-crop.
         batch_size: items at a time; None chooses by the device.
         resume: go on with an interrupted encode.
         force: overwrite.
@@ -116,21 +124,23 @@ def encode(
     format_of(path)  # a name of no format is refused before anything is opened
     try_output(path, folder=path.is_dir() or not path.suffix)
     opened = open_model(model, pick_device(device), reporter, codebook)
-    source = opened.open_source(inputs, None if size == "native" else size or opened.default_size)
+    known = AboutItems(about)
+    source = _open_source(opened, inputs, None if size == "native" else size or opened.default_size, views)
     if size is None and opened.default_size is not None:
         _tell_size(opened.default_size, reporter)
-    if resume and _is_complete(path, describe_tokens(opened, source), source.names):
+    header = describe_tokens(opened, source)
+    if resume and _is_complete(path, header, source.names):
         reporter.note(f"{path} is complete, there is nothing to do")
         return _summarize(open_tokens(path), path, 0.0)
     started = time.perf_counter()
-    with open_writer(path, describe_tokens(opened, source), source.names, resume=resume, force=force) as writer:
+    with open_writer(path, header, source.names, resume=resume, force=force, about=known.digest) as writer:
         first = len(writer.done)
         if writer.abandoned_by:
             reporter.note(f"the lock of a command that was killed is taken over: {writer.abandoned_by}")
         if first:
             reporter.note(f"going on behind {first} items that were encoded before")
         try:
-            _encode_rest(opened, source, writer, batch_size or pick_batch_size(opened.device), reporter)
+            _encode_rest(opened, source, writer, known, batch_size or pick_batch_size(opened.device), reporter)
         except KeyboardInterrupt:
             done = f"{len(writer.done)} of {len(source)} items"
             raise InterruptedRunError(f"stopped after {done}; the same command with --resume goes on") from None
@@ -158,7 +168,45 @@ def _tell_size(size: int, reporter: Reporter) -> None:
     reporter.note(f"items are resized and cropped to {size}; --size native keeps them whole, --size N sets it")
 
 
-def _encode_rest(model: Model, source: Source, writer: TokenWriter, batch_size: int, reporter: Reporter) -> None:
+def _open_source(model: Model, inputs: Sequence[str], size: int | None, views: Views | None) -> Source:
+    """The files as the model takes them, or several views of each."""
+    if views is None:
+        return model.open_source(inputs, size)
+    if views not in COUNTS:
+        raise UsageError(f"--views: expected {' or '.join(COUNTS)}, got '{views[:40]}'")
+    if model.modality.name != "image":
+        raise UsageError(f"--views are of pictures, and {model.path} encodes {model.modality.nouns[1]}")
+    return ImageViews(list(inputs), size, views)
+
+
+class AboutItems:
+    """What is kept about items beside their tokens.
+
+    Args:
+        about: `folder`, a CSV or JSONL file, or None.
+
+    Attributes:
+        digest: of all that it says; None where it says nothing of its own.
+
+    Raises:
+        InputError: where the file cannot be read.
+    """
+
+    def __init__(self, about: str | None) -> None:
+        self._by_folder = about == "folder"
+        self._known = read_about(pathlib.Path(about)) if about is not None and not self._by_folder else {}
+        told = json.dumps([self._by_folder, self._known], sort_keys=True)
+        self.digest = hashlib.sha256(told.encode()).hexdigest() if about is not None else None
+
+    def find(self, name: str, said: Mapping[str, Any]) -> dict[str, Any]:
+        """All that is known of an item. said: by the data itself."""
+        folder = find_folder(name) if self._by_folder else None
+        return {**said, **({"label": folder} if folder is not None else {}), **find_about(self._known, name)}
+
+
+def _encode_rest(
+    model: Model, source: Source, writer: TokenWriter, known: AboutItems, batch_size: int, reporter: Reporter
+) -> None:
     """Encode what the writer does not hold yet, in order."""
     first = len(writer.done)
     notes = FailureNotes(reporter, "the token file lists all of them with their reasons")
@@ -167,10 +215,11 @@ def _encode_rest(model: Model, source: Source, writer: TokenWriter, batch_size: 
         for group in group_items(readings, batch_size):
             if isinstance(group, list):
                 for item, tokens in zip(group, encode_group(model, group), strict=True):
-                    writer.append(item.name, tokens, item.original_size, item.signal.shape[1:])
+                    size, about = item.signal.shape[1:], known.find(item.name, item.about)
+                    writer.append(item.name, tokens, item.original_size, size, about)
                 task.advance(len(group))
                 continue
-            failure = encode_stream(model, group, writer) if isinstance(group, Stream) else group
+            failure = encode_stream(model, group, writer, known) if isinstance(group, Stream) else group
             if failure is not None:
                 writer.fail(failure.item, failure.reason)
                 notes.add(f"cannot encode {failure.item}: {failure.reason}")
@@ -183,7 +232,7 @@ def encode_group(model: Model, group: Sequence[Item]) -> torch.Tensor:
     return model.tokenizer.encode(signals).cpu()
 
 
-def encode_stream(model: Model, stream: Stream, writer: TokenWriter) -> Failure | None:
+def encode_stream(model: Model, stream: Stream, writer: TokenWriter, known: AboutItems) -> Failure | None:
     """Append the item that a stream is, which is read while it is encoded; or what went wrong with it.
 
     Its size is known at its end.
@@ -200,7 +249,7 @@ def encode_stream(model: Model, stream: Stream, writer: TokenWriter) -> Failure 
         tokens = model.tokenizer.encode_stream(count_samples()).cpu()
     except InputError as error:
         return make_failure(stream.name, error)
-    writer.append(stream.name, tokens, (size,), (size,))
+    writer.append(stream.name, tokens, (size,), (size,), known.find(stream.name, {}))
     return None
 
 

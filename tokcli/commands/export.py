@@ -21,7 +21,7 @@ from tokcli.exchange.staging import Staging
 from tokcli.files import try_output, write_text
 from tokcli.locking import hold, lock_beside, tell_former
 from tokcli.progress import SILENT, Reporter
-from tokcli.tokens import TokenReader, open_tokens
+from tokcli.tokens import TokenReader, TokenRecord, open_tokens
 
 ITEMS_PER_PART = 10_000
 
@@ -93,7 +93,7 @@ def export(
     single_file = _find_single_suffix(target, kind, to)
     known = read_about(pathlib.Path(about)) if about is not None else {}
     names = [record.item for record in reader.records]
-    classes = find_labels(names, (find_about(known, name) for name in names), labels)
+    classes = find_labels(names, (_join_about(record, known) for record in reader.records), labels)
     token_set = _describe_tokens(reader, classes)
     format_.check(token_set)
     identity = {"tokens": _identify(reader), "format": to, "options": options, "part_items": part_items}
@@ -162,7 +162,7 @@ def _read_items(
 ) -> Iterator[ExchangeItem]:
     for index in range(first, len(reader)):
         item = reader[index]
-        own = find_about(about, item.name)
+        own = _join_about(reader.records[index], about)
         yield ExchangeItem(
             name=item.name,
             tokens=item.tokens.numpy(),
@@ -171,6 +171,11 @@ def _read_items(
             about=own,
             label=classes.find_number(item.name, own) if classes.count else None,
         )
+
+
+def _join_about(record: TokenRecord, about: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """What the token file says about an item, and over it what a file of metadata says."""
+    return {**record.about, **find_about(about, record.item)}
 
 
 def _find_single_suffix(target: pathlib.Path, kind: type[ExchangeFormat], to: str) -> str | None:

@@ -4,12 +4,13 @@ file or folder of a format -> tokens, checked -> token file that names its token
 """
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tokcli.commands.foreign_tokens import ForeignTokens, find_foreign, find_grid, make_unique, measure
 from tokcli.errors import InputError
+from tokcli.exchange import ExchangeItem
 from tokcli.files import try_output
 from tokcli.models import Model, open_model, pick_device
 from tokcli.progress import SILENT, Reporter
@@ -92,6 +93,7 @@ def _write_items(
     """Read the source twice, for its names and for its tokens, so that memory holds no more than the names."""
     header = foreign.describe(model)
     taken: set[str] = set()
+    classes = foreign.meta.get("classes") or []
     names = [make_unique(item.name, taken) for item in foreign.read(model, grid)]
     if not names:
         raise InputError(f"{foreign.path} holds no items")
@@ -101,6 +103,14 @@ def _write_items(
     ):
         for name, item in zip(names, foreign.read(model, grid), strict=True):
             size = measure(item, model.tokenizer.autoencoder.stride)
-            writer.append(name, item.tokens, item.original_size or size, size)
+            writer.append(name, item.tokens, item.original_size or size, size, _keep_label(item, classes))
             task.advance()
     return len(names)
+
+
+def _keep_label(item: ExchangeItem, classes: Sequence[str]) -> dict[str, Any]:
+    """What is known about an item, its class by name where the export says the names."""
+    if item.label is None:
+        return dict(item.about)
+    named = item.label < len(classes)
+    return {"label": classes[item.label] if named else item.label} | dict(item.about)

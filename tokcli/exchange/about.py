@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tokcli.data.image.views import strip_view
 from tokcli.errors import InputError, UsageError
+from tokcli.untrusted import check_plain
 
 LabelSource = Literal["auto", "about", "folder", "none"]
 
@@ -41,12 +43,17 @@ def read_about(path: pathlib.Path) -> dict[str, dict[str, Any]]:
         label = values.get("label")
         if isinstance(label, str) and label.isdecimal():
             values["label"] = int(label)
+        try:
+            check_plain(values, finite=True)
+        except ValueError as error:
+            raise InputError(f"{path}: row {number} holds {error}") from error
         about[name] = values
     return about
 
 
 def find_about(about: Mapping[str, dict[str, Any]], name: str) -> dict[str, Any]:
-    """What is known of the item `name`; a name without its ending, or its last part, serves as well."""
+    """What is known of the item `name`; a name without its view or ending, or its last part, serves as well."""
+    name = strip_view(name)
     stem = name.rsplit(".", 1)[0] if "." in name.rsplit("/", 1)[-1] else name
     for key in (name, stem, name.rsplit("/", 1)[-1], stem.rsplit("/", 1)[-1]):
         if key in about:
@@ -70,7 +77,7 @@ class Labels:
 
     def find_number(self, name: str, about: Mapping[str, Any]) -> int | None:
         """The number of an item's class; None where it has none."""
-        label = _find_folder(name) if self.by_folder else about.get("label")
+        label = find_folder(name) if self.by_folder else about.get("label")
         if isinstance(label, bool) or label is None:
             return None
         if isinstance(label, int):
@@ -96,7 +103,7 @@ def find_labels(names: Iterable[str], about: Iterable[Mapping[str, Any]], source
     words: set[str] = set()
     largest, every_folder = -1, True
     for name, each in zip(names, about, strict=True):
-        folder = _find_folder(name)
+        folder = find_folder(name)
         every_folder &= folder is not None
         folders |= {folder} if folder is not None else set()
         label = each.get("label")
@@ -121,6 +128,7 @@ def find_labels(names: Iterable[str], about: Iterable[Mapping[str, Any]], source
     return Labels(0, ())
 
 
-def _find_folder(name: str) -> str | None:
+def find_folder(name: str) -> str | None:
+    """The folder that an item lies in; None where it lies at the top."""
     parts = name.split("/")
     return parts[-2] if len(parts) > 1 else None

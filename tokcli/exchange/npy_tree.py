@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy
 
+from tokcli.data.image.views import COUNTS, VIEW, Views, strip_view
 from tokcli.errors import InputError, MismatchError, UsageError
 from tokcli.exchange.arrays import read_arrays
 from tokcli.exchange.base import (
@@ -65,9 +66,6 @@ PRESETS: dict[PresetName, Preset] = {
     "fish-speech": Preset("<u4", lambda tokens: tokens.reshape(-1, tokens.shape[-1]).T, lambda array, _: array.T),
 }
 
-VIEW = re.compile(r"^(?P<name>.*)#view-(?P<view>\d+)$")
-"""Names of the augmented copies of an item: NAME#view-0, NAME#view-1, ..."""
-
 
 class NpyTree(ExchangeFormat):
     """A tree of .npy files.
@@ -75,16 +73,25 @@ class NpyTree(ExchangeFormat):
     Args:
         preset: whose arrays: plain, llamagen, xcodec2, amphion or fish-speech.
         size: the number in the names of LlamaGen's folders, `imagenet256_codes`.
+        views: which views of each item the tokens must hold: flip or ten-crop; None: whichever they hold.
     """
 
     summary: ClassVar[str] = "a .npy an item: LlamaGen, X-Codec2, Amphion, fish-speech by --preset"
 
-    def __init__(self, preset: PresetName = "plain", size: Count = 256) -> None:
+    def __init__(self, preset: PresetName = "plain", size: Count = 256, views: Views | None = None) -> None:
         self.preset: PresetName = preset
         self.size = size
+        self.views: Views | None = views
 
     def check(self, tokens: TokenSet) -> None:
-        """One token a position, one grid and labels, where the reader counts on them."""
+        """One token a position, one grid, labels and views, where the reader counts on them."""
+        held = tokens.header.get("preprocessing", {}).get("views")
+        if self.views is not None and held != self.views:
+            own = f"the views {held}" if held else "one view of each item"
+            raise UsageError(
+                f"--views {self.views}: these tokens are of {own}; a view has tokens of its own, so "
+                f"encode the pictures again: tok encode ... --views {self.views}"
+            )
         if PRESETS[self.preset].one_group and tokens.groups > 1:
             raise UsageError(f"--preset {self.preset} keeps one token a position, these have {tokens.groups}")
         if self.preset == "llamagen" and tokens.grid is None:
@@ -133,8 +140,9 @@ class NpyTree(ExchangeFormat):
         label = 0
         for part in range(parts):
             for entry in read_items(folder / f"{name_part(part)}.{ITEMS}"):
-                name = _strip_view(entry["name"])
+                name = strip_view(entry["name"])
                 if current is not None and name != current:
+                    self._check_views(current, len(views))
                     _save(codes / f"{number}.npy", numpy.concatenate(views, axis=1))
                     _save(labels / f"{number}.npy", numpy.array([label]))
                     number, views = number + 1, []
@@ -142,8 +150,13 @@ class NpyTree(ExchangeFormat):
                 views.append(array)
                 current, label = name, entry["label"]
         if views:
+            self._check_views(str(current), len(views))
             _save(codes / f"{number}.npy", numpy.concatenate(views, axis=1))
             _save(labels / f"{number}.npy", numpy.array([label]))
+
+    def _check_views(self, name: str, count: int) -> None:
+        if self.views is not None and count != COUNTS[self.views]:
+            raise MismatchError(f"{name} has {count} of {COUNTS[self.views]} views; encode again")
 
     def read(self, path: pathlib.Path, expected: Expected) -> Iterator[ExchangeItem]:
         """Items of one file of arrays or of a tree of .npy files, by their records where there are some."""
@@ -215,12 +228,6 @@ class NpyTree(ExchangeFormat):
             entry.get("about") or {},
             entry.get("label"),
         )
-
-
-def _strip_view(name: str) -> str:
-    """A name without the number of its view."""
-    match = VIEW.match(name)
-    return match["name"] if match else name
 
 
 def _make_stem(name: str) -> str:

@@ -125,7 +125,9 @@ def load_data(
     """
     entries = _choose_items(given)
     names = [reader.records[index].item for reader, index, _ in entries]
-    known = [find_about(about, name) for name in names]
+    known = [
+        {**reader.records[index].about, **find_about(about, reader.records[index].item)} for reader, index, _ in entries
+    ]
     labels = find_labels(names, known, source)
     items: dict[str, list[numpy.ndarray]] = {"train": [], "val": []}
     numbers: dict[str, list[int]] = {"train": [], "val": []}

@@ -107,12 +107,19 @@ class TokenRecord:
         grid: positions.
         original_size: of the file.
         signal_size: of what was encoded; decoding crops to it.
+        about: its label, its caption and whatever else is known; plain JSON values.
     """
 
     item: str
     grid: tuple[int, ...]
     original_size: tuple[int, ...]
     signal_size: tuple[int, ...]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; what nothing more is known of says nothing about it, as files of older versions."""
+        plain = {name: value for name, value in vars(self).items() if name != "about"}
+        return plain | ({"about": dict(self.about)} if self.about else {})
 
 
 @dataclass(frozen=True)
@@ -124,12 +131,14 @@ class TokenItem:
         tokens: (*grid, groups) int64.
         original_size: of the file.
         signal_size: of what was encoded; decoding crops to it.
+        about: its label, its caption and whatever else is known; plain JSON values.
     """
 
     name: str
     tokens: Tensor
     original_size: tuple[int, ...]
     signal_size: tuple[int, ...]
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def record_from_json(values: Any, path: pathlib.Path) -> TokenRecord | Failure:
@@ -140,10 +149,21 @@ def record_from_json(values: Any, path: pathlib.Path) -> TokenRecord | Failure:
     if isinstance(values, Mapping) and isinstance(values.get("item"), str):
         if isinstance(values.get("reason"), str):
             return Failure(values["item"], values["reason"])
-        sizes = [_size(values.get(name)) for name in ("grid", "original_size", "signal_size")]
-        if all(sizes):
-            return TokenRecord(values["item"], *sizes)
+        grid, original, signal = (_size(values.get(name)) for name in ("grid", "original_size", "signal_size"))
+        about = values.get("about", {})
+        if grid and original and signal and _is_plain_map(about):
+            return TokenRecord(values["item"], grid, original, signal, about)
     raise MismatchError(f"{path} has a damaged list of items: {quote(values)} does not describe one")
+
+
+def _is_plain_map(about: Any) -> bool:
+    if not isinstance(about, dict):
+        return False
+    try:
+        untrusted.check_plain(about)
+    except ValueError:
+        return False
+    return True
 
 
 def _size(values: Any) -> tuple[int, ...]:

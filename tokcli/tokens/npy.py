@@ -100,5 +100,5 @@ def _write_sidecar(file: BinaryIO, spool: Spool, header: TokenHeader) -> None:
     file.write(dump_json(about)[:-1] + b',\n"failed": ' + dump_json([asdict(failure) for failure in spool.failures()]))
     file.write(b',\n"items": [')
     for index, record in enumerate(spool.records()):
-        file.write((b",\n" if index else b"\n") + dump_json(asdict(record)))
+        file.write((b",\n" if index else b"\n") + dump_json(record.to_json()))
     file.write(b"\n]}\n")

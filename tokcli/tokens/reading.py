@@ -56,7 +56,7 @@ class TokenReader:
         record = self.records[index]
         stored = self._stored(index)
         tokens = torch.from_numpy(stored.astype(np.int64)).reshape(*record.grid, self.header.groups)
-        return TokenItem(record.item, tokens, record.original_size, record.signal_size)
+        return TokenItem(record.item, tokens, record.original_size, record.signal_size, record.about)
 
     def __iter__(self) -> Iterator[TokenItem]:
         return (self[index] for index in range(len(self)))

@@ -73,7 +73,7 @@ def write_items(
         "__metadata__": {
             "format": FORMAT,
             "header": dump_json(header.to_json()).decode(),
-            "items": dump_json([asdict(record) for record in records]).decode(),
+            "items": dump_json([record.to_json() for record in records]).decode(),
             "failed": dump_json([asdict(failure) for failure in failures]).decode(),
         }
     }

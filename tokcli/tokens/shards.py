@@ -67,7 +67,7 @@ class Shards(TokenFormat):
                 name = f"shard-{number:05d}.safetensors"
                 shard = list(itertools.islice(records, self._shard_items))
                 write_items(result / name, header, shard, [], tokens)
-                manifest.writelines(dump_json({"shard": name, **asdict(record)}) + b"\n" for record in shard)
+                manifest.writelines(dump_json({"shard": name, **record.to_json()}) + b"\n" for record in shard)
             manifest.writelines(dump_json(asdict(failure)) + b"\n" for failure in spool.failures())
             sync(manifest)
         if path.exists():

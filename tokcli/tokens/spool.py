@@ -102,7 +102,8 @@ class Spool:
     def add(self, entry: TokenRecord | Failure, tokens: bytes = b"") -> None:
         """Take the next item; it reaches the disk within about a second of work, or at `commit`."""
         self._pending_tokens.append(tokens)
-        self._pending_lines.append(json.dumps(asdict(entry), ensure_ascii=False).encode() + b"\n")
+        plain = entry.to_json() if isinstance(entry, TokenRecord) else asdict(entry)
+        self._pending_lines.append(json.dumps(plain, ensure_ascii=False).encode() + b"\n")
         self._pending_bytes += len(tokens)
         self._count(entry)
         waited = time.monotonic() - self._committed

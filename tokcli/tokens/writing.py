@@ -9,7 +9,7 @@ import hashlib
 import json
 import pathlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -72,16 +72,22 @@ class TokenWriter:
         return self._spool.written
 
     def append(
-        self, name: str, tokens: Tensor | np.ndarray, original_size: Sequence[int], signal_size: Sequence[int]
+        self,
+        name: str,
+        tokens: Tensor | np.ndarray,
+        original_size: Sequence[int],
+        signal_size: Sequence[int],
+        about: Mapping[str, Any] | None = None,
     ) -> None:
-        """Add the next item. tokens: (*grid, groups), integers below codebook_size.
+        """Add the next item. tokens: (*grid, groups), integers below codebook_size; about: plain JSON values.
 
         Raises UsageError where the format cannot hold it because its grid differs from the others', ValueError for
         tokens that no such tokenizer gives or a name out of order, OSError where the disk is full.
         """
         self._expect(name)
         values = self._checked(name, tokens)
-        record = TokenRecord(name, values.shape[:-1], tuple(map(int, original_size)), tuple(map(int, signal_size)))
+        sizes = tuple(map(int, original_size)), tuple(map(int, signal_size))
+        record = TokenRecord(name, values.shape[:-1], *sizes, dict(about or {}))
         first = self._spool.first
         if not self._format.ragged and first is not None and record.grid != first.grid:
             self.discard()
@@ -166,6 +172,7 @@ def open_writer(
     resume: bool = False,
     force: bool = False,
     token_format: TokenFormat | None = None,
+    about: str | None = None,
 ) -> TokenWriter:
     """Start a token file for the items `names`, or go on with an interrupted one.
 
@@ -176,6 +183,7 @@ def open_writer(
         resume: take up what an interrupted encode left; without one, start.
         force: overwrite and start over.
         token_format: that accepts `path`; None takes the one that it stands for.
+        about: a sum of what will be said about the items, so that a resumed file says one thing; None: nothing.
 
     Raises:
         UsageError: where something is there already and neither was given, or for a path of no known format.
@@ -193,6 +201,7 @@ def open_writer(
         "items": len(names),
         "names": hashlib.sha256("\0".join(names).encode()).hexdigest(),
         **header.to_json(),
+        "about": about,
     }
     identity = json.loads(json.dumps(identity))  # as it will be read: tuples become lists
     lock = take(lock_beside(path), path)
