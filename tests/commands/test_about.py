@@ -54,6 +54,10 @@ def test_an_encode_is_resumed_with_what_it_was_begun_with(tok, tiny_run, classes
         assert tok("encode", classes, "-o", "t.npy", "--about", "folder").code == 130
     assert tok("encode", classes, "-o", "t.npy", "--resume").code == 4
     assert tok("encode", classes, "-o", "t.npy", "--resume", "--about", "folder").code == 0
+    assert "nothing to do" in tok("encode", classes, "-o", "t.npy", "--resume", "--about", "folder").err
+    pathlib.Path("about.csv").write_text("name,label\n1.png,lion\n")
+    outcome = tok("encode", classes, "-o", "t.npy", "--resume", "--about", "about.csv")
+    assert (outcome.code, "of other labels" in outcome.err) == (2, True), outcome.err
 
 
 def test_a_flip_is_the_tokens_of_the_mirror_image(tok, tiny_run, classes: pathlib.Path) -> None:

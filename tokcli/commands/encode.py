@@ -4,12 +4,11 @@ files -> source -> signals -> tokens -> token file
 """
 
 import functools
-import hashlib
 import json
 import math
 import pathlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -20,7 +19,7 @@ from tokcli.contracts import Item, Rate, Source, Stream, compute_rate
 from tokcli.data.image.views import COUNTS, ImageViews, Views
 from tokcli.data.items import Failure, group_items, make_failure, read_items
 from tokcli.errors import InputError, InterruptedRunError, UsageError
-from tokcli.exchange.about import find_about, find_folder, read_about
+from tokcli.exchange.about import AboutItems
 from tokcli.files import try_output
 from tokcli.metrics.tokens import count_tokens, empirical_bits, entropy_bits, packed_bits
 from tokcli.models import Model, open_model, pick_batch_size, pick_device
@@ -129,7 +128,7 @@ def encode(
     if size is None and opened.default_size is not None:
         _tell_size(opened.default_size, reporter)
     header = describe_tokens(opened, source)
-    if resume and _is_complete(path, header, source.names):
+    if resume and _is_complete(path, header, source.names, known):
         reporter.note(f"{path} is complete, there is nothing to do")
         return _summarize(open_tokens(path), path, 0.0)
     started = time.perf_counter()
@@ -148,7 +147,7 @@ def encode(
     return _summarize(open_tokens(path), path, (len(source) - first) / seconds)
 
 
-def _is_complete(path: pathlib.Path, header: TokenHeader, names: Sequence[str]) -> bool:
+def _is_complete(path: pathlib.Path, header: TokenHeader, names: Sequence[str], known: AboutItems) -> bool:
     """Whether `path` holds what this encode would write, and nothing is under way to replace it.
 
     Raises:
@@ -158,9 +157,11 @@ def _is_complete(path: pathlib.Path, header: TokenHeader, names: Sequence[str]) 
         return False
     reader = open_tokens(path)
     same = json.dumps(reader.header.to_json()) == json.dumps(header.to_json())
-    if same and {record.item for record in reader.records} | {each.item for each in reader.failed} == set(names):
+    told = all(known.find(record.item, record.about) == record.about for record in reader.records)
+    held = {record.item for record in reader.records} | {each.item for each in reader.failed}
+    if same and told and held == set(names):
         return True
-    what = "other items" if same else "another tokenizer or other settings"
+    what = ("other items" if told else "other labels") if same else "another tokenizer or other settings"
     raise UsageError(f"{path} is complete, and of {what}: overwrite it with --force, or choose another name")
 
 
@@ -177,31 +178,6 @@ def _open_source(model: Model, inputs: Sequence[str], size: int | None, views: V
     if model.modality.name != "image":
         raise UsageError(f"--views are of pictures, and {model.path} encodes {model.modality.nouns[1]}")
     return ImageViews(list(inputs), size, views)
-
-
-class AboutItems:
-    """What is kept about items beside their tokens.
-
-    Args:
-        about: `folder`, a CSV or JSONL file, or None.
-
-    Attributes:
-        digest: of all that it says; None where it says nothing of its own.
-
-    Raises:
-        InputError: where the file cannot be read.
-    """
-
-    def __init__(self, about: str | None) -> None:
-        self._by_folder = about == "folder"
-        self._known = read_about(pathlib.Path(about)) if about is not None and not self._by_folder else {}
-        told = json.dumps([self._by_folder, self._known], sort_keys=True)
-        self.digest = hashlib.sha256(told.encode()).hexdigest() if about is not None else None
-
-    def find(self, name: str, said: Mapping[str, Any]) -> dict[str, Any]:
-        """All that is known of an item. said: by the data itself."""
-        folder = find_folder(name) if self._by_folder else None
-        return {**said, **({"label": folder} if folder is not None else {}), **find_about(self._known, name)}
 
 
 def _encode_rest(

@@ -1,6 +1,7 @@
 """What items are about: labels, captions and other metadata, joined by name, and the numbers of their classes."""
 
 import csv
+import hashlib
 import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -59,6 +60,31 @@ def find_about(about: Mapping[str, dict[str, Any]], name: str) -> dict[str, Any]
         if key in about:
             return about[key]
     return {}
+
+
+class AboutItems:
+    """What is kept about items beside their tokens.
+
+    Args:
+        about: `folder`, a CSV or JSONL file, or None.
+
+    Attributes:
+        digest: of all that it says; None where it says nothing of its own.
+
+    Raises:
+        InputError: where the file cannot be read.
+    """
+
+    def __init__(self, about: str | None) -> None:
+        self._by_folder = about == "folder"
+        self._known = read_about(pathlib.Path(about)) if about is not None and not self._by_folder else {}
+        told = json.dumps([self._by_folder, self._known], sort_keys=True)
+        self.digest = hashlib.sha256(told.encode()).hexdigest() if about is not None else None
+
+    def find(self, name: str, said: Mapping[str, Any]) -> dict[str, Any]:
+        """All that is known of an item. said: by the data itself."""
+        folder = find_folder(name) if self._by_folder else None
+        return {**said, **({"label": folder} if folder is not None else {}), **find_about(self._known, name)}
 
 
 @dataclass(frozen=True)
