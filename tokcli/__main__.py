@@ -12,12 +12,19 @@ from types import FrameType
 SAME_REQUEST = 1.0
 """Seconds within which a second signal is the first one, sent to the whole group or handed on by a launcher."""
 
+ASK_AGAIN = 0.5
+"""Seconds after which it is looked whether the interruption was taken in, again and again until the end."""
+
 INTERRUPTED = 130
 """Exit code of a command that was stopped."""
 
 
 class Interruption:
-    """SIGINT and SIGTERM end a command alike: by KeyboardInterrupt, once, from before the first slow import on."""
+    """SIGINT and SIGTERM end a command alike: by KeyboardInterrupt, once, from before the first slow import on.
+
+    Python drops an exception that is raised inside of a finalizer or a callback, and libraries drop some while they are
+    imported. A command that works on although it was interrupted is interrupted again.
+    """
 
     def __init__(self) -> None:
         self._first: float | None = None
@@ -33,6 +40,7 @@ class Interruption:
 
     def end(self, code: int) -> None:
         """From now on it is too late to stop."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         if self.received:
@@ -43,9 +51,19 @@ class Interruption:
         if self._first is None:
             self._first = now
             sys.unraisablehook = lambda _: None  # what is torn down half-way has nothing to say
+            signal.signal(signal.SIGALRM, self._look_again)
+            signal.setitimer(signal.ITIMER_REAL, ASK_AGAIN, ASK_AGAIN)
         elif now - self._first < SAME_REQUEST:
             return
         raise KeyboardInterrupt
+
+    def _look_again(self, number: int, frame: FrameType | None) -> None:
+        """Interrupt again, unless what is being done is to leave: then the interruption is under way."""
+        under_way = sys.exc_info()[1]
+        while under_way is not None and not isinstance(under_way, KeyboardInterrupt):
+            under_way = under_way.__context__
+        if under_way is None:
+            raise KeyboardInterrupt
 
     def _exit_with_code(self) -> None:
         """Leave before Python kills itself, as it does after a KeyboardInterrupt inside of `exec`, handled or not."""

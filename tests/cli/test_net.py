@@ -104,6 +104,50 @@ def test_a_signal_inside_of_exec_leaves_with_the_documented_code(tmp_path: pathl
     assert ended.stderr == "tok: stopped before anything was done; the same command starts again\n"
 
 
+def run_as_main(folder: pathlib.Path, body: str) -> subprocess.CompletedProcess:
+    """What the command line does when the work is `body`, a function `work` that sends itself a signal."""
+    lines = ["import os, signal, time", "import tokcli.__main__ as main", body, "main._run = work", "main.main()"]
+    (folder / "stopped.py").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "stopped"]
+    environment = os.environ | {"PYTHONPATH": PACKAGE}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+
+
+SWALLOWS = """
+def work(_):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except BaseException:
+        pass
+    time.sleep(30)
+    return 0
+"""
+
+CLEANS_UP = """
+def work(_):
+    try:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            time.sleep(0.7)
+    except KeyboardInterrupt:
+        time.sleep(0.7)
+        print("cleaned up")
+    return 130
+"""
+
+
+def test_an_interruption_that_a_library_swallows_comes_again(tmp_path: pathlib.Path) -> None:
+    ended = run_as_main(tmp_path, SWALLOWS)
+    assert ended.returncode == 130
+    assert ended.stderr == "tok: stopped before anything was done; the same command starts again\n"
+
+
+def test_who_leaves_already_is_left_in_peace(tmp_path: pathlib.Path) -> None:
+    ended = run_as_main(tmp_path, CLEANS_UP)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "cleaned up\n", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
