@@ -88,6 +88,7 @@ class Quantizer(Part, nn.Module, ABC):
         dim: channels it hands the decoder.
         groups: tokens per position.
         codebook_size: values per token; the real product of levels, never a nominal K.
+        usual_cvu: the least that a healthy training of this method shows of perplexity / K, after some hundred steps.
         training_only: names of persistent buffers that decide the next training step but no token. Checkpoints keep
             them, artifacts leave them out.
     """
@@ -96,6 +97,7 @@ class Quantizer(Part, nn.Module, ABC):
     dim: int
     groups: int
     codebook_size: int
+    usual_cvu: ClassVar[float] = 0.3
     training_only: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
@@ -322,6 +324,8 @@ class Metric(Part, ABC):
         modality: None where it scores tokens or any signal.
         needs_tokens: whether it counts tokens.
         higher_is_better: the direction in which the best is sought; None where neither is better by itself.
+        unit: of the figure, as people write it; empty where it has none.
+        meaning: what the figure says, in half a sentence.
         state: tensors by name. `unscored`, where there is one, counts the items that could not be scored, and
             `too_long` those of them that came in parts; `counts`, where there is one, counts codes. It is read after
             `finish` only.
@@ -330,6 +334,8 @@ class Metric(Part, ABC):
     modality: ClassVar[ModalityName | None] = None
     needs_tokens: ClassVar[bool] = False
     higher_is_better: ClassVar[bool | None] = None
+    unit: ClassVar[str] = ""
+    meaning: ClassVar[str] = ""
     state: dict[str, Tensor]
 
     @abstractmethod

@@ -8,7 +8,7 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tokcli.distributed import first_process
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 FIRST_LINE_AFTER, LINES_APART = 2.0, 10.0
 """Seconds until the first plain progress line, and between later ones."""
+
+WIDEST_BAR, NARROW_BAR, WIDE = 40, 16, 120
+"""Cells of a progress bar on a terminal of at least so many columns, and on a narrower one."""
+
+SPACES = 15
+"""Columns of a bar's line for the time left, and for the spaces between its parts."""
 
 FOLDED = 28
 """Characters that words in a table may keep before figures go elsewhere for want of room."""
@@ -165,15 +171,20 @@ class BarReporter:
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
+
+        def whole() -> Column:
+            """A column that is never narrowed: half a time is none."""
+            return Column(no_wrap=True)
 
         self._console = Console(stderr=True)
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.fields[shown_total]} {task.fields[unit]}"),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.description}", table_column=whole()),
+            BarColumn(bar_width=WIDEST_BAR if self._console.width >= WIDE else NARROW_BAR),
+            TextColumn("{task.completed:.0f}/{task.fields[shown_total]} {task.fields[unit]}", table_column=whole()),
+            TextColumn("{task.fields[rate]}", table_column=whole()),
+            TimeRemainingColumn(elapsed_when_finished=True, table_column=whole()),
+            TextColumn("{task.fields[figures]}", table_column=whole()),
         )
         self._progress = Progress(*columns, console=self._console, transient=True)
         self._open = 0
@@ -185,6 +196,17 @@ class BarReporter:
     def task(self, label: str, total: int | None, unit: str, done: int = 0) -> Task:
         """Work with a bar of its own."""
         return _BarTask(self, label, total, unit, done)
+
+    def fit(self, beside: int, figures: Mapping[str, float | str]) -> str:
+        """As many of the figures, the first first, as fit beside so many characters and a bar."""
+        bar = WIDEST_BAR if self._console.width >= WIDE else NARROW_BAR
+        room, shown = self._console.width - beside - bar - SPACES, ""
+        for name, value in figures.items():
+            longer = f"{shown}  {name} {format_value(value)}".lstrip()
+            if len(longer) > room:
+                break
+            shown = longer
+        return shown
 
     def opened(self) -> Any:
         """The display, started with the first bar."""
@@ -220,6 +242,7 @@ class _BarTask:
     def advance(self, count: int = 1, **figures: float | str) -> None:
         self._done += count
         self._figures |= figures
-        rate = (self._done - self._first) / max(time.monotonic() - self._started, 1e-9)
-        text = "  ".join(f"{name} {format_value(value)}" for name, value in self._figures.items())
-        self._display.update(self._id, completed=self._done, rate=f"{rate:.3g}/s", figures=text)
+        rate = f"{(self._done - self._first) / max(time.monotonic() - self._started, 1e-9):.3g}/s"
+        counted = f"{self._label}{self._done}/{self._total or '?'} {self._unit}{rate}"
+        text = self._reporter.fit(len(counted), self._figures)
+        self._display.update(self._id, completed=self._done, rate=rate, figures=text)

@@ -1,16 +1,19 @@
 """`tok train`."""
 
+import shlex
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tokcli.cli.console import print_json, print_table
+from tokcli.cli.console import clock, print_json, print_table
 from tokcli.cli.options import Device, Force, Processes
 from tokcli.cli.verb import Run, verb
 from tokcli.errors import UsageError
 
 if TYPE_CHECKING:
     from tokcli.commands.train import TrainResult
+    from tokcli.training.estimate import Estimate
 
 
 @verb("tok train image-small-fsp data.train.path=photos/train data.eval.path=photos/val training.steps=2000")
@@ -33,7 +36,10 @@ def train(
         str | None,
         typer.Option("--init-from", metavar="RUN", help="Begin with the weights of another run: fine-tune it."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Two steps of everything, then delete them.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Two steps of everything, and what the whole takes; then delete them."),
+    ] = False,
     processes: Processes = 1,
     force: Force = False,
     seed: Annotated[
@@ -55,9 +61,13 @@ def _show(result: "TrainResult", json: bool) -> int:
     elif result.dry_run:
         print_table(f"dry run: {result.steps} steps, deleted", ["metric", "value"], rows)
         print("these figures mean nothing after so few steps; they show that the recipe trains, is judged and is saved")
+        if result.estimate is not None:
+            _print_estimate(result.estimate)
     else:
         print_table(f"{result.run.name}: {result.steps} steps", ["metric", "value"], rows)
         print(f"tokenizer: {result.artifact}")
+        print(f"time:      {clock(result.seconds)}, {result.steps} steps in all")
+        print(f"command:   {shlex.join(['tok', *sys.argv[1:]])}")
         if result.sheet:
             print(f"look at:   {result.sheet} (originals over reconstructions)")
         if result.provisional:
@@ -66,3 +76,14 @@ def _show(result: "TrainResult", json: bool) -> int:
         else:
             print(f"next:      tok encode FOLDER -o tokens.npy -m {result.run}")
     return 0
+
+
+def _print_estimate(estimate: "Estimate") -> None:
+    """What the whole training would take here, without the codebooks built after it."""
+    count = estimate.evaluations
+    print(
+        f"the whole: {estimate.steps} steps of {estimate.seconds_per_step:.3g} s and {count} "
+        f"evaluation{'s' * (count != 1)} of {estimate.seconds_per_evaluation:.3g} s: about {clock(estimate.seconds)}"
+    )
+    print(f"memory:    {estimate.memory_bytes / 1e9:.2g} GB at most so far")
+    print(f"tokens:    {estimate.rate}")

@@ -26,9 +26,10 @@ from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.recipe import Recipe, from_text
 from tokcli.recipe.shipped import find_recipe_text
 from tokcli.tokenizer import Tokenizer
-from tokcli.training.announcement import announce_codebook, announce_data
+from tokcli.training.announcement import announce, announce_codebook
 from tokcli.training.beginning import begin, make_way
 from tokcli.training.curves import draw_curves
+from tokcli.training.estimate import Estimate, estimate_training
 from tokcli.training.evaluation import evaluate_training, evaluate_weights, keep_evaluation, provisional_codebook
 from tokcli.training.finetune import finetune_decoder
 from tokcli.training.journal import keep_log
@@ -52,6 +53,7 @@ class TrainResult:
         sheet: Originals over reconstructions, where the recipe asks for a sheet.
         dry_run: Whether this was two steps in a folder that is gone now.
         provisional: Whether the figures are of a codebook made for them alone: one is still to be built.
+        estimate: Of a dry run: what the whole training would take.
     """
 
     run: pathlib.Path
@@ -63,11 +65,13 @@ class TrainResult:
     sheet: pathlib.Path | None
     dry_run: bool = False
     provisional: bool = False
+    estimate: Estimate | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
         paths = {"run": str(self.run), "artifact": str(self.artifact), "sheet": str(self.sheet) if self.sheet else None}
-        return {name: value for name, value in dataclasses.asdict(self).items() if name != "dry_run"} | paths
+        own = {name: value for name, value in dataclasses.asdict(self).items() if name not in ("dry_run", "estimate")}
+        return own | paths | ({} if self.estimate is None else {"estimate": self.estimate.to_json()})
 
 
 def train(
@@ -136,7 +140,9 @@ def _read(recipe: str, overrides: Sequence[str], seed: int | None) -> Recipe:
 def _try_out(recipe: Recipe, weights: pathlib.Path | None, accelerator: Accelerator, reporter: Reporter) -> TrainResult:
     """A dry run: all that a run does, as little as possible of it, in a folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="tok-dry-run-") as folder:
-        result = _run(_shortened(recipe), RunFolder(pathlib.Path(folder)), "never", weights, accelerator, reporter)
+        run = RunFolder(pathlib.Path(folder))
+        run.warned = True  # two steps say nothing of a codebook
+        result = _run(_shortened(recipe), run, "never", weights, accelerator, reporter, whole=recipe)
         reporter.note(f"dry run of {recipe.name}: built, trained, judged and saved; nothing was kept")
     return result
 
@@ -174,12 +180,14 @@ def _run(
     weights: pathlib.Path | None,
     accelerator: Accelerator,
     reporter: Reporter,
+    whole: Recipe | None = None,
 ) -> TrainResult:
+    """Train, build, judge and save. whole: the recipe that this is a trial of, which is then estimated."""
     training = prepare(recipe, accelerator)
     _check_codebook_stage(training)
     begin(training, run, resume, weights, reporter)
     if accelerator.is_main_process:
-        announce_data(training, reporter)
+        announce(training, reporter)
         announce_codebook(training, run, reporter)
         run.prepare(recipe.to_yaml())
         aside = run.forget_after(training.step)
@@ -189,7 +197,8 @@ def _run(
     with track(training, run):
         run_loop(training, run, lambda moving: evaluate_training(moving, run, reporter), reporter)
         with training.export_weights() as tokenizer:
-            return _finish(training, tokenizer, run, reporter)
+            result = _finish(training, tokenizer, run, reporter)
+    return result if whole is None else dataclasses.replace(result, estimate=estimate_training(training, whole))
 
 
 def _finish(training: Training, tokenizer: Tokenizer, run: RunFolder, reporter: Reporter) -> TrainResult:
@@ -203,7 +212,7 @@ def _finish(training: Training, tokenizer: Tokenizer, run: RunFolder, reporter: 
     figures = scores.figures
     sheet = None
     if training.accelerator.is_main_process:
-        sheet = keep_evaluation(training, run, scores)
+        sheet = keep_evaluation(training, run, scores, reporter)
         summary = {"steps": training.step, "metrics": figures, "protocol": scores.protocol} | run.read_origin()
         save_artifact(run.artifact, Artifact(tokenizer, training.recipe, training.weights, reports, summary))
     training.accelerator.wait_for_everyone()

@@ -43,6 +43,10 @@ class View(ABC):
             sample_rate: Of audio, in Hz.
         """
 
+    def describe_axes(self, signals: Sequence[Tensor], sample_rate: int | None) -> str:
+        """What the axes of a sheet of these signals say, to stand behind a label; empty for pictures."""
+        return ""
+
     @abstractmethod
     def sheet(
         self, references: Sequence[Tensor], *reconstructions: Sequence[Tensor], labels: Sequence[str] = ()

@@ -66,6 +66,8 @@ class SiSdr(ItemMean):
 
     modality: ClassVar[ModalityName | None] = "audio"
     higher_is_better: ClassVar[bool | None] = True
+    unit: ClassVar[str] = "dB"
+    meaning: ClassVar[str] = "energy of the signal over that of the error, at the best loudness: 0 is as much of each"
 
     def scores(self, round_trip: RoundTrip) -> Tensor:
         """(batch,) decibels."""
@@ -110,6 +112,7 @@ class MelDistance(ItemMean):
 
     modality: ClassVar[ModalityName | None] = "audio"
     higher_is_better: ClassVar[bool | None] = False
+    meaning: ClassVar[str] = "how far apart log-mel spectra are: 0 is identical"
 
     def __init__(self) -> None:
         super().__init__()
@@ -275,6 +278,8 @@ class SpeechOfItem(ItemParts):
 class Pesq(SpeechScore):
     """Mean over clips of wide-band PESQ (MOS-LQO, 1 to about 4.64); higher is better."""
 
+    meaning: ClassVar[str] = "predicted opinion of listeners, from 1 (bad) to 4.64"
+
     score = staticmethod(speech.pesq)
     package: ClassVar[str] = "pesq"
 
@@ -285,6 +290,8 @@ class Pesq(SpeechScore):
 
 class Stoi(SpeechScore):
     """Mean over clips of STOI; 1 is fully intelligible."""
+
+    meaning: ClassVar[str] = "predicted share of speech that is understood: 1 is all of it"
 
     score = staticmethod(speech.stoi)
     package: ClassVar[str] = "pystoi"

@@ -91,6 +91,8 @@ class Psnr(ItemMean):
 
     modality: ClassVar[ModalityName | None] = "image"
     higher_is_better: ClassVar[bool | None] = True
+    unit: ClassVar[str] = "dB"
+    meaning: ClassVar[str] = "how close the pixels are: 20 dB is coarse, at 35 dB few people see a difference"
 
     def scores(self, round_trip: RoundTrip) -> Tensor:
         """(batch,) decibels."""
@@ -106,6 +108,7 @@ class Ssim(ItemMean):
 
     modality: ClassVar[ModalityName | None] = "image"
     higher_is_better: ClassVar[bool | None] = True
+    meaning: ClassVar[str] = "how alike local structure is: 1 is identical"
 
     def scores(self, round_trip: RoundTrip) -> Tensor:
         """(batch,) in [-1, 1]."""
@@ -143,6 +146,7 @@ class LpipsVgg(ItemMean):
     modality: ClassVar[ModalityName | None] = "image"
     higher_is_better: ClassVar[bool | None] = False
     backbone: ClassVar[Backbone] = "vgg"
+    meaning: ClassVar[str] = "how different images look to a network trained on photographs: 0 is identical"
 
     def __init__(self, weights: str | None = None) -> None:
         super().__init__()

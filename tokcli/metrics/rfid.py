@@ -52,6 +52,7 @@ class Rfid(Metric):
 
     modality: ClassVar[ModalityName | None] = "image"
     higher_is_better: ClassVar[bool | None] = False
+    meaning: ClassVar[str] = "how far the reconstructions are, as a set, from the originals: 0 is identical"
 
     def __init__(self) -> None:
         self.network = load_inception()

@@ -181,6 +181,7 @@ class Usage(TokenCounts):
     """The fraction of codes that occur at least once, averaged over groups."""
 
     higher_is_better: ClassVar[bool | None] = True
+    meaning: ClassVar[str] = "share of the K codes that occur at all"
 
     def figure(self, counts: Tensor) -> float:
         """Distinct codes / K."""
@@ -192,6 +193,8 @@ class Perplexity(TokenCounts):
     """exp(H), how many equally frequent codes would be as hard to guess, averaged over groups."""
 
     higher_is_better: ClassVar[bool | None] = True
+    unit: ClassVar[str] = "codes"
+    meaning: ClassVar[str] = "as many codes, evenly used, would carry the same information"
 
     def figure(self, counts: Tensor) -> float:
         """Between 1 and K."""
@@ -202,6 +205,7 @@ class Cvu(TokenCounts):
     """CVU, exp(H) / K (VP-VAE eq. 19), averaged over groups: 1 where every code is equally frequent."""
 
     higher_is_better: ClassVar[bool | None] = True
+    meaning: ClassVar[str] = "perplexity / K: 1 is perfectly even use; where it is low, few codes do the work"
 
     def figure(self, counts: Tensor) -> float:
         """Between 1 / K and 1."""
@@ -211,6 +215,9 @@ class Cvu(TokenCounts):
 
 class EntropyBitsPerToken(TokenCounts):
     """H in bits, averaged over groups: what an entropy coder that knows the frequencies would spend on a token."""
+
+    unit: ClassVar[str] = "bits"
+    meaning: ClassVar[str] = "what a token costs an ideal entropy coder"
 
     def figure(self, counts: Tensor) -> float:
         """Between 0 and log2 K."""
@@ -253,6 +260,7 @@ class BitsPerPixel(TokenRate):
     """Bits per pixel of tokens packed into log2 K bits each."""
 
     modality: ClassVar[ModalityName | None] = "image"
+    meaning: ClassVar[str] = "the rate with log2 K bits a token"
 
     def samples(self, round_trip: RoundTrip) -> float:
         """Pixels."""
@@ -267,6 +275,8 @@ class BitsPerPixel(TokenRate):
 class BitsPerPixelEmpirical(BitsPerPixel):
     """Bits per pixel for an ideal entropy coder that knows how frequent each token is over the whole set."""
 
+    meaning: ClassVar[str] = "the rate for an ideal entropy coder"
+
     def bits(self, counts: Tensor) -> float:
         """As their entropy says."""
         return empirical_bits(counts)
@@ -277,6 +287,7 @@ class Kbps(TokenRate):
 
     modality: ClassVar[ModalityName | None] = "audio"
     sample_rate: ClassVar[int | None] = MILLISECONDS
+    meaning: ClassVar[str] = "the rate with log2 K bits a token"
 
     def samples(self, round_trip: RoundTrip) -> float:
         """Milliseconds."""
@@ -290,6 +301,8 @@ class Kbps(TokenRate):
 
 class KbpsEmpirical(Kbps):
     """Kilobits per second for an ideal entropy coder that knows how frequent each token is over the whole set."""
+
+    meaning: ClassVar[str] = "the rate for an ideal entropy coder"
 
     def bits(self, counts: Tensor) -> float:
         """As their entropy says."""

@@ -42,6 +42,7 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
     """
 
     any_size: ClassVar[bool] = False
+    usual_cvu: ClassVar[float] = 0.3
 
     def __init__(
         self,

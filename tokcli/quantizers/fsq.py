@@ -5,7 +5,7 @@ Nothing is learnt and nothing collapses: the codebook is the grid of all combina
 rounding by uniform noise while training (Parker 2024, arXiv 2411.19842, section 3.2).
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ class FiniteScalarQuantizer(ScalarGrid):
             (0.5 in arXiv 2411.19842); symmetric only.
     """
 
+    usual_cvu: ClassVar[float] = 0.15
     _highest: Tensor
     _scale: Tensor
     _shift: Tensor

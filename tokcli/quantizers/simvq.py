@@ -1,5 +1,7 @@
 """SimVQ: vector quantization with a frozen random codebook behind one learnt linear layer (arXiv 2411.02038)."""
 
+from typing import ClassVar
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,6 +23,8 @@ class SimVectorQuantizer(NearestCodeQuantizer):
         hidden: width of a hidden layer; None: the map is linear.
         gradient: how the decoder's gradient reaches the encoder.
     """
+
+    usual_cvu: ClassVar[float] = 0.4
 
     def __init__(
         self,

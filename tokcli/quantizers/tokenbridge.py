@@ -52,6 +52,7 @@ class TokenBridge(ScalarGrid, BuildsCodebook):
     any_size: ClassVar[bool] = False
     training_only: ClassVar[frozenset[str]] = frozenset({"tracked_mean", "tracked_square"})
 
+    usual_cvu: ClassVar[float] = 0.1
     borders: Tensor
     mean: Tensor
     std: Tensor

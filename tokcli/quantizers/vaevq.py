@@ -5,7 +5,7 @@ nearest code, so codes fall into a smooth, filled space (VLQ). Code and mean are
 Gaussian is narrow (RCS), and the codebook as a whole is held near the prior (DCR).
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -28,6 +28,8 @@ class VAEVectorQuantizer(NearestCodeQuantizer):
         vq_weight: of VQ's own alignment of query and code, for comparisons without RCS.
         query: what looks for its code while training: the `sample` (the paper) or the `mean` (the public code).
     """
+
+    usual_cvu: ClassVar[float] = 0.3
 
     def __init__(
         self,

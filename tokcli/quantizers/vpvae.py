@@ -91,6 +91,7 @@ class VectorPerturbation(BuildsCodebook):
 
     training_only: ClassVar[frozenset[str]] = frozenset({"queue.latents", "queue.entered", "eta_used"})
 
+    usual_cvu: ClassVar[float] = 0.5
     eta_used: Tensor
 
     def __init__(

@@ -5,8 +5,10 @@ batch -> tokenizer -> losses (and adversary) -> gradients -> optimizer -> averag
 """
 
 import contextlib
+import dataclasses
 import functools
 import math
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 
 import torch
@@ -76,6 +78,25 @@ def train(
                 evaluate(training)
                 training.model.train()
                 log.restart_clock()
+
+
+def time_steps(training: Training, count: int) -> list[float]:
+    """The seconds of each of so many steps more than the recipe has, reading included. They change the weights."""
+    recipe = training.recipe
+    longer = dataclasses.replace(recipe.training, steps=training.step + count)
+    training.recipe = dataclasses.replace(recipe, training=longer)
+    log = TrainingLog(None, SILENT, longer.batch_size)
+    workers, seconds = count_loading_workers(training), []
+    training.model.train()
+    with leave_cores(workers), contextlib.closing(_batches(training, workers)) as batches:
+        for _ in range(count):
+            started = time.perf_counter()
+            take_step(training, batches, log)
+            log.write(training.step + 1, 0.0)  # waits for the device, as a line of the log does
+            training.step += 1
+            seconds.append(time.perf_counter() - started)
+    training.recipe = recipe
+    return seconds
 
 
 def _is_evaluation_due(training: Training) -> bool:

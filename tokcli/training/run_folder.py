@@ -30,13 +30,15 @@ MARKER = ".tok-run"
 CELL = "cell.yaml"
 """The recipe that a sweep leaves in the folder of a cell."""
 
-SHEET = re.compile(r"step-\d{8}\.png")
+SAMPLE = re.compile(r"step-\d{8}(\.png|-\d\.wav)|original-\d\.wav")
+"""What a run leaves to look at and to listen to."""
 
 
 class RunFolder:
     """Paths and small files of one run under `path`, which need not exist yet.
 
     watchers: called with each line that is recorded.
+    warned: whether the user has been told that the codebook collapsed; once is enough.
     """
 
     def __init__(self, path: pathlib.Path) -> None:
@@ -55,6 +57,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.best = self.checkpoints / "best.safetensors"
         self.watchers: list[Callable[[Mapping[str, Any]], None]] = []
+        self.warned = False
 
     @property
     def started(self) -> bool:
@@ -81,7 +84,7 @@ class RunFolder:
         """Every file that a run makes and that is here; nothing else in the folder is ever removed."""
         whole = (self.recipe, self.artifact, self.metrics, self.curves, self.wandb_id, self.log, self.best, self.origin)
         files = [path for path in whole if os.path.lexists(path)]
-        files += [path for path in self.samples.glob("step-*.png") if SHEET.fullmatch(path.name)]
+        files += [path for path in self.samples.glob("*") if SAMPLE.fullmatch(path.name)]
         files += list_checkpoints(self.checkpoints)
         events = ("events.out.tfevents.*", "hparams.yml")
         return files + [path for name in events for path in self.tensorboard.rglob(name)]
@@ -157,6 +160,10 @@ class RunFolder:
             path.unlink(missing_ok=True)
         for leftover in self.checkpoints.glob(UNFINISHED):
             leftover.unlink(missing_ok=True)
+
+    def sound(self, step: int, number: int) -> pathlib.Path:
+        """Where the reconstruction of a sound after `step` steps goes; its original is `original-NUMBER.wav`."""
+        return self.samples / f"step-{step:08d}-{number}.wav"
 
     def save_sheet(self, sheet: Image.Image, step: int) -> pathlib.Path:
         """Write the sheet of samples after `step` steps; returns its path."""

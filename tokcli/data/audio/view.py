@@ -66,6 +66,13 @@ class AudioView(View):
         share = min(1.0, _page_samples(sample_rate) / samples)
         return grid[None, : max(1, round(len(grid) * share))]
 
+    def describe_axes(self, signals: Sequence[Tensor], sample_rate: int | None) -> str:
+        """Seconds from left to right, and frequencies from bottom to top."""
+        if sample_rate is None:
+            return ""
+        seconds = min(SHEET_SAMPLES, max(signal.shape[1] for signal in signals)) / sample_rate
+        return f" (left to right {seconds:.3g} s, bottom to top 0 to {sample_rate / 2000:.3g} kHz)"
+
     def sheet(
         self, references: Sequence[Tensor], *reconstructions: Sequence[Tensor], labels: Sequence[str] = ()
     ) -> Image.Image:

@@ -17,6 +17,11 @@ SHEET_GAP = 2
 """Pixels of white between the images of a sheet; twice as many between its bands."""
 
 
+ENLARGED_TO = 192
+"""Pixels that the longest side of the images of a sheet is brought to, if it is shorter."""
+LARGEST_PIXEL = 4
+
+
 class ImageView(View):
     """Images are shown as they are, as 8-bit RGB."""
 
@@ -41,6 +46,16 @@ class ImageView(View):
     def sheet(
         self, references: Sequence[Tensor], *reconstructions: Sequence[Tensor], labels: Sequence[str] = ()
     ) -> Image.Image:
-        """Bands of up to eight: a row of originals, and right under it the rows of their reconstructions."""
-        rows = [[to_image(signal) for signal in row] for row in (references, *reconstructions)]
+        """Bands of up to eight: a row of originals, and right under it the rows of their reconstructions.
+
+        Small images are enlarged, each pixel to a square.
+        """
+        longest = max(max(signal.shape[1:]) for signal in references)
+        times = min(LARGEST_PIXEL, max(1, ENLARGED_TO // longest))
+        rows = [[_enlarge(to_image(signal), times) for signal in row] for row in (references, *reconstructions)]
         return lay_out(rows, SHEET_COLUMNS, SHEET_GAP, labels)
+
+
+def _enlarge(image: Image.Image, times: int) -> Image.Image:
+    """The image with each pixel as a square of so many."""
+    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST) if times > 1 else image
