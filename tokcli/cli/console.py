@@ -173,18 +173,20 @@ class BarReporter:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
         from rich.table import Column
 
-        def whole() -> Column:
+        def make_whole() -> Column:
             """A column that is never narrowed: half a time is none."""
             return Column(no_wrap=True)
 
         self._console = Console(stderr=True)
         columns = (
-            TextColumn("{task.description}", table_column=whole()),
+            TextColumn("{task.description}", table_column=make_whole()),
             BarColumn(bar_width=WIDEST_BAR if self._console.width >= WIDE else NARROW_BAR),
-            TextColumn("{task.completed:.0f}/{task.fields[shown_total]} {task.fields[unit]}", table_column=whole()),
-            TextColumn("{task.fields[rate]}", table_column=whole()),
-            TimeRemainingColumn(elapsed_when_finished=True, table_column=whole()),
-            TextColumn("{task.fields[figures]}", table_column=whole()),
+            TextColumn(
+                "{task.completed:.0f}/{task.fields[shown_total]} {task.fields[unit]}", table_column=make_whole()
+            ),
+            TextColumn("{task.fields[rate]}", table_column=make_whole()),
+            TimeRemainingColumn(elapsed_when_finished=True, table_column=make_whole()),
+            TextColumn("{task.fields[figures]}", table_column=make_whole()),
         )
         self._progress = Progress(*columns, console=self._console, transient=True)
         self._open = 0
@@ -200,10 +202,10 @@ class BarReporter:
     def fit(self, beside: int, figures: Mapping[str, float | str]) -> str:
         """As many of the figures, the first first, as fit beside so many characters and a bar."""
         bar = WIDEST_BAR if self._console.width >= WIDE else NARROW_BAR
-        room, shown = self._console.width - beside - bar - SPACES, ""
+        space, shown = self._console.width - beside - bar - SPACES, ""
         for name, value in figures.items():
             longer = f"{shown}  {name} {format_value(value)}".lstrip()
-            if len(longer) > room:
+            if len(longer) > space:
                 break
             shown = longer
         return shown

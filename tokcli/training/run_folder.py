@@ -161,7 +161,7 @@ class RunFolder:
         for leftover in self.checkpoints.glob(UNFINISHED):
             leftover.unlink(missing_ok=True)
 
-    def sound(self, step: int, number: int) -> pathlib.Path:
+    def locate_audio(self, step: int, number: int) -> pathlib.Path:
         """Where the reconstruction of a sound after `step` steps goes; its original is `original-NUMBER.wav`."""
         return self.samples / f"step-{step:08d}-{number}.wav"
 

@@ -13,7 +13,7 @@ from tokcli.evaluation.run import Scores
 from tokcli.training.parts import Training
 from tokcli.training.run_folder import RunFolder
 
-SOUNDS = 3
+PAIRS = 3
 """Pairs of sounds that a run keeps."""
 
 SECONDS = 10
@@ -41,12 +41,12 @@ def keep_samples(training: Training, run: RunFolder, scores: Scores) -> pathlib.
             tracker.tracker.log({"evaluation/samples": wandb.Image(sheet)}, step=training.step)
     if sample_rate is not None:
         for number, (reference, reconstruction) in enumerate(zip(references, reconstructions, strict=True), start=1):
-            if number <= SOUNDS:
-                _keep_sounds(training, run, number, reference, reconstruction, sample_rate)
+            if number <= PAIRS:
+                _keep_audio(training, run, number, reference, reconstruction, sample_rate)
     return run.save_sheet(sheet, training.step)
 
 
-def _keep_sounds(
+def _keep_audio(
     training: Training, run: RunFolder, number: int, reference: Tensor, reconstruction: Tensor, sample_rate: int
 ) -> None:
     """Write the beginning of a sound and of what came back, each (channels, samples), and play them to trackers."""
@@ -56,7 +56,7 @@ def _keep_sounds(
         clip = signal[:, : SECONDS * sample_rate].detach().cpu().float().clamp(-1, 1)
         first = run.samples / f"original-{number}.wav"
         if kind == "reconstruction" or not first.exists():
-            save(run.sound(training.step, number) if kind == "reconstruction" else first, [clip], sample_rate)
+            save(run.locate_audio(training.step, number) if kind == "reconstruction" else first, [clip], sample_rate)
         name = f"evaluation/{kind}-{number}"
         for tracker in training.accelerator.trackers:
             if tracker.name == "tensorboard":
@@ -64,8 +64,8 @@ def _keep_sounds(
             elif tracker.name == "wandb":
                 import wandb
 
-                sound = wandb.Audio(clip.mean(0).numpy(), sample_rate=sample_rate)
-                tracker.tracker.log({name: sound}, step=training.step)
+                audio = wandb.Audio(clip.mean(0).numpy(), sample_rate=sample_rate)
+                tracker.tracker.log({name: audio}, step=training.step)
 
 
 def show_codes(training: Training, scores: Scores) -> None:
