@@ -95,8 +95,8 @@ def test_several_models_make_a_list_and_one_table(tok, tiny_run: pathlib.Path) -
     assert "│ tiny " in table
     assert "│ other " in table
     assert "runs/" not in table
-    rows, label = 3, 20
-    assert Image.open("sheet.png").size == (6 * 18 - 2, rows * (16 + 2 + label) - 2)
+    rows, label, side = 3, 20, 4 * 16  # small pictures are enlarged
+    assert Image.open("sheet.png").size == (6 * (side + 2) - 2, rows * (side + 2 + label) - 2)
 
 
 def test_the_last_finished_run_is_found_and_named(tok, tiny_run: pathlib.Path) -> None:
