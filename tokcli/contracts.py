@@ -89,6 +89,7 @@ class Quantizer(Part, nn.Module, ABC):
         groups: tokens per position.
         codebook_size: values per token; the real product of levels, never a nominal K.
         usual_cvu: the least that a healthy training of this method shows of perplexity / K, after some hundred steps.
+        latents_per_dim: channels it reads for each that it hands on.
         training_only: names of persistent buffers that decide the next training step but no token. Checkpoints keep
             them, artifacts leave them out.
     """
@@ -98,6 +99,7 @@ class Quantizer(Part, nn.Module, ABC):
     groups: int
     codebook_size: int
     usual_cvu: ClassVar[float] = 0.3
+    latents_per_dim: ClassVar[int] = 1
     training_only: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod

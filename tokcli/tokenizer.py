@@ -202,6 +202,14 @@ class Tokenizer(nn.Module, Candidate):
 def find_width_problems(autoencoder: Autoencoder, quantizer: Quantizer) -> list[str]:
     """What does not fit between the two parts, in the words of a recipe."""
     problems = []
+    follows = autoencoder.decoder_dim == autoencoder.latent_dim and quantizer.dim == quantizer.input_dim
+    if follows and autoencoder.latent_dim != quantizer.input_dim:  # one cause, be it two widths
+        given, read = autoencoder.latent_dim, quantizer.input_dim
+        other = f"set quantizer.dim={given}" if "dim" in quantizer.arguments else f"give the quantizer {given} levels"
+        return [
+            f"autoencoder.latent_dim: the encoder gives {given} channels, but the quantizer reads {read}; "
+            f"set autoencoder.latent_dim={read}, or {other}"
+        ]
     if autoencoder.latent_dim != quantizer.input_dim:
         problems.append(
             f"autoencoder.latent_dim: the encoder gives {autoencoder.latent_dim} channels, "

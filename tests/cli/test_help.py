@@ -44,4 +44,4 @@ def test_usage_shows_what_can_be_left_out_and_what_repeats(narrow) -> None:
     told = narrow("train", "--help").out
     assert "Usage: tok train [OPTIONS] [RECIPE] [KEY.PATH=VALUE]...\n" in told
     assert "--processes N " in told
-    assert "Usage: tok recipes [OPTIONS] [list|show|copy] [NAME]\n" in narrow("recipes", "--help").out
+    assert "Usage: tok recipes [OPTIONS] [list|show|copy|explain] [NAME] [KIND]\n" in narrow("recipes", "--help").out

@@ -6,6 +6,7 @@ Nothing here imports torch; a verb imports its command when it is called, so tha
 import errno
 import os
 import platform
+import re
 import shlex
 import sys
 import tempfile
@@ -29,11 +30,11 @@ from tokcli.cli import (
     sweep,
     train,
 )
-from tokcli.cli.console import print_json
+from tokcli.cli.console import print_json, print_note
 from tokcli.cli.launch import ToldCode, tell_exit_code
 from tokcli.cli.verb import VERSION, Command
 from tokcli.distributed import first_process
-from tokcli.errors import InterruptedRunError, TokError, UsageError
+from tokcli.errors import InterruptedRunError, RecipeError, TokError, UsageError
 from tokcli.progress import plain
 
 app = typer.Typer(
@@ -96,6 +97,13 @@ KEPT = {
     "import": "nothing was kept; the same command with --force starts again",
 }
 """What an interruption leaves, by verb; for the rest, nothing."""
+
+
+EXPLAINED = ("data", "autoencoder", "quantizer", "losses", "training", "adversary", "evaluation", "codebook")
+"""Sections of a recipe whose keys `tok recipes explain` lists."""
+
+WRONG_KEY = re.compile(r"^(\w+)[\w.]*: (?:'([\w-]+)'|training|evaluation|adversary|codebook) (?:takes no|needs)", re.M)
+"""The beginning of a sentence about a key, with its section and the kind of the part."""
 
 
 class UnforeseenError(TokError):
@@ -193,6 +201,16 @@ def _shorten(message: str) -> list[str]:
     return lines if len(lines) <= MOST_LINES else [*lines[:MOST_LINES], f"and {len(lines) - MOST_LINES} more"]
 
 
+def _point_to_keys(error: TokError) -> list[str]:
+    """The command that says which keys there are, where the error is one of a recipe's keys."""
+    if not isinstance(error, RecipeError):
+        return []
+    found = WRONG_KEY.search(str(error))
+    if not found or found[1] not in EXPLAINED:
+        return []
+    return [" ".join(["tok recipes explain", found[1], *([found[2]] if found[2] else [])]) + " lists its keys"]
+
+
 def _leave(error: TokError, as_json: bool) -> int:
     problems = _shorten(str(error))
     if not first_process():
@@ -202,5 +220,6 @@ def _leave(error: TokError, as_json: bool) -> int:
         print_json({"error": {"kind": error.kind, "message": "\n".join(problems), "exit_code": error.exit_code}})
     else:
         several = f"{len(problems)} problems, all to be mended:\n  " if len(problems) > 1 else ""
-        print(plain(f"tok: {several}" + "\n  ".join(problems)), file=sys.stderr)
+        problems += [f"({way_on})" for way_on in _point_to_keys(error)]
+        print_note(f"tok: {several}" + "\n  ".join(problems))
     return error.exit_code

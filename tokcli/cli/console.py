@@ -5,6 +5,7 @@ Results go to stdout, progress and notes to stderr. rich is imported when someth
 
 import json
 import os
+import shutil
 import sys
 import textwrap
 import time
@@ -26,6 +27,9 @@ WIDEST_BAR, NARROW_BAR, WIDE = 40, 16, 120
 
 SPACES = 15
 """Columns of a bar's line for the time left, and for the spaces between its parts."""
+
+TERM = 24
+"""Characters that a term takes beside its meaning."""
 
 FOLDED = 28
 """Characters that words in a table may keep before figures go elsewhere for want of room."""
@@ -75,6 +79,41 @@ def print_table(
         for row in cells:
             table.add_row(*(row[column] for column in part))
         console.print(table)
+
+
+def find_width() -> int:
+    """Columns of the terminal; where there is none, as many as a long line has."""
+    return shutil.get_terminal_size((140, 24)).columns if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
+
+
+def print_prose(text: str, indent: int = 0) -> None:
+    """Sentences on stdout, wrapped at words; a path or a command is never cut. indent: of all lines but the first."""
+    print(wrap(text, find_width(), indent))
+
+
+def print_note(message: str) -> None:
+    """Sentences on stderr; on a terminal, wrapped at words."""
+    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else sys.maxsize
+    print(wrap(message, width, indent=2), file=sys.stderr, flush=True)
+
+
+def print_entry(term: str, meaning: str) -> None:
+    """A term and what it means, the meaning wrapped beside it or below."""
+    beside = len(term) < TERM
+    start = f"{term.ljust(TERM)}" if beside else f"{term}\n{' ' * TERM}"
+    lines = wrap(meaning, max(find_width() - TERM, 20)).replace("\n", "\n" + " " * TERM)
+    print(plain(start) + lines)
+
+
+def wrap(text: str, width: int, indent: int = 0) -> str:
+    """Lines of at most `width` characters, cut at spaces alone; what has none stays whole."""
+    lines = plain(text).split("\n")
+    return "\n".join(line if len(line) <= width else _wrap_line(line, width, indent) for line in lines)
+
+
+def _wrap_line(line: str, width: int, indent: int) -> str:
+    later = " " * (len(line) - len(line.lstrip()) + indent)
+    return textwrap.fill(line, width, subsequent_indent=later, break_long_words=False, break_on_hyphens=False)
 
 
 def print_failed(failed: Sequence["Failure"]) -> None:
@@ -127,7 +166,7 @@ class LineReporter:
 
     def note(self, message: str) -> None:
         """A line on stderr."""
-        print(plain(message), file=sys.stderr, flush=True)
+        print_note(message)
 
     def task(self, label: str, total: int | None, unit: str, done: int = 0) -> Task:
         """Work that is reported every few seconds."""
@@ -193,7 +232,8 @@ class BarReporter:
 
     def note(self, message: str) -> None:
         """A line above the bars."""
-        self._console.print(plain(message), markup=False, highlight=False, soft_wrap=True)
+        text = wrap(message, self._console.width, indent=2)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def task(self, label: str, total: int | None, unit: str, done: int = 0) -> Task:
         """Work with a bar of its own."""

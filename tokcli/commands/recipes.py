@@ -1,19 +1,29 @@
 """`tok recipes`: the shipped recipes and sweeps, listed, shown and copied."""
 
 import pathlib
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from tokcli.errors import UsageError
 from tokcli.files import try_output, write_text
-from tokcli.recipe.shipped import SWEEPS, Shipped, list_shipped, read_shipped
+from tokcli.recipe.shipped import SWEEPS, Shipped, list_shipped, read_guide, read_shipped
+
+if TYPE_CHECKING:
+    from tokcli.recipe.explanation import Explanation
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What is shipped, by kind: recipes, sweeps, or both."""
+    """What is shipped.
+
+    Attributes:
+        kinds: Recipes, sweeps, or both.
+        whole: Whether every one is to be shown with its facts.
+    """
 
     kinds: dict[str, list[Shipped]]
+    whole: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
@@ -21,6 +31,25 @@ class Listing:
             kind: [{"name": entry.name, "summary": entry.summary} for entry in entries]
             for kind, entries in self.kinds.items()
         }
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What can stand at a place of a recipe.
+
+    Attributes:
+        section: That was asked for; None: every place.
+        kind: Of the part.
+        entries: What was found.
+    """
+
+    section: str | None
+    kind: str | None
+    entries: "Sequence[Explanation]"
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The list that `--json` prints."""
+        return [asdict(entry) for entry in self.entries]
 
 
 @dataclass(frozen=True)
@@ -52,17 +81,20 @@ class Copy:
 
 
 def recipes(
-    action: Literal["list", "show", "copy"] = "list",
+    action: Literal["list", "show", "copy", "explain"] = "list",
     name: str | None = None,
+    kind: str | None = None,
     *,
     output: str | None = None,
     force: bool = False,
-) -> Listing | Text | Copy:
-    """List the shipped recipes and sweeps, or show or copy one.
+) -> "Listing | Text | Copy | Explained":
+    """List the shipped recipes and sweeps, show or copy one, or explain what can stand in a recipe.
 
     Args:
         action: What to do.
-        name: Of a recipe or a sweep; listing needs none.
+        name: Of a recipe or a sweep. Of a listing: `image`, `audio` or `sweeps` alone. Of an explanation: a place in a
+            recipe, as `quantizer`, or a key, as `training.steps`; None: all places.
+        kind: Of the part that is explained.
         output: Where a copy goes; None is NAME.yaml here.
         force: Overwrite what is there.
 
@@ -70,6 +102,12 @@ def recipes(
         UsageError: Without the name that showing and copying need, or where a file is in the way.
         InputError: Where nothing has that name.
     """
+    if action == "explain":
+        return _explain(name, kind)
+    if kind is not None:
+        raise UsageError(f"tok recipes {action} takes one name, got '{name}' and '{kind}'")
+    if action == "list" and name is not None:
+        return _list_some(name)
     if action == "list":
         return Listing({"recipes": [read_shipped(each) for each in list_shipped()], **list_sweeps().kinds})
     if name is None:
@@ -84,6 +122,24 @@ def recipes(
         raise UsageError(f"{path} exists; --force overwrites it, -o FILE copies elsewhere")
     write_text(path, found.text)
     return Copy(path, "sweep" if is_sweep else "train")
+
+
+def _list_some(name: str) -> Listing:
+    """The recipes of one modality, or the sweeps. Raises UsageError for another word."""
+    if name == "sweeps":
+        return list_sweeps()
+    if name not in ("image", "audio"):
+        raise UsageError(
+            f"tok recipes list takes image, audio or sweeps, got '{name}'; tok recipes show {name} reads it"
+        )
+    entries = [read_shipped(each) for each in list_shipped()]
+    return Listing({"recipes": [entry for entry in entries if read_guide(entry).modality == name]}, whole=True)
+
+
+def _explain(section: str | None, kind: str | None) -> "Explained":
+    from tokcli.recipe.explanation import explain  # torch comes with the parts, and a listing needs none
+
+    return Explained(section, kind, explain(section, kind))
 
 
 def list_sweeps() -> Listing:

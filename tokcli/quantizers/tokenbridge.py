@@ -50,6 +50,7 @@ class TokenBridge(ScalarGrid, BuildsCodebook):
     """
 
     any_size: ClassVar[bool] = False
+    latents_per_dim: ClassVar[int] = 2
     training_only: ClassVar[frozenset[str]] = frozenset({"tracked_mean", "tracked_square"})
 
     usual_cvu: ClassVar[float] = 0.1

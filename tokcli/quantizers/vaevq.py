@@ -30,6 +30,7 @@ class VAEVectorQuantizer(NearestCodeQuantizer):
     """
 
     usual_cvu: ClassVar[float] = 0.3
+    latents_per_dim: ClassVar[int] = 2
 
     def __init__(
         self,

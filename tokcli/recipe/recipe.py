@@ -20,6 +20,7 @@ from tokcli.metrics import METRICS
 from tokcli.quantizers import QUANTIZERS
 from tokcli.recipe.settings import AdversarySettings, CodebookSettings, EvaluationSettings, TrainingSettings, values_of
 from tokcli.recipe.text import parse, write
+from tokcli.recipe.widths import complete_widths
 from tokcli.registry import CheckedNode, Registry
 from tokcli.schema import already_checked, find_argument_problems, nearest
 from tokcli.untrusted import check_plain
@@ -104,7 +105,10 @@ def from_text(text: str, name: str, overrides: Sequence[str] = ()) -> Recipe:
     content = parse(text, name)
     if not isinstance(content, dict):
         raise RecipeError(f"{name}: expected a recipe with {', '.join(REQUIRED)}; got {type(content).__name__}")
+    if "methods" in content and "autoencoder" not in content:
+        raise RecipeError(f"{name} is a sweep, and no recipe: tok sweep {name}")
     problems = [problem for override in overrides for problem in _apply(content, override)]
+    complete_widths(content)
     return _Reader(content, may_import=True, problems=problems).read()
 
 

@@ -1,6 +1,7 @@
 """The recipes and sweeps that come with the program, by name. Reads text only, so that listing them needs no torch."""
 
 import pathlib
+import re
 from dataclasses import dataclass
 
 from tokcli.errors import InputError
@@ -12,6 +13,19 @@ LONGEST = 1 << 20
 
 LONGEST_NAME = 100
 """Characters of a shipped recipe's name, generously."""
+
+START_HERE = (
+    "quickstart",
+    "quickstart-audio",
+    "image-small-fsp",
+    "image-small-vqvae-ema",
+    "image-small-vpvae",
+    "audio-small-fsp",
+    "audio-small-vpvae",
+)
+"""The first to try, in this order."""
+
+NUMBERS = {"two": "2", "three": "3", "four": "4", "five": "5", "ten": "10"}
 
 SWEEPS = "sweeps"
 """The folder, within that of the recipes, which holds sweeps; functions below look there where they are told so."""
@@ -42,6 +56,9 @@ def read_shipped(name: str, subfolder: str = "") -> Shipped:
     """The recipe or sweep `name`. Raises InputError with the nearest name where there is none."""
     if name not in list_shipped(subfolder):
         noun, listing = ("sweep", "tok sweep --list lists them") if subfolder else ("recipe", "tok recipes lists them")
+        if name in list_shipped("" if subfolder else SWEEPS):
+            other, verb = ("a recipe", "train") if subfolder else ("a sweep", "sweep")
+            raise InputError(f"'{name}' is {other}: tok {verb} {name}")
         raise InputError(f"there is no {noun} '{name}'; {nearest(name, list_shipped(subfolder))} ({listing})")
     text = (find_folder() / subfolder / f"{name}.yaml").read_text(encoding="utf-8")
     return Shipped(name, read_summary(text), text)
@@ -51,6 +68,44 @@ def read_summary(text: str) -> str:
     """The first line of a recipe's header comment."""
     first = text.splitlines()[0] if text else ""
     return first.lstrip("# ").strip() if first.startswith("#") else ""
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What one wants to know of a recipe before choosing it, from its text alone.
+
+    Attributes:
+        group: `start here`, `small` (for a CPU) or `published` (as a paper has it, for GPUs).
+        modality: image or audio.
+        codebook_size: as its header says.
+        stride: pixels or samples of a token, along an axis.
+        time: on two CPU cores, in words; of the others, what they want.
+        needs: what is not there on a fresh machine.
+    """
+
+    group: str
+    modality: str
+    codebook_size: str
+    stride: str
+    time: str
+    needs: str
+
+
+def read_guide(recipe: Shipped) -> Guide:
+    """The guide to a shipped recipe. Facts that its header does not state are a dash."""
+    header, _, body = recipe.text.partition("\nname:")
+    is_small = "small" in recipe.name or recipe.name.startswith("quickstart")
+    group = "start here" if recipe.name in START_HERE else "small" if is_small else "published"
+    modality = "audio" if "audio" in recipe.name else "image"
+    size = re.search(r"K = (\d+)", header)
+    stride = re.search(r"\b(?:f = |hop )(\d+)", header)
+    measured = re.search(r"in (\w+) minutes", recipe.summary)
+    time = f"{NUMBERS.get(measured[1], measured[1])} min" if measured else "minutes" if is_small else "GPUs, days"
+    needs = ["sounds" if modality == "audio" else "pictures"] if " path: " in body else []
+    needs += ["LPIPS weights"] if "kind: lpips" in body else []
+    needs += [f"extra {extra}" for extra, mark in (("fid", "rfid"), ("audio", "pesq")) if mark in body]
+    codebook_size, covered = (found[1] if found else "–" for found in (size, stride))
+    return Guide(group, modality, codebook_size, covered, time, ", ".join(needs) or "nothing")
 
 
 def find_recipe_text(reference: str, subfolder: str = "") -> tuple[str, str]:

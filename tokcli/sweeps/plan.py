@@ -154,6 +154,8 @@ def read_sweep(text: str, name: str, summary: str = "") -> Sweep:
     content = parse(text, name)
     if not isinstance(content, dict):
         raise RecipeError(f"{name}: expected a sweep with columns and methods; got {type(content).__name__}")
+    if "autoencoder" in content and "methods" not in content:
+        raise RecipeError(f"{name} is a recipe, and no sweep: give it to tok train")
     problems = find_problems(content)
     if problems:
         raise RecipeError("\n".join(problems))
