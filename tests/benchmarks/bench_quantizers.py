@@ -5,6 +5,8 @@
 The autoencoder is that of the small picture recipes (f = 4, crops of 64²) unless `--width` and `--multipliers` say
 otherwise; latents are those of a mixture with the dimension that the recipes give each codebook size. Every round
 times all of them in turn; the median of the rounds' ratios counts. No threads are set: use OMP_NUM_THREADS.
+
+Below: FSQ and VQ beside those of vector-quantize-pytorch on the same latents, in turns, fifty steps a turn.
 """
 
 import argparse
@@ -114,6 +116,40 @@ def measure(size: int, autoencoder: VQGANAutoencoder, signals: Tensor, rounds: i
     ]
 
 
+def measure_against_library(size: int, positions: int, device: torch.device, rounds: int) -> dict[str, float]:
+    """Each quantizer's step over that of the library, by name: the median of the rounds' ratios."""
+    from vector_quantize_pytorch import FSQ, VectorQuantize
+
+    ours = quantizers_of(size)
+    dim = DIMS[size]
+    theirs = {
+        "fsq": FSQ(LEVELS[size]),
+        "vq": VectorQuantize(dim, size, commitment_weight=0.25, learnable_codebook=True, ema_update=False),
+    }
+    ratios = {}
+    for name, library in theirs.items():
+        quantizer, library = ours[name].to(device), library.to(device).train()
+        latents = torch.randn(1, positions, quantizer.input_dim, device=device)
+
+        def library_step(library: torch.nn.Module = library, latents: Tensor = latents) -> None:
+            library.zero_grad(set_to_none=True)
+            output = library(latents.requires_grad_())
+            (output[0].sum() + sum(term.sum() for term in output[2:])).backward()
+            latents.grad = None
+
+        def our_step(quantizer: Quantizer = quantizer, latents: Tensor = latents) -> None:
+            step(quantizer, latents)
+
+        settle(quantizer, latents[0])
+        library_step()
+        taken = [
+            [seconds(lambda work=work: [work() for _ in range(50)], device) for work in (our_step, library_step)]
+            for _ in range(rounds)
+        ]
+        ratios[name] = statistics.median(own / other for own, other in taken)
+    return ratios
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1024, 4096], choices=sorted(DIMS))
@@ -140,8 +176,14 @@ def main() -> None:
     for row in rows:
         figures = f"{row.milliseconds:8.2f} {row.autoencoder_milliseconds:15.1f} {row.share:8.1%} {row.decodes:8}"
         print(f"{row.size:6} {row.quantizer:22} {figures}")
+    positions = options.batch_size * (options.crop // options.patch) ** 2
+    ratios = {size: measure_against_library(size, positions, device, options.rounds) for size in options.sizes}
+    for size, named in ratios.items():
+        for name, ratio in named.items():
+            print(f"{size:6} {name:22} {ratio:8.2f} times vector-quantize-pytorch's step")
     if options.json:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+        written = {"rows": [asdict(row) for row in rows], "against_library": ratios}
+        options.json.write_text(json.dumps(written, indent=2) + "\n")
 
 
 if __name__ == "__main__":
