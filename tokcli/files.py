@@ -230,7 +230,7 @@ def sync(file: IO[bytes]) -> None:
 
 def sync_all(path: pathlib.Path) -> None:
     """Wait until a closed file, or every file of a folder, is on the disk."""
-    for file in [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]:
+    for file in [path] if path.is_file() else (each for each in path.rglob("*") if each.is_file()):
         with open(file, "rb+") as content:
             os.fsync(content.fileno())
 

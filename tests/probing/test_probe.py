@@ -24,6 +24,7 @@ def test_figures_stand_beside_entropies_and_the_folder_is_a_model(tok, tmp_path:
     outcome = tok("probe", train, "--val", val, "-o", "p", "--json")
     assert outcome.code == 0, outcome.err
     (row,) = outcome.json["probes"]
+    pytest.importorskip("matplotlib")
     assert (row["train_tokens"], row["val_tokens"], row["unit"]) == (640, 96, "bits_per_pixel")
     assert row["packed_bits"] == pytest.approx(3.585, abs=1e-3)
     # Counting up: the code before says all but the first one of an item.
@@ -32,7 +33,13 @@ def test_figures_stand_beside_entropies_and_the_folder_is_a_model(tok, tmp_path:
     assert row["rates"]["probe"] == pytest.approx(row["bits"] * 16 / 32**2)
     assert row["gains"]["first_order"] == pytest.approx(row["first_order_bits"] - row["bits"])
     assert [point["step"] for point in row["curve"]] == [4, 8, 12]
-    assert {path.name for path in pathlib.Path("p").iterdir()} >= {"train", "probe.json", "table.md"}
+    assert {path.name for path in pathlib.Path("p").iterdir()} >= {
+        "train",
+        "probe.json",
+        "table.md",
+        "curve.png",
+        "trade.png",
+    }
 
     transformers = pytest.importorskip("transformers")
     model = transformers.AutoModelForCausalLM.from_pretrained("p/train")

@@ -25,6 +25,7 @@ from tokcli.models import pick_device
 from tokcli.probing.entropies import compute_entropies
 from tokcli.probing.loading import ProbeData, ProbeInput, compute_identity, load_data, open_inputs
 from tokcli.probing.network import REPORT, build_network, require_transformers, save_network
+from tokcli.probing.plots import describe_correlations, draw_trade
 from tokcli.probing.protocols import Protocol, choose_protocol
 from tokcli.probing.samples import save_samples
 from tokcli.probing.scores import ProbeScores, make_table
@@ -41,7 +42,7 @@ from tokcli.training.curves import draw_panels
 from tokcli.training.parts import make_accelerator
 from tokcli.untrusted import LONGEST_JSON, parse_json
 
-TABLE, CURVE = "table.md", "curve.png"
+TABLE, CURVE, TRADE = "table.md", "curve.png", "trade.png"
 
 NOTABLE_RISE = 0.02
 """Bits by which a curve ends above its lowest point from which on a probe is said to overfit."""
@@ -324,6 +325,7 @@ def _write_summary(output: pathlib.Path, rows: Sequence[ProbeScores], reporter: 
     write_text(output / REPORT, json.dumps([row.to_json() for row in rows], indent=1) + "\n")
     curves = {row.name: [(point["step"], point["val_bits"]) for point in row.curve] for row in rows}
     draw_panels({"validation, bits per token": curves}, output / CURVE, reporter, title=output.name)
+    draw_trade(rows, output / TRADE, reporter)
 
 
 def _format(cell: Any) -> str:
@@ -347,4 +349,4 @@ def _make_remarks(rows: Sequence[ProbeScores]) -> list[str]:
     if any(row.cut for row in rows):
         context = rows[0].protocol["context"]
         remarks.append(f"items are longer than {context} tokens and were cut; the probe sees no further")
-    return remarks
+    return remarks + describe_correlations(rows)

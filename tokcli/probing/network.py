@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tokcli.backbones.torchvision import let_torchvision_import
-from tokcli.files import sync_all
+from tokcli.files import sync_all, write_text
 from tokcli.optional import require
 from tokcli.probing.protocols import Protocol
 
@@ -68,7 +68,7 @@ def save_network(network: "PreTrainedModel", report: Mapping[str, Any], folder: 
     """Fill the new folder `folder` with what transformers loads, and the figures beside it."""
     network.config.use_cache = True
     network.save_pretrained(folder)
-    (folder / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+    write_text(folder / REPORT, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     sync_all(folder)
 
 
