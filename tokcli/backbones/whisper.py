@@ -6,7 +6,6 @@ network. The log-mel front end is torch's own arithmetic, so that gradients reac
 """
 
 import contextlib
-import json
 import pathlib
 from collections.abc import Iterator
 from types import ModuleType
@@ -20,6 +19,7 @@ from tokcli.backbones.spectra import transform
 from tokcli.backbones.torchvision import let_torchvision_import
 from tokcli.errors import InputError
 from tokcli.optional import require
+from tokcli.untrusted import parse_json
 
 SAMPLE_RATE = 16_000
 WINDOW, STEP = 400, 160
@@ -135,7 +135,7 @@ def _require_whisper(folder: pathlib.Path, path: str) -> None:
     if not folder.is_dir():
         raise InputError(f"there is no folder {path}; expected {WANTED}")
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = parse_json((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} holds no readable config.json; expected {WANTED}") from error
     kind = config.get("model_type") if isinstance(config, dict) else None
@@ -156,7 +156,7 @@ def _whole(file: pathlib.Path) -> bool:
         length = int.from_bytes(opened.read(8), "little")
         text = opened.read(length) if 8 + length <= size else b""
     try:
-        entries = json.loads(text)
+        entries = parse_json(text)
         return size == 8 + length + max(entry["data_offsets"][1] for entry in entries.values() if "dtype" in entry)
     except ValueError:
         return False

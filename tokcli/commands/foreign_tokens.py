@@ -3,7 +3,6 @@
 file or folder -> its format, found or named -> items, checked against the tokenizer -> a header that names it
 """
 
-import json
 import math
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,10 +15,11 @@ from tokcli.artifacts.fingerprint import compute_fingerprints
 from tokcli.errors import InputError, MismatchError, UsageError
 from tokcli.exchange import ExchangeFormat, ExchangeItem, Expected, build_format
 from tokcli.exchange.arrays import SUFFIXES, open_arrays
-from tokcli.exchange.base import META
+from tokcli.exchange.base import META, guard_items
 from tokcli.exchange.sequences import parse_grid
 from tokcli.models import Model, require_maker
 from tokcli.tokens import TokenHeader, TokenReader, TokenRecord, has_header
+from tokcli.untrusted import parse_json
 
 KIND_OF_SUFFIX = {
     ".parquet": "parquet",
@@ -54,7 +54,7 @@ class ForeignTokens:
         usual = tokenizer.grid((size, size)) if size is not None else None
         quantizer = tokenizer.quantizer
         expected = Expected(quantizer.codebook_size, quantizer.groups, tokenizer.modality, grid, usual)
-        return self.format.read(self.path, expected)
+        return guard_items(self.format.read(self.path, expected), self.path)
 
     def describe(self, model: Model) -> TokenHeader:
         """The header of these as tokens of `model`. Raises MismatchError where `meta` says that another one made them.
@@ -187,8 +187,8 @@ def _read_meta(path: pathlib.Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        meta = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        meta = parse_json(file.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise MismatchError(f"{file} is damaged: {error}") from error
     is_ours = isinstance(meta, dict) and meta.get("format") == "tok-export/1"
     return meta if is_ours else {}

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from tokcli.data.image.views import strip_view
 from tokcli.errors import InputError, UsageError
-from tokcli.untrusted import check_plain
+from tokcli.untrusted import check_plain, parse_json
 
 LabelSource = Literal["auto", "about", "folder", "none"]
 
@@ -32,7 +32,7 @@ def read_about(path: pathlib.Path) -> dict[str, dict[str, Any]]:
             if path.suffix == ".csv":
                 rows: list[Any] = list(csv.DictReader(lines))
             else:
-                rows = [json.loads(line) for line in lines if line.strip()]
+                rows = [parse_json(line) for line in lines if line.strip()]
     except (ValueError, csv.Error) as error:
         raise InputError(f"{path} is neither CSV nor lines of JSON: {error}") from error
     about: dict[str, dict[str, Any]] = {}

@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 
 import numpy
 
-from tokcli.errors import MismatchError, UsageError
+from tokcli.errors import MismatchError, TokError, UsageError
 from tokcli.exchange.sequences import SequenceLayout, format_grid
 from tokcli.schema import CheckedArguments
+from tokcli.untrusted import parse_json
 
 META = "meta.json"
 """In every exported folder: what its files mean, for people and for `tok import`."""
@@ -163,6 +164,24 @@ class Expected:
         return self.grid
 
 
+def guard_items(items: Iterator[ExchangeItem], path: pathlib.Path) -> Iterator[ExchangeItem]:
+    """The items that a format reads from `path`, which strangers wrote: whatever ends the reading is said of the file.
+
+    Libraries that read tars, tables and arrays promise no single exception for damaged ones.
+
+    Raises:
+        MismatchError: where the content is not what the format says.
+    """
+    try:
+        yield from items
+    except TokError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's, not the content's
+        raise MismatchError(f"{path} is damaged: it cannot be read ({type(error).__name__}: {error})") from error
+
+
 def name_part(part: int) -> str:
     """What the names of a part's files begin with."""
     return f"part-{part:06d}"
@@ -193,7 +212,7 @@ def read_items(path: pathlib.Path) -> Iterator[dict[str, Any]]:
     with open(path, encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                entry = json.loads(line)
+                entry = parse_json(line)
                 grid = tuple(int(length) for length in entry["grid"])
                 yield (
                     entry

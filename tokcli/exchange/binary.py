@@ -7,7 +7,6 @@ An item is a document.
 """
 
 import itertools
-import json
 import pathlib
 import struct
 from collections.abc import Iterator, Sequence
@@ -32,6 +31,7 @@ from tokcli.exchange.base import (
 )
 from tokcli.exchange.sequences import Layout, Order, SequenceLayout, check_range
 from tokcli.schema import CountOrZero, OpenShare
+from tokcli.untrusted import parse_json
 
 MAGIC = b"MMIDIDX\x00\x00"
 TYPE_CODES = {"uint16": 8, "uint32": 4}
@@ -239,7 +239,7 @@ def _read_meta(path: pathlib.Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
+        meta = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise MismatchError(f"{path} is damaged: {error}") from error
     return meta if isinstance(meta, dict) else {}

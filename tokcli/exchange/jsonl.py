@@ -22,6 +22,7 @@ from tokcli.exchange.base import (
 )
 from tokcli.exchange.sequences import Layout, Order, SequenceLayout, check_range
 from tokcli.schema import OpenShare
+from tokcli.untrusted import parse_json
 
 
 class JsonLines(ExchangeFormat):
@@ -89,9 +90,9 @@ class JsonLines(ExchangeFormat):
 
     def _item(self, line: str, where: str, number: int, expected: Expected) -> ExchangeItem:
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
             values = numpy.array(entry["tokens"])
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise MismatchError(f'{where}: expected a line such as {{"class_id": 3, "tokens": [5, 0]}}') from error
         if values.dtype.kind not in "iu" or not 1 <= values.ndim <= 2:
             raise MismatchError(f"{where}: its tokens are no list of integers")

@@ -24,6 +24,7 @@ from tokcli.exchange.base import (
 from tokcli.exchange.sequences import Layout, Order, SequenceLayout, check_range
 from tokcli.optional import require
 from tokcli.schema import OpenShare, nearest
+from tokcli.untrusted import parse_json
 
 COLUMNS = ("name", "tokens", "label", "caption", "grid", "original_size", "signal_size", "about")
 SPLITS = {"train": "train", "val": "validation"}
@@ -183,7 +184,7 @@ class Parquet(ExchangeFormat):
                 opened = parquet.ParquetFile(file)
             except (OSError, ValueError) as error:
                 raise MismatchError(f"{file} is not a whole parquet file: {error}") from error
-            own = json.loads((opened.schema_arrow.metadata or {}).get(SCHEMA_KEY, b"{}"))
+            own = parse_json((opened.schema_arrow.metadata or {}).get(SCHEMA_KEY, b"{}"))
             reader = Parquet(
                 own.get("columns") or self.columns, False, own.get("order", self.order), own.get("layout", self.layout)
             )
@@ -214,5 +215,5 @@ class Parquet(ExchangeFormat):
             positions = len(values) // expected.groups - (expected.groups - 1 if layout.pad is not None else 0)
             tokens, _ = layout.to_tokens(values, grid or expected.find_grid(positions, name), name)
         sizes = {key: tuple(get(key)) if get(key) else None for key in ("original_size", "signal_size")}
-        about = json.loads(get("about")) if get("about") else {}
+        about = parse_json(get("about")) if get("about") else {}
         return ExchangeItem(name, tokens, **sizes, about=about, label=get("label"))

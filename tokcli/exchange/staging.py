@@ -12,6 +12,7 @@ from typing import Any
 
 from tokcli.errors import MismatchError, UsageError
 from tokcli.files import move_into_place, sync_all, write_text
+from tokcli.untrusted import parse_json
 
 LEDGER = "ledger.json"
 
@@ -53,7 +54,7 @@ class Staging:
 
     def _begun(self) -> dict[str, Any] | None:
         try:
-            begun = json.loads((self.folder / LEDGER).read_text(encoding="utf-8"))
+            begun = parse_json((self.folder / LEDGER).read_text(encoding="utf-8"))
             return begun if isinstance(begun["identity"], dict) and isinstance(begun["done"], list) else None
         except (OSError, ValueError, KeyError, TypeError):
             return None  # nothing there, or stopped before the first part

@@ -25,6 +25,7 @@ from tokcli.exchange.base import (
 )
 from tokcli.exchange.sequences import Order, SequenceLayout, check_range
 from tokcli.schema import OpenShare
+from tokcli.untrusted import parse_json
 
 Preset = Literal["plain", "maskgen", "4m"]
 
@@ -138,7 +139,7 @@ class WebDataset(ExchangeFormat):
         suffix = next((each for each in ("token.npy", "npy", "tokens.npy") if each in members), None)
         if suffix is None:
             raise MismatchError(f"{key} has no .npy with its tokens (it has: {', '.join(members)})")
-        extra = json.loads(members.get("json", b"{}"))
+        extra = parse_json(members.get("json", b"{}"))
         values = _unpack(members[suffix], key)
         grid = tuple(extra["grid"]) if extra.get("grid") else None
         values = values.reshape(values.shape[1:]) if values.ndim > 1 and len(values) == 1 and grid is None else values

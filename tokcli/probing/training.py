@@ -32,6 +32,7 @@ from tokcli.training.checkpoint import (
 )
 from tokcli.training.process import StopRequest
 from tokcli.training.schedule import learning_rate
+from tokcli.untrusted import parse_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -96,7 +97,7 @@ class ProbeTraining:
         """Take up the newest checkpoint that is whole; returns its step, 0 where there is none."""
         for checkpoint in reversed(list_checkpoints(self.folder)):
             try:
-                beside = json.loads(checkpoint.with_suffix(".json").read_text(encoding="utf-8"))
+                beside = parse_json(checkpoint.with_suffix(".json").read_text(encoding="utf-8"))
                 step = load_checkpoint(checkpoint, self.state, self.fingerprint)
                 self.progress = Progress(**beside)
             except (DamagedCheckpointError, OSError, ValueError, TypeError):

@@ -1,17 +1,21 @@
 """Further evaluations of a cell of a sweep: other data, other codebooks. A process of its own, like its training."""
 
-import json
 import pathlib
 
 from tokcli.data import SOURCES
 from tokcli.errors import InputError
 from tokcli.evaluation.run import evaluate
+from tokcli.files import read_bytes
 from tokcli.models import open_model, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.build import build_evaluation_source
 from tokcli.sweeps.cells import FurtherEvaluation
 from tokcli.sweeps.outcomes import Figures, add_evaluation
 from tokcli.sweeps.runner import WANTED
+from tokcli.untrusted import parse_json
+
+LARGEST = 1 << 24
+"""Bytes of a list of evaluations."""
 
 
 def judge_cell(folder: str, *, device: str = "auto", reporter: Reporter = SILENT) -> int:
@@ -22,7 +26,10 @@ def judge_cell(folder: str, *, device: str = "auto", reporter: Reporter = SILENT
     path = pathlib.Path(folder)
     if not (path / WANTED).is_file():
         raise InputError(f"{path} holds no {WANTED}: it is no cell of a sweep; tok eval judges any model")
-    wanted = [FurtherEvaluation(**node) for node in json.loads((path / WANTED).read_text(encoding="utf-8"))]
+    try:
+        wanted = [FurtherEvaluation(**node) for node in parse_json(read_bytes(path / WANTED, LARGEST))]
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path / WANTED} is damaged ({error}); the same tok sweep writes it again") from error
     where = pick_device(device)
     for further in wanted:
         model = open_model(str(path), where, reporter, further.codebook)

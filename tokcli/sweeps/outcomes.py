@@ -21,6 +21,7 @@ from tokcli.sweeps.cells import Cell, FurtherEvaluation, shorten_fingerprint
 from tokcli.sweeps.plan import IN_DOMAIN
 from tokcli.training.curves import Curve, read_curves
 from tokcli.training.run_folder import RunFolder, set_aside
+from tokcli.untrusted import parse_json
 
 State = Literal["finished", "failed", "diverged", "missing"]
 
@@ -117,11 +118,12 @@ def read_own_figures(cell: Cell, run: RunFolder) -> Figures | None:
     if not run.artifact.exists():
         return None
     try:
-        metadata = {key: json.loads(value) for key, value in read_metadata(run.artifact).items()}
+        metadata = {key: parse_json(value) for key, value in read_metadata(run.artifact).items()}
         if from_artifact(metadata["recipe"]).fingerprint() != cell.recipe.fingerprint():
             return None
-        return Figures(metadata["training"]["metrics"], metadata["codebook"])
-    except (TokError, KeyError, json.JSONDecodeError):
+        figures = {"metrics": metadata["training"]["metrics"], "codes": metadata["codebook"]}
+        return Figures(**figures) if _is_evaluation(figures) else None
+    except (TokError, KeyError, ValueError, TypeError):
         return None
 
 
@@ -173,8 +175,8 @@ def count_steps(path: pathlib.Path) -> int:
         lines = file.read().splitlines()
     for line in reversed(lines):
         try:
-            return int(json.loads(line)["step"])
-        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+            return int(parse_json(line)["step"])
+        except (ValueError, TypeError, KeyError, OverflowError):
             continue
     return 0
 
@@ -189,8 +191,8 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
+        content = parse_json(path.read_bytes())
+    except ValueError:
         content = None
     if isinstance(content, dict):
         return content

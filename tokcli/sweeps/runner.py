@@ -30,6 +30,7 @@ from tokcli.sweeps.outcomes import add_ended, count_steps, read_ended, read_eval
 from tokcli.sweeps.plan import Sweep
 from tokcli.training.process import StopRequest
 from tokcli.training.run_folder import CELL, RunFolder
+from tokcli.untrusted import parse_json
 
 WANTED, LOG = "wanted.json", "log.txt"
 GLANCE = 0.1
@@ -136,7 +137,7 @@ class Job:
         assert self.output is not None
         self.output.seek(0)
         try:
-            message = json.loads(self.output.read())["error"]["message"]
+            message = parse_json(self.output.read())["error"]["message"]
             return "; ".join(message.splitlines())
         except (ValueError, KeyError, TypeError):
             lines = (self.cell.path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()

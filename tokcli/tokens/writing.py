@@ -23,6 +23,7 @@ from tokcli.locking import Holder, Lock, lock_beside, take
 from tokcli.tokens.format import TokenFormat, all_formats, format_of
 from tokcli.tokens.header import TokenHeader, TokenRecord
 from tokcli.tokens.spool import JOURNAL, TOKENS, Spool
+from tokcli.untrusted import parse_json
 
 
 class TokenWriter:
@@ -258,8 +259,8 @@ def _read_identity(path: pathlib.Path, partial: pathlib.Path, force: bool) -> di
     if not identity.exists():
         return None
     try:
-        begun = json.loads(identity.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        begun = parse_json(identity.read_bytes())
+    except (OSError, ValueError):
         begun = None
     if not isinstance(begun, dict):
         if force:

@@ -22,6 +22,7 @@ from tokcli.recipe.text import parse
 from tokcli.training.checkpoint import DamagedCheckpointError, list_checkpoints, load_checkpoint
 from tokcli.training.parts import Training
 from tokcli.training.run_folder import RunFolder, set_aside
+from tokcli.untrusted import parse_json
 
 NAMED = 6
 """Differences that a message lists."""
@@ -156,9 +157,9 @@ def _find_finished_steps(run: RunFolder) -> int | None:
     if not run.artifact.exists():
         return None
     try:
-        steps = json.loads(read_metadata(run.artifact)["training"])["steps"]
+        steps = parse_json(read_metadata(run.artifact)["training"])["steps"]
         return steps if type(steps) is int else 2**63
-    except (InputError, MismatchError, KeyError, ValueError, TypeError, RecursionError):
+    except (InputError, MismatchError, KeyError, ValueError, TypeError):
         return 2**63
 
 

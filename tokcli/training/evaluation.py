@@ -1,13 +1,13 @@
 """Evaluations of a run: a line for people, figures into metrics.jsonl, samples, and the best tokenizer so far."""
 
 import contextlib
-import json
 import pathlib
 
 from tokcli.artifacts.artifact import Artifact, codebook_ready, save_artifact
 from tokcli.artifacts.tensors import read_metadata
 from tokcli.contracts import Quantizer
 from tokcli.data.modality import MODALITIES
+from tokcli.errors import TokError
 from tokcli.evaluation.compare import format_name, format_number
 from tokcli.evaluation.run import EARLY, Scores, evaluate
 from tokcli.metrics import METRICS
@@ -19,6 +19,7 @@ from tokcli.training.curves import read_curves
 from tokcli.training.parts import Training
 from tokcli.training.run_folder import RunFolder
 from tokcli.training.samples import keep_samples, show_codes
+from tokcli.untrusted import parse_json
 
 FEW_CODES = 0.1
 """A smaller share of codes that occur is a collapse."""
@@ -129,8 +130,17 @@ def _keep_best(training: Training, run: RunFolder, scores: Scores) -> None:
     figure = scores.metrics[name]
     higher = METRICS[name].higher_is_better
     if run.best.exists():
-        former = json.loads(read_metadata(run.best)["training"])["metrics"][name]
+        former = _find_former(run, name)
         if former is not None and not (figure > former if higher else figure < former):
             return
     summary = {"steps": training.step, "metrics": scores.figures}
     save_artifact(run.best, Artifact(training.tokenizer, training.recipe, training.weights, training=summary))
+
+
+def _find_former(run: RunFolder, name: str) -> float | None:
+    """The figure of the best so far; None where its file is damaged, which the next best replaces."""
+    try:
+        figure = parse_json(read_metadata(run.best)["training"])["metrics"][name]
+    except (TokError, ValueError, TypeError, KeyError):
+        return None
+    return figure if isinstance(figure, int | float) else None

@@ -24,6 +24,7 @@ from tokcli.artifacts import ARTIFACT_NAME
 from tokcli.artifacts.artifact import lock_of
 from tokcli.files import UNFINISHED, move_into_place, remove_abandoned, replacing, write_bytes, write_text
 from tokcli.training.checkpoint import list_checkpoints
+from tokcli.untrusted import parse_json
 
 MARKER = ".tok-run"
 
@@ -120,8 +121,8 @@ class RunFolder:
     def read_origin(self) -> dict[str, Any]:
         """`init_from`: whose weights the run began with, where these were another run's; else empty."""
         try:
-            return {"init_from": json.loads(self.origin.read_bytes())}
-        except (OSError, ValueError, RecursionError):
+            return {"init_from": parse_json(self.origin.read_bytes())}
+        except (OSError, ValueError):
             return {}
 
     def record(self, entry: Mapping[str, Any]) -> None:
@@ -176,8 +177,8 @@ class RunFolder:
 def parse_entry(line: bytes | str) -> dict[str, Any] | None:
     """A line of metrics.jsonl; None where it is damaged."""
     try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
+        entry = parse_json(line)
+    except ValueError:
         return None
     whole = isinstance(entry, dict) and type(entry.get("step")) is int
     return entry if whole and isinstance(entry.get("evaluation", {}), dict) else None
