@@ -268,6 +268,18 @@ def _is_file(descriptor: int, path: pathlib.Path) -> bool:
         return False
 
 
+def read_holder(path: pathlib.Path) -> Holder | None:
+    """Who wrote its name into the lock file `path`, and may have ended since; None where there is no such file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return _read(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _read(descriptor: int) -> Holder | None:
     try:
         values = json.loads(os.pread(descriptor, LONGEST, 0))

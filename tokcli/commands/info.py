@@ -1,48 +1,168 @@
-"""`tok info`: what a tokenizer or a token file is, from its own words."""
+"""`tok info`: what anything is, from its own words: runs, tokenizers, recipes, tokens; and what is none of these."""
 
+import functools
+import math
 import pathlib
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
+
+import torch
 
 from tokcli.artifacts import load_artifact
 from tokcli.artifacts.artifact import FORMAT, Artifact, codebook_ready
 from tokcli.artifacts.fingerprint import compute_fingerprints
 from tokcli.artifacts.tensors import read_metadata
-from tokcli.errors import InputError, MismatchError
-from tokcli.tokens import open_tokens
+from tokcli.commands.environment import describe_environment
+from tokcli.commands.foreign_tokens import find_foreign, is_foreign
+from tokcli.commands.run_facts import advise, describe_history, find_end, list_runs, read_figures
+from tokcli.contracts import BuildsCodebook, compute_rate
+from tokcli.data.modality import MODALITIES
+from tokcli.errors import InputError, MismatchError, quote
+from tokcli.exchange.arrays import SUFFIXES, open_arrays
+from tokcli.exchange.sequences import format_grid
+from tokcli.metrics.tokens import count_tokens, empirical_bits, entropy, entropy_bits, packed_bits, select_occurring
+from tokcli.models import RUNS
+from tokcli.recipe.build import build_tokenizer
+from tokcli.recipe.recipe import from_text
+from tokcli.recipe.shipped import SWEEPS, find_recipe_text, list_shipped, read_guide, read_shipped
+from tokcli.recipe.text import parse
+from tokcli.schema import nearest
+from tokcli.sweeps.plan import read_sweep
+from tokcli.tokens import has_header, open_tokens
 from tokcli.training.checkpoint import find_newest_checkpoint
-from tokcli.training.run_folder import RunFolder
+from tokcli.training.run_folder import CELL, RunFolder
+
+EXPECTED = "a run, a folder of runs, a sweep, a tokenizer, a checkpoint, a recipe or a token file"
 
 
-def info(path: str) -> dict[str, Any]:
-    """Plain values that describe an artifact, a run folder or a token file.
+def info(path: str | None = None) -> dict[str, Any]:
+    """Plain values that describe what lies at `path`; the first one says what it is.
 
-    Raises InputError where there is nothing, MismatchError where it is none of these.
+    Args:
+        path: a run, a folder of runs or of a sweep, an artifact, a checkpoint, a recipe (a file or a shipped name), or
+            tokens; None: the runs here and this machine.
+
+    Raises:
+        InputError: where nothing is there.
+        MismatchError: for what is none of these, with what it is.
     """
+    if path is None:
+        return {"runs": list_runs(RUNS), **describe_environment()}
     place = pathlib.Path(path)
     if not place.exists():
-        raise InputError(f"there is nothing at {place}; expected an artifact, a run folder or a token file")
-    run = RunFolder(place)
-    if place.is_dir() and run.started:
-        if run.artifact.exists():
-            return {"run": str(place), **_describe_artifact(run.artifact)}
-        newest = find_newest_checkpoint(run.checkpoints)
-        return {
-            "run": str(place),
-            "finished": False,
-            "checkpoint": str(newest) if newest else None,
-            "next": "the command that started it goes on with it",
-        }
-    if place.suffix == ".safetensors" and _is_artifact(place):
-        return _describe_artifact(place)
-    return _token_facts(place)
+        return _describe_name(path)
+    if place.is_dir():
+        return _describe_folder(place)
+    describe = _find_describer(place)
+    return describe(place)
 
 
-def _is_artifact(path: pathlib.Path) -> bool:
+def _describe_name(name: str) -> dict[str, Any]:
+    """A shipped recipe or sweep. Raises InputError for anything else that is not there."""
+    if name in list_shipped():
+        guide = read_guide(read_shipped(name))
+        return {"recipe": name, **_describe_recipe_text(name), "needs": guide.needs}
+    if name in list_shipped(SWEEPS):
+        found = read_shipped(name, SWEEPS)
+        return {"sweep": name, "title": found.summary, "next": f"tok sweep {name}"}
+    known = [*(str(each) for each in RUNS.glob("*")), *list_shipped(), *list_shipped(SWEEPS)]
+    hint = nearest(name, known) if nearest(name, known).startswith("did you mean") else f"expected {EXPECTED}"
+    raise InputError(f"there is nothing at {name}; {hint}")
+
+
+def _describe_folder(folder: pathlib.Path) -> dict[str, Any]:
+    run = RunFolder(folder)
+    if run.started:
+        return _describe_run(run)
+    if has_header(folder):
+        return _describe_tokens(folder)
+    rows = list_runs(folder)
+    table = folder / "table.md"
+    if table.exists() or any((folder / row["name"] / CELL).exists() for row in rows):
+        return {"sweep": str(folder), "table": str(table) if table.exists() else None, "cells": rows}
+    if rows:
+        return {"folder": str(folder), "runs": rows, "next": f"tok eval {folder}/*/    compares them"}
+    if is_foreign(folder):
+        return _describe_foreign(folder)
+    raise MismatchError(f"{folder} is {_name_content(folder)}; expected {EXPECTED}")
+
+
+def _name_content(folder: pathlib.Path) -> str:
+    """What a folder that is none of ours holds, with what could be done with it."""
+    for modality in MODALITIES.values():
+        found = [path for path in folder.rglob("*") if path.suffix.lower() in modality.suffixes]
+        if found:
+            noun = modality.nouns[len(found) != 1]
+            return f"a folder of {len(found)} {noun}, whose tokens are made by: tok encode {folder} -o tokens.npy"
+    return "a folder without runs, tokens, pictures or sounds"
+
+
+def _find_describer(path: pathlib.Path) -> Callable[[pathlib.Path], dict[str, Any]]:
+    """What describes a file. Raises MismatchError for one that is none of ours, with what it is."""
+    if path.suffix == ".safetensors":
+        return _describe_safetensors
+    if has_header(path):
+        return _describe_tokens
+    if path.suffix in (".yaml", ".yml"):
+        return _describe_recipe
+    if is_foreign(path) and path.name != "metrics.jsonl":
+        return _describe_foreign
+    raise MismatchError(f"{path} is {_name_file(path)}; expected {EXPECTED}")
+
+
+def _name_file(path: pathlib.Path) -> str:
+    for modality in MODALITIES.values():
+        if path.suffix.lower() in modality.suffixes:
+            return f"a {modality.nouns[0]}, whose tokens are made by: tok encode {path} -o tokens.npy"
+    if path.name == "metrics.jsonl":
+        return f"the figures of a run: tok info {path.parent}"
+    if path.name.endswith(".npy.json"):
+        return f"the header of a token file: tok info {path.with_suffix('')}"
+    known = {
+        ".txt": "a text, such as a list of files for tok encode or a log",
+        ".json": "a file of JSON",
+        ".html": "a page, such as tok eval --report writes: open it in a browser",
+        ".md": "a text in Markdown",
+        ".pt": "a pickle of PyTorch, which is never opened",
+        ".pth": "a pickle of PyTorch, which is never opened",
+        ".npz": "an archive of NumPy: save one array as .npy",
+        ".zip": "an archive: unpack it",
+    }
+    return known.get(path.suffix.lower(), f"a file of a kind that tok does not know ({quote(path.suffix)})")
+
+
+def _describe_run(run: RunFolder) -> dict[str, Any]:
+    if run.artifact.exists():
+        return {"run": str(run.path), **describe_history(run), **_describe_artifact(run.artifact)}
+    newest = find_newest_checkpoint(run.checkpoints)
+    return {
+        "run": str(run.path),
+        "finished": False,
+        **describe_history(run),
+        "ended": find_end(run),
+        "checkpoint": str(newest) if newest else None,
+        "metrics": read_figures(run),
+        "next": advise(run),
+    }
+
+
+def _describe_safetensors(path: pathlib.Path) -> dict[str, Any]:
+    """An artifact, a checkpoint, tokens with a header, or a generator's tokens."""
     try:
-        return FORMAT in read_metadata(path).get("format", "")
+        metadata = read_metadata(path)
     except MismatchError:
-        return False
+        metadata = {}
+    if FORMAT in metadata.get("format", ""):
+        return _describe_artifact(path)
+    if "step" in metadata and "recipe" in metadata:
+        return {
+            "checkpoint": str(path),
+            "step": metadata["step"],
+            "recipe_fingerprint": metadata["recipe"],
+            "next": f"tok train RECIPE -o FOLDER --resume {path}    begins with it",
+        }
+    return _describe_tokens(path) if has_header(path) else _describe_foreign(path)
 
 
 def _describe_artifact(path: pathlib.Path) -> dict[str, Any]:
@@ -50,6 +170,7 @@ def _describe_artifact(path: pathlib.Path) -> dict[str, Any]:
     tokenizer, recipe = artifact.tokenizer, artifact.recipe
     quantizer = tokenizer.quantizer
     sums = compute_fingerprints(tokenizer, recipe) if codebook_ready(tokenizer) else None
+    waits = isinstance(quantizer, BuildsCodebook) and not sums
     return {
         "artifact": str(path),
         "name": recipe.name,
@@ -67,20 +188,84 @@ def _describe_artifact(path: pathlib.Path) -> dict[str, Any]:
         "metrics": artifact.training.get("metrics", {}),
         "codebooks": [asdict(report) for report in artifact.codebooks],
         "recipe": recipe.to_dict(),
+        **({"next": f"tok build-codebook {path}    the figures are provisional until then"} if waits else {}),
     }
 
 
-def _token_facts(path: pathlib.Path) -> dict[str, Any]:
+def _describe_recipe(path: pathlib.Path) -> dict[str, Any]:
+    """A recipe or a sweep of one's own. Raises what reading it raises, with all that is wrong."""
+    name, text = find_recipe_text(str(path))
+    content = parse(text, name)
+    if isinstance(content, dict) and "methods" in content and "autoencoder" not in content:
+        sweep = read_sweep(text, name)
+        cells = len(sweep.methods) * max(1, len(sweep.sizes)) * len(sweep.seeds)
+        return {"sweep": name, "methods": ", ".join(sweep.methods), "cells": cells, "next": f"tok sweep {name}"}
+    return {"recipe": name, **_describe_recipe_text(str(path))}
+
+
+def _describe_recipe_text(reference: str) -> dict[str, Any]:
+    name, text = find_recipe_text(reference)
+    recipe = from_text(text, name)
+    with torch.device("meta"):
+        tokenizer = build_tokenizer(recipe)
+    size = recipe.eval_data.get("size")
+    axes = 2 if tokenizer.modality == "image" else 1
+    grid = tokenizer.grid((size,) * axes) if type(size) is int else None
+    return {
+        "name": recipe.name,
+        "modality": tokenizer.modality,
+        "autoencoder": recipe.autoencoder["kind"],
+        "quantizer": recipe.quantizer["kind"],
+        "codebook_size": tokenizer.quantizer.codebook_size,
+        "stride": tokenizer.autoencoder.stride,
+        "grid": format_grid(grid) if grid else None,
+        "parameters": sum(value.numel() for value in tokenizer.parameters()),
+        "losses": ", ".join(node["kind"] for node in recipe.losses),
+        "steps": recipe.training.steps,
+        "batch_size": recipe.training.batch_size,
+        "data": recipe.train_data.get("path") or recipe.train_data["kind"],
+        "fingerprint": recipe.fingerprint(),
+        "next": f"tok train {reference}",
+    }
+
+
+def _describe_foreign(path: pathlib.Path) -> dict[str, Any]:
+    """Tokens without a header. Raises what opening them raises."""
+    facts: dict[str, Any] = {"tokens": str(path), "header": "none: whose tokens they are is not known"}
+    if path.is_file() and path.suffix in SUFFIXES:
+        arrays = open_arrays(path)
+        first = next(iter(arrays.values()))
+        facts |= {"arrays": len(arrays), "shape": format_grid(first.shape), "dtype": str(first.dtype)}
+        facts |= {"smallest": int(first.min()), "largest": int(first.max())} if first.size else {}
+    else:
+        facts |= {"format": find_foreign(path).kind}
+    return facts | {"next": f"tok decode {path} -m MODEL -o out/"}
+
+
+def _describe_tokens(path: pathlib.Path) -> dict[str, Any]:
     reader = open_tokens(path)
     header = reader.header
+    counts = functools.reduce(torch.add, (count_tokens(item.tokens, header.codebook_size) for item in reader))
+    samples = sum(torch.Size(record.signal_size).numel() for record in reader.records)
+    occurring = select_occurring(counts)
+    usage = sum(len(group) / header.codebook_size for group in occurring) / len(occurring)
+    perplexity = sum(math.exp(entropy(group)) for group in occurring) / len(occurring)
+    rates = [compute_rate(bits, samples, header.sample_rate) for bits in (packed_bits(counts), empirical_bits(counts))]
     return {
         "tokens": str(path),
         "items": len(reader),
+        "count": sum(int(group.sum()) for group in occurring),
+        "grid": format_grid(reader.grid) if reader.grid else "differs",
         "failed": [asdict(failure) for failure in reader.failed],
         "modality": header.modality,
         "codebook_size": header.codebook_size,
         "groups": header.groups,
         "dtype": str(header.dtype),
+        "entropy_bits_per_token": entropy_bits(counts),
+        "usage": usage,
+        "perplexity": perplexity,
+        rates[0].unit: rates[0].value,
+        f"{rates[1].unit}_empirical": rates[1].value,
         "sample_rate": header.sample_rate,
         "weights": header.weights,
         "preprocessing": header.preprocessing,
