@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tokcli.cli.console import print_json, print_table
-from tokcli.cli.options import Device, Model, names, numbers, pairs
+from tokcli.cli.options import Device, Model, names, numbers, pairs, size_in_bytes
 from tokcli.cli.verb import Run, verb
 from tokcli.errors import PARTIAL_FAILURE
 from tokcli.evaluation.compare import (
@@ -66,7 +66,17 @@ def evaluate(
     report: Annotated[
         str | None, typer.Option(metavar="FILE.html", help="Save a page with tables, charts and items, side by side.")
     ] = None,
-    report_items: Annotated[int, typer.Option(help="Items on that page: worst, best and some between.", min=0)] = 12,
+    report_items: Annotated[
+        int, typer.Option(help="Items on that page, for each metric: worst, best and some between.", min=0)
+    ] = 12,
+    report_budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="5MB",
+            callback=size_in_bytes,
+            help="Keep that page this small: thumbnails in it, whole pictures in a folder beside it.",
+        ),
+    ] = None,
     sheet: Annotated[
         str | None, typer.Option(metavar="FILE.png", help="Save originals over all reconstructions.")
     ] = None,

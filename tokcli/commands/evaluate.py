@@ -58,6 +58,7 @@ def evaluate(
     sheet: str | None = None,
     report: str | None = None,
     report_items: int = 12,
+    report_budget: int | None = None,
     weights: Weights | None = None,
     device: str = "auto",
     reporter: Reporter = SILENT,
@@ -76,7 +77,8 @@ def evaluate(
         against: Codecs to evaluate beside the models, at their rates.
         sheet: A PNG of originals over all reconstructions.
         report: An HTML page about all of it.
-        report_items: Items on that page.
+        report_items: Items on that page, for each metric that scores items.
+        report_budget: Bytes of that page: where it takes more, it holds thumbnails, and whole pictures lie beside it.
         weights: Local files of the networks that metrics look through, `{"lpips": FILE}`; what the recipe names else.
         device: Where to compute.
         reporter: Is told how far it is.
@@ -97,24 +99,29 @@ def evaluate(
         _require_pairs(reference, reconstruction, [name for name, value in named.items() if value])
         assert reference is not None
         rows = _evaluate_files(reference, reconstruction, metrics, weights or {}, size, items, device, reporter)
-        return _save(rows, sheet, report, report_items, reporter)
+        return _save(rows, sheet, report, report_items, report_budget, reporter)
     if size is not None and data is None:
         raise UsageError("--size goes with --data; the recipe's evaluation data has its own size")
     entries = _open_entries(models, metrics, weights or {}, codebooks, data, size, device, reporter)
     if report or against or sheet:
         _require_same_data([entry.source for entry in entries])
     rows = _compare(entries, data, items, against, bool(sheet), reporter)
-    return _save(rows, sheet, report, report_items, reporter)
+    return _save(rows, sheet, report, report_items, report_budget, reporter)
 
 
 def _save(
-    rows: list[Scores], sheet: str | None, report: str | None, report_items: int, reporter: Reporter
+    rows: list[Scores],
+    sheet: str | None,
+    report: str | None,
+    report_items: int,
+    report_budget: int | None,
+    reporter: Reporter,
 ) -> list[Scores]:
     """Write what was asked for beside the scores, and give those."""
     if sheet:
         save_sheet(pathlib.Path(sheet), rows)
     if report:
-        save_report(pathlib.Path(report), rows, report_items, reporter)
+        save_report(pathlib.Path(report), rows, report_items, reporter, report_budget)
     return rows
 
 

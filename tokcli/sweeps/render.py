@@ -1,4 +1,4 @@
-"""The table of a sweep as Markdown for people, CSV for spreadsheets and JSON for programs."""
+"""The table of a sweep as Markdown and a page for people, CSV for spreadsheets and JSON for programs."""
 
 import csv
 import io
@@ -13,6 +13,7 @@ from tokcli.progress import Reporter
 from tokcli.sweeps.cells import Cell
 from tokcli.sweeps.claims import RULE, Comparison, Decision, decide
 from tokcli.sweeps.outcomes import Outcome, read_outcome
+from tokcli.sweeps.page import to_html
 from tokcli.sweeps.plan import IN_DOMAIN, Sweep
 from tokcli.sweeps.table import Row, tabulate
 from tokcli.training.curves import draw_panels
@@ -42,7 +43,7 @@ class RenderedSweep:
 def render(
     sweep: Sweep, cells: Sequence[Cell], folder: pathlib.Path, command: str, reporter: Reporter
 ) -> RenderedSweep:
-    """Read what the cells left, and write table.md, table.csv, table.json and a picture of each curve."""
+    """Read what the cells left, and write table.md, table.csv, table.json, report.html and a picture of each curve."""
     outcomes = [(cell, read_outcome(cell)) for cell in cells]
     table = tabulate(sweep, outcomes)
     claims = [decide(claim, table) for claim in sweep.claims]
@@ -51,6 +52,8 @@ def render(
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "table.md", markdown)
     write_text(folder / "table.csv", to_csv(sweep, table))
+    main, legend = _render_main_table(sweep, table), _render_legend(sweep, command)
+    write_text(folder / "report.html", to_html(sweep, table, main, legend, claims, outcomes))
     write_text(folder / "table.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
     for metric in sweep.curves:
         _draw(metric, table, folder, reporter)

@@ -1,7 +1,7 @@
 """What a report shows, before it is a page: the scores, and some items with what every candidate made of them."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,11 +9,14 @@ from torch import Tensor
 
 from tokcli.contracts import Candidate, Item, RoundTrip, Stream
 from tokcli.data.modality import MODALITIES, Modality
-from tokcli.evaluation.run import Scores
+from tokcli.evaluation.run import Scores, make_json_figures
 from tokcli.evaluation.walk import Beginning
 from tokcli.files import replacing
 from tokcli.metrics import METRICS
 from tokcli.progress import Reporter
+
+SPREAD = "one of an even spread"
+"""Why an item is shown that is neither among the worst nor among the best."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,13 @@ class Returned:
         reconstruction: (channels, *size).
         tokens: (*grid, groups); None where it makes none.
         codes: (*grid, dim), the latents that the tokens stand for; None where there are none.
-        score: By the report's metric; None where it could not be scored.
+        scores: By each of the report's metrics; None where it could not be scored.
     """
 
     reconstruction: Tensor
     tokens: Tensor | None
     codes: Tensor | None
-    score: float | None
+    scores: Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,13 @@ class ShownItem:
 
     Attributes:
         name: Of the item.
-        reason: Why it is shown.
+        ranks: By the metric that items are ranked by (empty: none is): its place among those shown, and why.
         reference: (channels, *size).
         returned: One for each row of the report, in their order.
     """
 
     name: str
-    reason: str
+    ranks: Mapping[str, tuple[int, str]]
     reference: Tensor
     returned: Sequence[Returned]
 
@@ -56,12 +59,12 @@ class Report:
 
     Attributes:
         rows: Scores on the same data, the one that others are compared with first.
-        metric: The one that items were ranked by; None where no metric scores items.
+        ranking: The metrics that items are ranked by, the usual one first; empty where none scores items.
         shown: Items to look at.
     """
 
     rows: Sequence[Scores]
-    metric: str | None
+    ranking: Sequence[str]
     shown: Sequence[ShownItem]
 
     @property
@@ -86,20 +89,41 @@ class Report:
 
 
 def collect_report(rows: Sequence[Scores], count: int, reporter: Reporter) -> Report:
-    """The report about `rows`, all of the same data, with `count` items sent through every candidate once more."""
-    metric = _choose_ranking_metric(rows)
-    chosen = choose_items(rows, metric, count)
+    """The report about `rows`, all of the same data, with `count` items a metric sent through every candidate again."""
+    ranking = [name for name in rows[0].metrics if all(name in row.item_scores for row in rows)]
+    chosen = choose_for_each(rows, ranking, count)
     shown = []
     with reporter.task("reporting", len(chosen), "items") as task:
-        for name, reason in chosen.items():
-            shown.append(_show_item(name, reason, rows, metric))
+        for name, ranks in chosen.items():
+            shown.append(_show_item(name, ranks, rows, ranking))
             task.advance()
-    return Report(rows, metric, shown)
+    return Report(rows, ranking, shown)
 
 
-def _choose_ranking_metric(rows: Sequence[Scores]) -> str | None:
-    """The first metric that scored items one by one in all rows."""
-    return next((name for name in rows[0].metrics if all(name in row.item_scores for row in rows)), None)
+def choose_for_each(
+    rows: Sequence[Scores], ranking: Sequence[str], count: int
+) -> dict[str, dict[str, tuple[int, str]]]:
+    """The items to show: for each metric its worst and its best, and for all of them the same even spread.
+
+    Args:
+        rows: Scores of the same items.
+        ranking: The metrics; none: an even spread of all.
+        count: Items for each metric.
+
+    Returns:
+        By name of the item and metric: its place among those shown, and why it is shown.
+    """
+    chosen: dict[str, dict[str, tuple[int, str]]] = {}
+    spread: list[str] = []
+    for metric in ranking or [None]:
+        reasons = choose_items(rows, metric, count)
+        if not chosen:
+            spread = [name for name, reason in reasons.items() if reason == SPREAD]
+        extreme = {name: reason for name, reason in reasons.items() if reason != SPREAD}
+        reasons = extreme | {name: SPREAD for name in spread if name not in extreme}
+        for place, (name, reason) in enumerate(reasons.items()):
+            chosen.setdefault(name, {})[metric or ""] = (place, reason)
+    return chosen
 
 
 def choose_items(rows: Sequence[Scores], metric: str | None, count: int) -> dict[str, str]:
@@ -110,7 +134,7 @@ def choose_items(rows: Sequence[Scores], metric: str | None, count: int) -> dict
     names, models = rows[0].names, [row for row in rows if row.candidate.competes]
     count = min(count, len(names))
     if metric is None:
-        return dict.fromkeys((names[step * len(names) // count] for step in range(count)), "one of an even spread")
+        return dict.fromkeys((names[step * len(names) // count] for step in range(count)), SPREAD)
     means = torch.stack([model.item_scores[metric] for model in models]).mean(0)
     sign = 1 if METRICS[metric].higher_is_better else -1
     ranked = [index for index in (sign * means).argsort().tolist() if torch.isfinite(means[index])]
@@ -122,26 +146,27 @@ def choose_items(rows: Sequence[Scores], metric: str | None, count: int) -> dict
             chosen[index] = f"{nth} by mean {metric} of the models ({float(means[index]):.4g})"
     rest = [index for index in range(len(names)) if index not in chosen]
     missing = count - len(chosen)
-    chosen |= {rest[step * len(rest) // missing]: "one of an even spread" for step in range(missing)}
+    chosen |= {rest[step * len(rest) // missing]: SPREAD for step in range(missing)}
     return {names[index]: reason for index, reason in chosen.items()}
 
 
-def _show_item(name: str, reason: str, rows: Sequence[Scores], metric: str | None) -> ShownItem:
+def _show_item(
+    name: str, ranks: Mapping[str, tuple[int, str]], rows: Sequence[Scores], ranking: Sequence[str]
+) -> ShownItem:
     """Load the item and send it through every candidate; of a long one the beginning, all that a page shows."""
     items = [row.source.load_or_stream(list(row.source.names).index(name)) for row in rows]
     sent = [_send(row.candidate, item) for row, item in zip(rows, items, strict=True)]
     returned = [
-        Returned(trip.reconstruction, trip.tokens, _embed(row.candidate, trip.tokens), _score(row, name, metric))
+        Returned(trip.reconstruction, trip.tokens, _embed(row.candidate, trip.tokens), _list_scores(row, name, ranking))
         for row, trip in zip(rows, sent, strict=True)
     ]
-    return ShownItem(name, reason, sent[0].reference, returned)
+    return ShownItem(name, ranks, sent[0].reference, returned)
 
 
-def _score(row: Scores, name: str, metric: str | None) -> float | None:
-    if metric is None:
-        return None
-    score = float(row.item_scores[metric][list(row.names).index(name)])
-    return score if score == score else None
+def _list_scores(row: Scores, name: str, ranking: Sequence[str]) -> dict[str, float | None]:
+    """The item's score by each metric; None where it could not be scored."""
+    index = list(row.names).index(name)
+    return make_json_figures({metric: float(row.item_scores[metric][index]) for metric in ranking})
 
 
 @torch.no_grad()

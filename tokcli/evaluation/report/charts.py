@@ -10,6 +10,7 @@ import torch
 from tokcli.evaluation.compare import format_name, higher_is_better
 from tokcli.evaluation.report.build import Report
 from tokcli.evaluation.run import Scores
+from tokcli.metrics import METRICS
 
 WIDTH, HEIGHT = 560, 340
 LEFT, RIGHT, TOP, BOTTOM = 66, 14, 14, 52
@@ -77,6 +78,28 @@ def draw_usage(rows: Sequence[Scores]) -> str:
     return _chart(across, up, marks, f"How often each code occurs, sorted, on a logarithmic scale, for {names}")
 
 
+def draw_curves(metric: str, curves: Sequence[tuple[int, str, Sequence[tuple[float, float]]]]) -> str:
+    """A metric over the steps of training: of each row its number, its label and its (step, value)."""
+    steps, values = zip(*(point for _, _, curve in curves for point in curve), strict=True)
+    margin = 0.08 * (max(values) - min(values)) or 0.05 * abs(values[0]) or 1.0
+    across = Axis("step", min(steps) - (min(steps) == max(steps)), max(steps))
+    up = Axis(_name_with_unit(metric), min(values) - margin, max(values) + margin)
+    marks = []
+    for index, label, curve in curves:
+        marks.append(_line(curve, across, up, index, ""))
+        marks += [
+            _mark(step, value, across, up, index, "filled", f"{label}: {metric} {value:.4g} at step {step:.0f}")
+            for step, value in curve
+        ]
+    return _chart(across, up, marks, f"{metric} over training of {', '.join(label for _, label, _ in curves)}")
+
+
+def _name_with_unit(metric: str) -> str:
+    """`psnr, dB`."""
+    unit = METRICS[metric].unit
+    return format_name(metric) + (f", {unit}" if unit else "")
+
+
 @dataclass(frozen=True)
 class _Spot:
     """Where a row lies in the plot of rate and distortion: at its packed rate, and at its empirical one if known."""
@@ -102,7 +125,7 @@ def draw_rates(report: Report, metric: str) -> str:
     unit = format_name(next(iter(report.first.rates)))
     across = Axis(unit, min(rates) / 1.15, max(rates) * 1.15, True)
     better = "lower is better" if higher_is_better(metric) is False else "higher is better"
-    up = Axis(f"{metric} ({better})", min(figures) - margin, max(figures) + margin)
+    up = Axis(f"{_name_with_unit(metric)} ({better})", min(figures) - margin, max(figures) + margin)
     marks = []
     for model in dict.fromkeys(spot.model for spot in spots):
         members = sorted((spot for spot in spots if spot.model == model), key=lambda spot: spot.rates[0])

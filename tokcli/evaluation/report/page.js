@@ -4,6 +4,8 @@
   const items = [...document.querySelectorAll(".item")];
   const chooser = document.getElementById("contender");
   if (!items.length || !chooser) return;
+  const lefts = document.getElementById("left"), ranking = document.getElementById("ranking");
+  const absent = document.getElementById("absent");
   const modes = [...document.querySelectorAll("[data-mode].stage, .modes [data-mode]")];
   const hint = document.getElementById("hint");
   let mode = "slide";
@@ -12,13 +14,19 @@
     view: item.querySelector(".view"), stage: item.querySelector(".stage"), pictures: item.querySelector(".pictures"),
     wipe: item.querySelector("input"), reading: item.querySelector(".reading"), right: item.querySelector(".right"),
     picks: [...item.querySelectorAll(".pick")], original: item.querySelector(".original img"), picked: 0,
+    reason: item.querySelector(".reason"), left: item.querySelector(".left"),
+    ranks: JSON.parse(item.dataset.ranks),
   }]));
 
   const copy = (source, kind) => {
     const picture = document.createElement("img");
-    picture.src = source.src;
     picture.alt = source.alt;
     picture.className = kind;
+    if (source.dataset.full) { // the whole picture lies beside the page, and is read when it comes into sight
+      picture.loading = "lazy";
+      picture.addEventListener("error", () => { picture.src = source.src; absent.hidden = false; }, { once: true });
+    }
+    picture.src = source.dataset.full || source.src;
     return picture;
   };
 
@@ -26,10 +34,12 @@
     const part = parts.get(item), pick = part.picks[part.picked];
     const map = mode === "tokens" ? pick.querySelector(".map") : null;
     const other = copy(map || pick.querySelector(".picture"), map ? "other pixelated" : "other");
-    part.pictures.replaceChildren(copy(part.original, "reference"), other);
+    const place = Number(lefts.value);
+    part.pictures.replaceChildren(copy(place < 0 ? part.original : part.picks[place].querySelector(".picture"), "reference"), other);
+    part.left.textContent = lefts.selectedOptions[0].text;
     part.stage.dataset.mode = mode;
     part.view.classList.toggle("still", mode === "flip" || mode === "difference");
-    part.right.textContent = (mode === "difference" ? "difference to " : mode === "tokens" ? "tokens of " : "") + chooser.options[part.picked].text;
+    part.right.textContent = (mode === "difference" ? `${lefts.selectedOptions[0].text} less ` : mode === "tokens" ? "tokens of " : "") + chooser.options[part.picked].text;
     part.reading.textContent = mode === "tokens" && !map ? "This one has no tokens." : "";
     part.picks.forEach((each, place) => each.setAttribute("aria-pressed", String(place === part.picked)));
   }
@@ -48,6 +58,23 @@
   function choose(place) {
     chooser.selectedIndex = place;
     for (const item of items) { parts.get(item).picked = place; show(item); }
+  }
+
+  // Worst and best by another metric: other items, in another order, with its scores.
+  function rank(metric) {
+    const shown = items.filter((item) => metric in parts.get(item).ranks);
+    shown.sort((a, b) => parts.get(a).ranks[metric][0] - parts.get(b).ranks[metric][0]);
+    const home = items[0].parentNode;
+    for (const item of items) item.hidden = !shown.includes(item);
+    home.append(...shown, ...items.filter((item) => item.hidden));
+    for (const item of shown) {
+      const part = parts.get(item);
+      part.reason.textContent = part.ranks[metric][1];
+      for (const pick of part.picks) {
+        const score = pick.parentNode.querySelector(".score");
+        score.textContent = JSON.parse(score.dataset.scores)[metric] ?? "";
+      }
+    }
   }
 
   function readToken(item, event) {
@@ -101,6 +128,8 @@
   }
   modes.forEach((button) => button.addEventListener("click", () => setMode(button.dataset.mode)));
   chooser.addEventListener("change", () => choose(chooser.selectedIndex));
+  lefts.addEventListener("change", () => items.forEach(show));
+  if (ranking) { ranking.addEventListener("change", () => rank(ranking.value)); rank(ranking.value); }
 
   // One sound at a time, and a change of model keeps its place: what differs is then heard at the same word.
   document.addEventListener("play", (event) => {

@@ -1,13 +1,57 @@
-"""Images, audio and token maps on a page: as data addresses, so that it needs no other files."""
+"""Images, audio and token maps on a page: as data addresses, so that it needs no other files, or as thumbnails of such.
+
+A `Storage` decides which. `Storage()` puts everything into the page without loss. `Storage(folder, side, quality)` puts
+small lossy pictures into it, and keeps the whole ones as files of a folder beside the page, to be read on demand.
+"""
 
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from urllib.parse import quote
 
 import numpy
 import torch
 from PIL import Image
 from torch import Tensor
+
+
+@dataclass
+class Storage:
+    """Where the pictures and the sounds of a page lie.
+
+    Attributes:
+        folder: Its name beside the page; None keeps everything in the page.
+        side: Pixels of a thumbnail's longest side.
+        quality: Of a thumbnail, as WebP counts it.
+        files: What lies in the folder, by name; made by those who ask.
+    """
+
+    folder: str | None = None
+    side: int = 0
+    quality: int = 0
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    def place_image(self, name: str, image: Image.Image) -> str:
+        """The attributes of an <img> that shows `image`, which is called `name` in the folder."""
+        if self.folder is None:
+            return f'src="{make_image_address(image)}"'
+        if f"{name}.webp" not in self.files:
+            self.files[f"{name}.webp"] = encode_image(image)
+        small = image.convert("RGB")
+        small.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)
+        file = io.BytesIO()
+        small.save(file, format="WEBP", quality=self.quality, method=4)
+        full = f' data-full="{escape(quote(self.folder))}/{name}.webp" width="{image.width}" height="{image.height}"'
+        return f'src="{make_address("image/webp", file.getvalue())}"{full}'
+
+    def place_audio(self, name: str, content: bytes) -> str:
+        """The attributes of an <audio> that plays a FLAC file, which is called `name` in the folder."""
+        if self.folder is None:
+            return f'preload="metadata" src="{make_address("audio/flac", content)}"'
+        self.files[f"{name}.flac"] = content
+        return f'preload="none" src="{escape(quote(self.folder))}/{name}.flac"'
 
 
 def make_address(media_type: str, content: bytes) -> str:
@@ -17,10 +61,15 @@ def make_address(media_type: str, content: bytes) -> str:
 
 def make_image_address(image: Image.Image) -> str:
     """A picture as an address, without loss."""
+    return make_address("image/webp", encode_image(image))
+
+
+def encode_image(image: Image.Image) -> bytes:
+    """A picture as a WebP file, without loss."""
     file = io.BytesIO()
     # Method 2 takes 20 ms for 256x256 where the default takes 100, for files 4 % larger.
     image.save(file, format="WEBP", lossless=True, method=2)
-    return make_address("image/webp", file.getvalue())
+    return file.getvalue()
 
 
 def draw_token_maps(codes: Sequence[Tensor]) -> list[str]:
