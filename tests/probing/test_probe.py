@@ -43,6 +43,8 @@ def test_figures_stand_beside_entropies_and_the_folder_is_a_model(tok, tmp_path:
 
     transformers = pytest.importorskip("transformers")
     model = transformers.AutoModelForCausalLM.from_pretrained("p/train")
+    modes = {path.stat().st_mode & 0o777 for path in pathlib.Path("p/train").iterdir()}
+    assert len(modes) == 1, "who can read one file can read all"
     assert model.config.vocab_size == HEADER.codebook_size + 1
     drawn = model.generate(torch.tensor([[HEADER.codebook_size]]), max_new_tokens=5, do_sample=True, pad_token_id=0)
     assert drawn.shape == (1, 6)
@@ -151,6 +153,29 @@ def test_what_cannot_be_done_is_one_sentence(arguments, code, words, tok, tmp_pa
     outcome = tok("probe", *arguments)
     assert (outcome.code, words in outcome.err) == (code, True), outcome.err
     assert pathlib.Path("full/thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_costs_nothing_that_was_trained(tok, tmp_path: pathlib.Path, monkeypatch) -> None:
+    import transformers
+
+    train = write_counting_tokens(tmp_path / "train.npy")
+    save = transformers.PreTrainedModel.save_pretrained
+
+    def fill(self, folder: pathlib.Path, **more: object) -> None:
+        try:
+            pathlib.Path("/dev/full").write_bytes(b"x" * 10_000)
+        except OSError as error:  # as safetensors says it
+            raise RuntimeError(f"I/O error: {error.strerror} (os error {error.errno})") from error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transformers.PreTrainedModel, "save_pretrained", fill)
+        outcome = tok("probe", train, "-o", "p")
+    assert (outcome.code, "the disk is full" in outcome.err) == (1, True), outcome.err
+    assert not pathlib.Path("p/train").exists()
+    assert transformers.PreTrainedModel.save_pretrained is save
+    outcome = tok("probe", train, "-o", "p", "--resume")
+    assert (outcome.code, "going on behind step 12" in outcome.err) == (0, True), outcome.err
 
 
 def test_without_transformers_the_extra_is_named(tok, tmp_path: pathlib.Path, monkeypatch) -> None:

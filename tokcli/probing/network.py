@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tokcli.backbones.torchvision import let_torchvision_import
-from tokcli.files import sync_all, write_text
+from tokcli.files import explain, sync_all, write_text
 from tokcli.optional import require
 from tokcli.probing.protocols import Protocol
 
@@ -65,9 +65,20 @@ def build_network(protocol: Protocol, first_start: int, starts: int, seed: int) 
 
 
 def save_network(network: "PreTrainedModel", report: Mapping[str, Any], folder: pathlib.Path) -> None:
-    """Fill the new folder `folder` with what transformers loads, and the figures beside it."""
+    """Fill the new folder `folder` with what transformers loads, and the figures beside it.
+
+    Raises OSError where it cannot be written: the disk is full.
+    """
     network.config.use_cache = True
-    network.save_pretrained(folder)
+    try:
+        network.save_pretrained(folder)
+    except OSError:
+        raise
+    except Exception as error:  # safetensors has an error of its own, for a full disk too
+        raise explain(error, folder / "model.safetensors") from error
+    permissions = (folder / "config.json").stat().st_mode & 0o777
+    for file in folder.glob("*.safetensors"):  # which transformers lets nobody else read
+        file.chmod(permissions)
     write_text(folder / REPORT, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     sync_all(folder)
 

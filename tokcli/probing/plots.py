@@ -1,4 +1,4 @@
-"""Rate against distortion, where the rate is what a language model pays; and how evenly used codes and it go together."""
+"""Rate against distortion at the rate that a language model pays; and how that rate goes with evenly used codes."""
 
 import importlib.util
 import io
@@ -100,6 +100,7 @@ def _draw_metric(axis, rows: Sequence[ProbeScores], name: str, unit: str) -> Non
         axis.annotate(row.name, (row.rates["probe"], value), fontsize=7, xytext=(3, 4), textcoords="offset points")
     axis.set_xlabel(f"{unit}: filled, by the probe; open, log2 K a token", fontsize=8)
     axis.set_title(name, fontsize=10)
+    axis.margins(x=0.15, y=0.1)
     axis.grid(alpha=0.3)
 
 
@@ -112,4 +113,5 @@ def _draw_cvu(axis, rows: Sequence[ProbeScores]) -> None:
         )
     axis.set_xlabel("cvu", fontsize=8)
     axis.set_title("bits over log2 K: filled, the probe; open, first order", fontsize=10)
+    axis.margins(x=0.15, y=0.1)
     axis.grid(alpha=0.3)
