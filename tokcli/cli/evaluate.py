@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tokcli.cli.console import print_json, print_table
-from tokcli.cli.options import Device, Model, names, numbers, pairs, size_in_bytes
+from tokcli.cli.options import Device, Model, names, numbers, read_pairs, size_in_bytes
 from tokcli.cli.verb import Run, verb
 from tokcli.errors import PARTIAL_FAILURE
 from tokcli.evaluation.compare import (
@@ -84,7 +84,6 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="lpips=FILE",
-            callback=pairs("NAME=FILE, such as lpips=squeezenet1_1.safetensors"),
             help="Local weights (safetensors) of a metric's network, in the place of fetched ones.",
         ),
     ] = None,
@@ -92,7 +91,8 @@ def evaluate(
 ) -> Run:
     """Judge one tokenizer or several by the same measures."""
     named = [*(models or []), *([model] if model else [])]
-    return Run("tokcli.commands.evaluate:evaluate", _show, {"models": named})
+    local = read_pairs("--weights", weights, "NAME=FILE, such as lpips=squeezenet1_1.safetensors")
+    return Run("tokcli.commands.evaluate:evaluate", _show, {"weights": local, "models": named})
 
 
 def _show(rows: list["Scores"], json: bool) -> int:

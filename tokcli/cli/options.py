@@ -1,7 +1,7 @@
 """Flags that several verbs share, and how one flag holds several values."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -21,22 +21,20 @@ def names(text: str | None) -> list[str] | None:
     return [word.strip() for word in text.split(",")] if text else None
 
 
-def pairs(expected: str) -> Callable[..., dict[str, str] | None]:
-    """Several `NAME=FILE`, each flag with one or more between commas. For `typer.Option(callback=pairs(...))`.
+def read_pairs(flag: str, texts: Sequence[str] | None, expected: str) -> dict[str, str] | None:
+    """Several `NAME=FILE`, each flag with one or more between commas; None where there are none.
 
     Args:
+        flag: As it is typed.
+        texts: What stands behind it, each time.
         expected: What a user should have typed, for the message that refuses something else.
     """
-
-    def parse(parameter: typer.CallbackParam, texts: list[str] | None) -> dict[str, str] | None:
-        parts = [part for text in texts or () for part in names(text) or [text]]
-        split = [part.partition("=") for part in parts]
-        for part, (name, _, file) in zip(parts, split, strict=True):
-            if not (name and file):
-                raise UsageError(f"--{parameter.opts[0].lstrip('-')}: expected {expected}; got '{part}'")
-        return {name: file for name, _, file in split} or None
-
-    return parse
+    parts = [part for text in texts or () for part in names(text) or [text]]
+    split = [part.partition("=") for part in parts]
+    for part, (name, _, file) in zip(parts, split, strict=True):
+        if not (name and file):
+            raise UsageError(f"{flag}: expected {expected}; got '{part}'")
+    return {name: file for name, _, file in split} or None
 
 
 def size_in_bytes(parameter: typer.CallbackParam, text: str | None) -> int | None:

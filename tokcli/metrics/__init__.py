@@ -7,7 +7,8 @@ To add one:
 1. Pick the base class: `ItemMean` (base.py) where items are scored one by one, `TokenCounts` (tokens.py) where counts
    of tokens are enough, `Metric` (contracts.py) for anything else.
 2. Write the class in a file of this folder: a pure function, and `scores` or `figure` that calls it.
-3. Declare `modality` (None: any) and `higher_is_better` (None: neither is better by itself).
+3. Declare `modality` (None: any), `higher_is_better` (None: neither is better by itself), `unit` and `meaning`, which
+   the page of a report shows.
 4. Say in `protocol` what the figure depends on.
 5. Add its name to the table below; the constructor needs no arguments.
 6. Run tests/metrics/test_contract.py, which takes every member of the table, and add a test against known figures.
