@@ -200,3 +200,13 @@ def test_samples_are_laid_beside_real_ones_and_decode(tok, tiny_run, photos: pat
     assert "no FID of the samples" in tok("probe", "t.npy", "--val", "t.npy", "--samples", "3", "--resume").err
     assert tok("decode", samples["tokens"], "-o", "out").code == 0
     assert len(list(pathlib.Path("out").iterdir())) == 3
+
+
+def test_sounds_of_several_groups_cost_bits_per_second(tok, tmp_path: pathlib.Path) -> None:
+    """40 sounds of 8 frames of 8 samples at 80 Hz: .8 s and 16 tokens each."""
+    header = dataclasses.replace(HEADER, groups=2, modality="audio", sample_rate=80)
+    write_counting_tokens(tmp_path / "train.safetensors", header=header, grid=(8,))
+    (row,) = tok("probe", "train.safetensors", "--val", "train.safetensors", "--json").json["probes"]
+    assert (row["groups"], row["unit"], row["val_tokens"], row["cut"]) == (2, "kbps", 640, False)
+    assert row["rates"]["packed"] == pytest.approx(16 * row["packed_bits"] / 0.8 / 1000)
+    assert json.loads(pathlib.Path("probes/train/config.json").read_text())["vocab_size"] == 25
