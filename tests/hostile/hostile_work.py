@@ -84,6 +84,9 @@ COMMANDS = {
     "sweep": Command(("sweep", "table.yaml", "--out", "table", "--device", "cpu"), ("table",), lambda _: 0),
 }
 
+QUICK = [name for name in COMMANDS if name != "sweep"]
+"""A sweep starts processes of its own, each of which takes seconds."""
+
 
 def make_work(folder: pathlib.Path) -> None:
     """Fill an empty folder with what the commands start from; some seconds."""

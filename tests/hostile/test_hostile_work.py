@@ -6,16 +6,13 @@ import shutil
 
 import pytest
 from hostile_harness import run_tok
-from hostile_work import COMMANDS, compare_with, describe_output, kill_at, make_work, seeded_shares, start_both
+from hostile_work import COMMANDS, QUICK, compare_with, describe_output, kill_at, make_work, seeded_shares, start_both
 
 KILLS = 20
 """Of each command, with `-m slow`."""
 
 TRIES = 2
 """Of each pair of commands, with `-m slow`."""
-
-QUICK = [name for name in COMMANDS if name != "sweep"]
-"""A sweep starts processes of its own, each of which takes seconds."""
 
 
 @pytest.fixture(scope="session")
