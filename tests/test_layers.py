@@ -9,7 +9,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "tokcli"
 
 RANKS = [
-    {"errors", "progress"},
+    {"errors", "progress", "spelling"},
     {"files", "locking", "numerics", "schema", "untrusted"},
     {"contracts"},
     {"registry", "optional", "distributed"},

@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from tokcli.errors import ArgumentError, RecipeError, TokError, quote
-from tokcli.schema import already_checked, complete_arguments, find_argument_problems, nearest
+from tokcli.schema import already_checked, complete_arguments, find_argument_problems
+from tokcli.spelling import nearest
 
 T = TypeVar("T")
 

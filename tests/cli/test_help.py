@@ -4,18 +4,20 @@ import pytest
 
 COMMANDS = [
     "train",
+    "build-codebook",
     "encode",
     "decode",
-    "build-codebook",
     "evaluate",
     "sweep",
     "bench",
+    "probe",
+    "info",
+    "recipes",
     "export",
     "import",
-    "probe",
-    "recipes",
-    "info",
 ]
+
+PANELS = ["Make tokens:", "Judge:", "Look:", "Exchange:"]
 
 
 @pytest.fixture
@@ -26,7 +28,10 @@ def narrow(monkeypatch: pytest.MonkeyPatch, tok):
 
 
 def test_commands_are_listed_once_each_and_in_whole_sentences(narrow) -> None:
-    listed = narrow("--help").out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    told = narrow("--help").out
+    whole = told[told.index(PANELS[0]) :].partition("\n\n  Start with")[0].splitlines()
+    assert [line for line in whole if line and not line.startswith(" ")] == PANELS
+    listed = [line for line in whole if line.startswith("  ")]
     assert [line.split()[0] for line in listed] == COMMANDS
     for line in listed:
         assert line.endswith("."), line

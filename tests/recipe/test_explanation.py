@@ -5,7 +5,8 @@ import pytest
 from tokcli.errors import UsageError
 from tokcli.recipe.explanation import PARTS, SETTINGS, Argument, describe_type, explain
 from tokcli.recipe.recipe import from_text
-from tokcli.schema import Codes, Count, OpenShare, Share, nearest
+from tokcli.schema import Codes, Count, OpenShare, Share
+from tokcli.spelling import nearest
 
 
 @pytest.mark.parametrize("section", PARTS)

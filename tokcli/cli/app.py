@@ -32,7 +32,7 @@ from tokcli.cli import (
 )
 from tokcli.cli.console import print_json, print_note
 from tokcli.cli.launch import ToldCode, tell_exit_code
-from tokcli.cli.verb import VERSION, Command
+from tokcli.cli.verb import VERSION, Command, Commands
 from tokcli.distributed import first_process
 from tokcli.errors import InterruptedRunError, RecipeError, TokError, UsageError
 from tokcli.progress import plain
@@ -41,26 +41,33 @@ app = typer.Typer(
     name="tok",
     help="Train, apply and judge discrete tokenizers of images and audio.",
     epilog="Start with: tok train quickstart     (tok eval is short for tok evaluate)",
-    add_completion=False,
+    cls=Commands,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-VERBS = {
-    "train": train.train,
-    "encode": encode.encode,
-    "decode": decode.decode,
-    "build-codebook": build_codebook.build_codebook,
-    "evaluate": evaluate.evaluate,
-    "sweep": sweep.sweep,
-    "bench": bench.bench,
-    "export": export.export,
-    "import": import_tokens.import_tokens,
-    "probe": probe.probe,
-    "recipes": recipes.recipes,
-    "info": info.info,
+PANELS = {
+    "Make tokens": {
+        "train": train.train,
+        "build-codebook": build_codebook.build_codebook,
+        "encode": encode.encode,
+        "decode": decode.decode,
+    },
+    "Judge": {
+        "evaluate": evaluate.evaluate,
+        "sweep": sweep.sweep,
+        "bench": bench.bench,
+        "probe": probe.probe,
+    },
+    "Look": {"info": info.info, "recipes": recipes.recipes},
+    "Exchange": {"export": export.export, "import": import_tokens.import_tokens},
 }
+"""The verbs as help groups them."""
+
+VERBS = {name: each for panel in PANELS.values() for name, each in panel.items()}
+
 NAMELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """Errors of the system that need no file's name to be understood."""
 
@@ -68,8 +75,15 @@ WRITING = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, 
 
 HIDDEN = {"eval": evaluate.evaluate, "judge-cell": sweep.judge_cell}
 
-for _name, _verb in (VERBS | HIDDEN).items():
-    app.command(_name, cls=Command, hidden=_name in HIDDEN, epilog=f"Example: {_verb.example}")(_verb.call)
+for _panel, _verbs in {**PANELS, None: HIDDEN}.items():
+    for _name, _verb in _verbs.items():
+        app.command(
+            _name,
+            cls=Command,
+            hidden=_name in HIDDEN,
+            epilog=f"Example: {_verb.example}",
+            rich_help_panel=_panel,
+        )(_verb.call)
 
 
 @app.callback(invoke_without_command=True)

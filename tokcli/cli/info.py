@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tokcli.cli.completion import complete_anything
 from tokcli.cli.console import print_json, print_prose, print_table
 from tokcli.cli.verb import Run, verb
 
@@ -12,7 +13,11 @@ from tokcli.cli.verb import Run, verb
 def info(
     path: Annotated[
         str | None,
-        typer.Argument(metavar="PATH", help="A run, runs, a sweep, a tokenizer, a recipe, tokens. [default: all here]"),
+        typer.Argument(
+            metavar="PATH",
+            help="A run, runs, a sweep, a tokenizer, a recipe, tokens. [default: all here]",
+            autocompletion=complete_anything,
+        ),
     ] = None,
 ) -> Run:
     """Say what something is; alone: the runs here, this machine."""

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tokcli.cli.completion import complete_model
 from tokcli.errors import UsageError
 
 SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?) ?(|k|kb|m|mb|g|gb)", re.IGNORECASE)
@@ -90,10 +91,17 @@ Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is th
 Model = Annotated[
     str | None,
     typer.Option(
-        "--model", "-m", metavar="MODEL", help="An artifact or run folder. [default: $TOK_MODEL, else the last run]"
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="An artifact or run folder. [default: $TOK_MODEL, else the last run]",
+        autocompletion=complete_model,
     ),
 ]
 OneModel = Annotated[
-    str | None, typer.Argument(metavar="MODEL", help="An artifact or run folder. [default: the last run]")
+    str | None,
+    typer.Argument(
+        metavar="MODEL", help="An artifact or run folder. [default: the last run]", autocompletion=complete_model
+    ),
 ]
 Processes = Annotated[int, typer.Option("--processes", help="Processes on this machine that share the work.", min=1)]

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tokcli.cli.completion import complete_named
 from tokcli.cli.console import print_entry, print_json, print_prose, print_table
 from tokcli.cli.options import Force
 from tokcli.cli.verb import Run, verb
@@ -21,9 +22,15 @@ def recipes(
     ] = "list",
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="Of a recipe or sweep; image, audio or sweeps to list; a key to explain."),
+        typer.Argument(
+            metavar="NAME",
+            help="Of a recipe or sweep; image, audio or sweeps to list; a key to explain.",
+            autocompletion=complete_named,
+        ),
     ] = None,
-    kind: Annotated[str | None, typer.Argument(metavar="KIND", help="Of the part to explain.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(metavar="KIND", help="Of the part to explain.", autocompletion=complete_named)
+    ] = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="FILE", help="Where to copy it. [default: NAME.yaml]")
     ] = None,

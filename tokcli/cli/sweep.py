@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokcli.cli.completion import complete_sweep
 from tokcli.cli.console import print_json
 from tokcli.cli.options import Device
 from tokcli.cli.recipes import show_listing
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 @verb("tok sweep vpvae-tables1-2-image-small data.train.path=photos/train data.eval.path=photos/val")
 def sweep(
-    reference: Annotated[str | None, typer.Argument(metavar="SWEEP", help="A file or a name (--list).")] = None,
+    reference: Annotated[
+        str | None, typer.Argument(metavar="SWEEP", help="A file or a name (--list).", autocompletion=complete_sweep)
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(

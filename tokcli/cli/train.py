@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokcli.cli.completion import complete_key, complete_model, complete_recipe
 from tokcli.cli.console import clock, print_json, print_table
 from tokcli.cli.options import Device, Force, Processes
 from tokcli.cli.verb import Run, verb
@@ -18,9 +19,13 @@ if TYPE_CHECKING:
 
 @verb("tok train image-small-fsp data.train.path=photos/train data.eval.path=photos/val training.steps=2000")
 def train(
-    recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help="A file or a name (tok recipes).")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Argument(metavar="RECIPE", help="A file or a name (tok recipes).", autocompletion=complete_recipe),
+    ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY.PATH=VALUE", help="Changes to the recipe.")
+        list[str] | None,
+        typer.Argument(metavar="KEY.PATH=VALUE", help="Changes to the recipe.", autocompletion=complete_key),
     ] = None,
     out: Annotated[
         str | None, typer.Option("--out", "-o", metavar="FOLDER", help="The run's folder. [default: runs/NAME]")
@@ -34,7 +39,12 @@ def train(
     ] = "auto",
     init_from: Annotated[
         str | None,
-        typer.Option("--init-from", metavar="RUN", help="Begin with the weights of another run: fine-tune it."),
+        typer.Option(
+            "--init-from",
+            metavar="RUN",
+            help="Begin with another run's weights: fine-tune it.",
+            autocompletion=complete_model,
+        ),
     ] = None,
     dry_run: Annotated[
         bool,

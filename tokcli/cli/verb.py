@@ -9,12 +9,12 @@ every verb and are declared here alone.
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperArgument, TyperCommand, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from tokcli import __version__
 from tokcli.cli.console import make_reporter
@@ -109,6 +109,34 @@ def _option(name: str, annotation: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
 
 
+def _leave_as_typed(context: Any, parameters: Sequence[Any]) -> None:
+    """Convert no value where a line is only completed: typer would import pydantic for it, longer than one waits."""
+    if context.resilient_parsing:
+        for parameter in parameters:
+            parameter.process_value = lambda _, value: value
+
+
+class Commands(TyperGroup):
+    """The program, whose help lists its commands by their panels without drawing boxes, which would need rich."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read a line, or understand what there is of one."""
+        _leave_as_typed(ctx, self.get_params(ctx))
+        return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """A section for each panel, in the order in which the commands were declared."""
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for command in self.commands.values():
+            if isinstance(command, TyperCommand) and not command.hidden:
+                row = command.name or "", command.get_short_help_str(100)
+                panels.setdefault(str(command.rich_help_panel), []).append(row)
+        width = max((len(name) for rows in panels.values() for name, _ in rows), default=0)
+        for panel, rows in panels.items():
+            with formatter.section(panel):
+                formatter.write_dl([(name.ljust(width), words) for name, words in rows])
+
+
 class Command(TyperCommand):
     """A command whose help says `--size N` and `MODEL`, where typer writes `<int range>` and `<list[str]>`."""
 
@@ -119,3 +147,8 @@ class Command(TyperCommand):
                 parameter.display_type_rich = lambda ctx: None  # its name says it
             elif isinstance(parameter, TyperOption) and parameter.metavar is None and not parameter.is_flag:
                 parameter.metavar = "N" if parameter.min is not None else parameter.name.upper()
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read a line, or understand what there is of one."""
+        _leave_as_typed(ctx, self.get_params(ctx))
+        return super().parse_args(ctx, args)

@@ -16,7 +16,7 @@ from tokcli.codecs.image import Jpeg, WebP
 from tokcli.contracts import ModalityName
 from tokcli.errors import UsageError
 from tokcli.registry import Registry
-from tokcli.schema import nearest
+from tokcli.spelling import nearest
 
 CODECS: Registry[Codec] = Registry("codec", {"jpeg": Jpeg, "webp": WebP, "opus": Opus}, Codec)
 

@@ -27,7 +27,7 @@ from tokcli.recipe.build import build_tokenizer
 from tokcli.recipe.recipe import from_text
 from tokcli.recipe.shipped import SWEEPS, find_recipe_text, list_shipped, read_guide, read_shipped
 from tokcli.recipe.text import parse
-from tokcli.schema import nearest
+from tokcli.spelling import nearest
 from tokcli.sweeps.plan import read_sweep
 from tokcli.tokens import has_header, open_tokens
 from tokcli.training.checkpoint import find_newest_checkpoint

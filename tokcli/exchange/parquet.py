@@ -23,7 +23,8 @@ from tokcli.exchange.base import (
 )
 from tokcli.exchange.sequences import Layout, Order, SequenceLayout, check_range
 from tokcli.optional import require
-from tokcli.schema import OpenShare, nearest
+from tokcli.schema import OpenShare
+from tokcli.spelling import nearest
 from tokcli.untrusted import parse_json
 
 COLUMNS = ("name", "tokens", "label", "caption", "grid", "original_size", "signal_size", "about")

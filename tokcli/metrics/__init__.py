@@ -35,7 +35,7 @@ from tokcli.metrics.tokens import (
 )
 from tokcli.metrics.weights import Weights, assign_weights
 from tokcli.registry import Registry
-from tokcli.schema import nearest
+from tokcli.spelling import nearest
 
 METRICS: Registry[Metric] = Registry(
     "metric",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from tokcli.backbones.lpips import Backbone, recognise_backbone
 from tokcli.errors import UsageError
-from tokcli.schema import nearest
+from tokcli.spelling import nearest
 
 Weights = Mapping[str, str]
 """Files by the name of a metric, or of a family of metrics."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from tokcli.errors import UsageError
 from tokcli.recipe.settings import TrainingSettings
-from tokcli.schema import nearest
+from tokcli.spelling import nearest
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from tokcli.quantizers import QUANTIZERS
 from tokcli.recipe.settings import AdversarySettings, CodebookSettings, EvaluationSettings, TrainingSettings
 from tokcli.recipe.widths import describe_followers
 from tokcli.registry import Registry
-from tokcli.schema import nearest, read_signature
+from tokcli.schema import read_signature
+from tokcli.spelling import nearest
 
 PARTS: Mapping[str, Registry[Any]] = {
     "data": SOURCES,

@@ -22,7 +22,8 @@ from tokcli.recipe.settings import AdversarySettings, CodebookSettings, Evaluati
 from tokcli.recipe.text import parse, write
 from tokcli.recipe.widths import complete_widths
 from tokcli.registry import CheckedNode, Registry
-from tokcli.schema import already_checked, find_argument_problems, nearest
+from tokcli.schema import already_checked, find_argument_problems
+from tokcli.spelling import nearest
 from tokcli.untrusted import check_plain
 
 Node = Mapping[str, Any]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tokcli.errors import InputError
 from tokcli.files import exists, find_problem, read_text
-from tokcli.schema import nearest
+from tokcli.spelling import nearest
 
 LONGEST = 1 << 20
 """Bytes of a recipe."""

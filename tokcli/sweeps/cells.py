@@ -16,7 +16,7 @@ from tokcli.recipe.build import build_evaluation_source, build_training_source
 from tokcli.recipe.recipe import Recipe, from_text
 from tokcli.recipe.shipped import find_recipe_text
 from tokcli.recipe.text import parse
-from tokcli.schema import nearest
+from tokcli.spelling import nearest
 from tokcli.sweeps.plan import IN_DOMAIN, Method, Sweep
 
 CHOICES = ("seeds", "sizes", "methods")

@@ -20,7 +20,8 @@ from tokcli.data import SOURCES
 from tokcli.errors import RecipeError
 from tokcli.metrics import METRICS
 from tokcli.recipe.text import parse
-from tokcli.schema import find_argument_problems, nearest
+from tokcli.schema import find_argument_problems
+from tokcli.spelling import nearest
 
 IN_DOMAIN = "in domain"
 """How a claim calls the recipe's own evaluation data, which is what it means where it names none."""
