@@ -34,3 +34,9 @@ def to_levels(signal: Tensor) -> Tensor:
     Truncation would darken every image by half a level and cost a faithful reconstruction several decibels.
     """
     return signal.float().add(1).mul_(127.5).clamp_(0, 255).round_()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was not enough memory, on the device or beside it; torch says the latter in words alone."""
+    said = isinstance(error, RuntimeError) and ("not enough memory" in str(error) or "allocate memory" in str(error))
+    return said or isinstance(error, MemoryError | torch.OutOfMemoryError)

@@ -1,5 +1,6 @@
 """`tok decode` of integers that no header describes: what a generator sampled becomes files in one command."""
 
+import os
 import pathlib
 
 import numpy
@@ -137,3 +138,17 @@ def test_a_codebook_that_cannot_be_built_is_not_advised(tok, tiny_run, photos) -
     outcome = tok("encode", photos, "-o", "t.npy", "--codebook", "64")
     assert (outcome.code, "build-codebook" in outcome.err) == (2, False)
     assert "no codebook of 64 codes (it has: 36)" in outcome.err
+
+
+@pytest.mark.parametrize("name", ["t.safetensors", "t.npy", "t.bin", "t.jsonl", "t.parquet", "t.tar"])
+def test_a_pipe_is_no_file_of_tokens(tok, tmp_path: pathlib.Path, name: str) -> None:
+    """Opening one would wait for ever."""
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / name, tmp_path / "folder" / name):
+        os.mkfifo(path)
+    for tokens in (name, "folder"):
+        for command in (["decode", tokens, "-o", "out"], ["import", tokens, "-o", "out.safetensors"]):
+            outcome = tok(*command, "-m", "nothing")
+            assert outcome.code in (2, 3, 4), outcome.err
+    outcome = tok("decode", name, "-o", "out", "-m", "nothing")
+    assert "it is a pipe, not a regular file" in outcome.err or "tokens are kept as" in outcome.err

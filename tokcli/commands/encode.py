@@ -23,6 +23,7 @@ from tokcli.exchange.about import AboutItems
 from tokcli.files import try_output
 from tokcli.metrics.tokens import count_tokens, empirical_bits, entropy_bits, packed_bits
 from tokcli.models import Model, open_model, pick_batch_size, pick_device
+from tokcli.numerics import is_out_of_memory
 from tokcli.progress import SILENT, FailureNotes, Reporter
 from tokcli.tokens import TokenHeader, TokenReader, TokenWriter, format_of, has_header, open_tokens, open_writer
 
@@ -190,16 +191,41 @@ def _encode_rest(
     with reporter.task("encoding", len(source), "items", done=first) as task:
         for group in group_items(readings, batch_size):
             if isinstance(group, list):
-                for item, tokens in zip(group, encode_group(model, group), strict=True):
+                for item, tokens in zip(group, encode_what_fits(model, group), strict=True):
+                    if isinstance(tokens, Failure):
+                        _leave_out(tokens, writer, notes)
+                        continue
                     size, about = item.signal.shape[1:], known.find(item.name, item.about)
                     writer.append(item.name, tokens, item.original_size, size, about)
                 task.advance(len(group))
                 continue
             failure = encode_stream(model, group, writer, known) if isinstance(group, Stream) else group
             if failure is not None:
-                writer.fail(failure.item, failure.reason)
-                notes.add(f"cannot encode {failure.item}: {failure.reason}")
+                _leave_out(failure, writer, notes)
             task.advance()
+
+
+def _leave_out(failure: Failure, writer: TokenWriter, notes: FailureNotes) -> None:
+    writer.fail(failure.item, failure.reason)
+    notes.add(f"cannot encode {failure.item}: {failure.reason}")
+
+
+def encode_what_fits(model: Model, group: Sequence[Item]) -> Iterator[torch.Tensor | Failure]:
+    """The tokens of each item of one shape; where memory is short, item by item, or why one has none."""
+    try:
+        tokens = encode_group(model, group)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        tokens = None
+    if tokens is not None:
+        yield from tokens
+    elif len(group) > 1:
+        for item in group:
+            yield from encode_what_fits(model, [item])
+    else:
+        size = "×".join(map(str, group[0].signal.shape[1:]))
+        yield Failure(group[0].name, f"there is not enough memory to encode it at {size}; give it a --size")
 
 
 def encode_group(model: Model, group: Sequence[Item]) -> torch.Tensor:

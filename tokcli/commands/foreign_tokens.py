@@ -17,6 +17,7 @@ from tokcli.exchange import ExchangeFormat, ExchangeItem, Expected, build_format
 from tokcli.exchange.arrays import SUFFIXES, open_arrays
 from tokcli.exchange.base import META, guard_items
 from tokcli.exchange.sequences import parse_grid
+from tokcli.files import exists, find_problem, require_regular
 from tokcli.models import Model, require_maker
 from tokcli.tokens import TokenHeader, TokenReader, TokenRecord, has_header
 from tokcli.untrusted import parse_json
@@ -82,9 +83,10 @@ class ForeignTokens:
 
 def is_foreign(path: pathlib.Path) -> bool:
     """Whether something that may hold tokens lies at `path`, and says nothing of a tokenizer as a token file does."""
-    if not path.exists() or has_header(path):
+    is_folder = path.is_dir()
+    if (find_problem(path) and not is_folder) or has_header(path):
         return False
-    return path.suffix in KIND_OF_SUFFIX if path.is_file() else bool(_read_meta(path) or _find_kind(path))
+    return bool(_read_meta(path) or _find_kind(path)) if is_folder else path.suffix in KIND_OF_SUFFIX
 
 
 def find_foreign(
@@ -102,8 +104,11 @@ def find_foreign(
         UsageError: where it is not clear what it is.
         MismatchError: where it is damaged, or holds no integers.
     """
-    if not path.exists():
+    if not exists(path):
         raise InputError(f"there is nothing at {path}; expected a file or folder of tokens")
+    for each in path.rglob("*") if path.is_dir() else [path]:
+        if not each.is_dir():
+            require_regular(each)  # before a library opens it: reading a pipe waits for ever
     meta = _read_meta(path)
     named = str(kind or meta.get("kind") or _guess_kind(path))
     format_ = build_format(named, _read_options(named, meta) | dict(options or {}))

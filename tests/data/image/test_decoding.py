@@ -203,6 +203,33 @@ def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path: Path, side: in
     assert not list(recwarn)
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "RGBa", "CMYK", "YCbCr", "I;16", "I", "RGB"])
+def test_a_large_picture_is_converted_band_by_band_to_the_same_pixels(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = numpy.random.default_rng(0)
+    if mode.startswith("I"):
+        picture = Image.fromarray(generator.integers(0, 65536, (37, 23)).astype("uint16" if ";" in mode else "int32"))
+    else:
+        colours = Image.fromarray(generator.integers(0, 256, (37, 23, 4), dtype=numpy.uint8))
+        picture = colours.convert("RGB").convert("P") if mode in ("P", "PA") else colours
+        picture = picture if picture.mode == mode else picture.convert(mode)
+    if mode == "P":
+        picture.info["transparency"] = bytes(range(256))
+    whole = numpy.asarray(decoding.to_upright_rgb(picture))
+    monkeypatch.setattr(decoding, "BAND_PIXELS", 5 * 23)
+    assert (numpy.asarray(decoding.to_upright_rgb(picture)) == whole).all()
+
+
+def test_a_picture_of_its_own_size_is_refused_from_its_header(tmp_path: Path) -> None:
+    """The file holds a header alone, so decoding it would be a different error."""
+    path = tmp_path / "large.png"
+    path.write_bytes(png(struct.pack(">IIBBBBB", 5001, 5000, 8, 2, 0, 0, 0)))
+    words = "too large to be taken whole: at most 25 million pixels; give it a --size, or cut it in parts; this one has"
+    with pytest.raises(InputError, match=words), open(path, "rb") as file:
+        decoding.read_image(file, decoding.MAX_WHOLE_PIXELS)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_damage_anywhere_gives_a_picture_or_a_sentence(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject):
