@@ -27,7 +27,7 @@ from tokcli.probing.loading import ProbeData, ProbeInput, compute_identity, load
 from tokcli.probing.network import REPORT, build_network, require_transformers, save_network
 from tokcli.probing.plots import describe_correlations, draw_trade
 from tokcli.probing.protocols import Protocol, choose_protocol
-from tokcli.probing.samples import save_samples
+from tokcli.probing.samples import Sampling, save_samples
 from tokcli.probing.scores import ProbeScores, make_table
 from tokcli.probing.tokenizers import (
     find_reconstruction,
@@ -80,6 +80,7 @@ class _Plan:
     labels: LabelSource
     models: Sequence[pathlib.Path]
     evaluations: Sequence[dict[str, Any]]
+    sampling: Sampling
     resume: bool
     force: bool
 
@@ -129,43 +130,55 @@ def probe(
         TokError: where nothing can be done.
     """
     require_transformers()
-    chosen = choose_protocol(protocol, steps)
     plan = _Plan(
         output=pathlib.Path(output),
         inputs=open_inputs(tokens, val),
-        protocol=chosen,
+        protocol=choose_protocol(protocol, steps),
         seed=seed,
         about=read_about(pathlib.Path(about)) if about is not None else {},
         labels=labels,
         models=list_models(models),
         evaluations=read_evaluations(scores),
+        sampling=Sampling(samples, temperature, top_k, seed),
         resume=resume,
         force=force,
     )
-    if samples:
-        for given in plan.inputs:
-            require_tokenizer(given.header, plan.models, given.name)
-    if not temperature > 0:
-        raise UsageError(f"--temperature: expected more than 0, got {temperature:g}")
     accelerator = make_accelerator(pick_device(device).type)
-    if chosen.training.batch_size % accelerator.num_processes:
-        raise UsageError(
-            f"{chosen.name} takes {chosen.training.batch_size} sequences a step, which {accelerator.num_processes} "
-            "processes cannot share evenly; choose another --processes"
-        )
-    _check_output(plan)
+    _check(plan, accelerator)
     accelerator.wait_for_everyone()
     with _lock(plan, accelerator, reporter):
         rows = [_probe_one(plan, given, accelerator, reporter) for given in plan.inputs]
         if accelerator.is_main_process:
             if samples:
-                rows = [
-                    save_samples(plan.output, row, given, plan.models, samples, temperature, top_k, seed, reporter)
-                    for row, given in zip(rows, plan.inputs, strict=True)
-                ]
+                pairs = zip(rows, plan.inputs, strict=True)
+                rows = [_sample(plan, row, given, accelerator, reporter) for row, given in pairs]
             _write_summary(plan.output, rows, reporter)
         accelerator.wait_for_everyone()
     return Probed(plan.output, rows, _make_remarks(rows))
+
+
+def _check(plan: _Plan, accelerator: Accelerator) -> None:
+    """Refuse, before the work, what would fail at its end."""
+    if plan.sampling.count:
+        for given in plan.inputs:
+            require_tokenizer(given.header, plan.models, given.name)
+    if not plan.sampling.temperature > 0:
+        raise UsageError(f"--temperature: expected more than 0, got {plan.sampling.temperature:g}")
+    batch = plan.protocol.training.batch_size
+    if batch % accelerator.num_processes:
+        raise UsageError(
+            f"{plan.protocol.name} takes {batch} sequences a step, which {accelerator.num_processes} processes cannot "
+            "share evenly; choose another --processes"
+        )
+    _check_output(plan)
+
+
+def _sample(
+    plan: _Plan, row: ProbeScores, given: ProbeInput, accelerator: Accelerator, reporter: Reporter
+) -> ProbeScores:
+    """The row with the samples that are drawn from its probe."""
+    _, tokenizer = require_tokenizer(given.header, plan.models, row.name)
+    return save_samples(plan.output / row.name, row, given, tokenizer, plan.sampling, accelerator.device, reporter)
 
 
 @contextlib.contextmanager

@@ -83,7 +83,7 @@ def save_network(network: "PreTrainedModel", report: Mapping[str, Any], folder: 
     sync_all(folder)
 
 
-def load_network(folder: pathlib.Path) -> "PreTrainedModel":
-    """The network of a probe's folder, ready to predict."""
+def load_network(folder: pathlib.Path, device: torch.device) -> "PreTrainedModel":
+    """The network of a probe's folder on `device`, ready to predict."""
     transformers = require_transformers()
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval()
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).to(device).eval()

@@ -1,10 +1,10 @@
 """Samples of a probe, decoded and laid beside real ones."""
 
 import json
+import math
 import pathlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,6 @@ from tokcli.probing.network import REPORT, load_network
 from tokcli.probing.sampling import draw_tokens
 from tokcli.probing.scores import ProbeScores
 from tokcli.probing.sequences import Piece, cut_grid
-from tokcli.probing.tokenizers import require_tokenizer
 from tokcli.progress import Reporter
 from tokcli.tokenizer import Tokenizer
 from tokcli.tokens import TokenReader, open_writer
@@ -32,53 +31,72 @@ AT_ONCE = 32
 """Sequences that are drawn, or decoded, together."""
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How samples are drawn.
+
+    Attributes:
+        count: how many.
+        temperature: by which logits are divided.
+        top_k: one of so many most probable codes is drawn; None: of all.
+        seed: of the draws.
+    """
+
+    count: int
+    temperature: float
+    top_k: int | None
+    seed: int
+
+
 def save_samples(
-    output: pathlib.Path,
+    folder: pathlib.Path,
     row: ProbeScores,
     given: ProbeInput,
-    models: Sequence[pathlib.Path],
-    count: int,
-    temperature: float,
-    top_k: int | None,
-    seed: int,
+    tokenizer: Tokenizer,
+    sampling: Sampling,
+    device: torch.device,
     reporter: Reporter,
 ) -> ProbeScores:
-    """Draw `count` sequences from a finished probe and decode them; the row comes back with where they are.
-
-    Raises:
-        UsageError: where the tokenizer is not to be found.
-    """
-    folder = output / row.name
-    _, tokenizer = require_tokenizer(given.header, models, row.name)
-    shape, reals = read_reals(given, row.protocol["context"], count)
-    network = load_network(folder)
-    codes, classes = row.codebook_size * row.groups, max(1, row.classes)
-    drawn: list[Tensor] = []
-    for first in range(0, count, AT_ONCE):
-        starts = [codes + number % classes for number in range(first, min(first + AT_ONCE, count))]
-        positions = int(torch.tensor(shape).prod())
-        drawn.append(
-            draw_tokens(
-                network,
-                starts,
-                positions,
-                row.groups,
-                row.codebook_size,
-                temperature=temperature,
-                top_k=top_k,
-                seed=seed + first,
-                reporter=reporter,
-            )
-        )
-    samples = torch.cat(drawn).reshape(count, *shape, row.groups)
+    """Draw sequences from the finished probe in `folder` and decode them; the row comes back with where they are."""
+    shape, reals = read_reals(given, row.protocol["context"], sampling.count)
+    samples = _draw(folder, row, shape, sampling, device, reporter)
     _write_tokens(folder / "samples.npy", given, samples, shape, tokenizer)
     signals, originals = _decode(tokenizer, samples), _decode(tokenizer, reals)
-    facts = {"count": count, "temperature": temperature, "top_k": top_k, "seed": seed, "grid": list(shape)}
-    facts |= _show(folder, given, originals, signals)
+    facts = {**vars(sampling), "grid": list(shape), **_show(folder, given, originals, signals)}
     facts["fid"] = _compute_fid(given, originals, signals, row.name, reporter)
     done = replace(row, samples=facts)
     write_text(folder / REPORT, json.dumps(done.to_json(), indent=1, ensure_ascii=False) + "\n")
     return done
+
+
+def _draw(
+    folder: pathlib.Path,
+    row: ProbeScores,
+    shape: tuple[int, ...],
+    sampling: Sampling,
+    device: torch.device,
+    reporter: Reporter,
+) -> Tensor:
+    """(count, *shape, groups) int64 on the CPU; the classes take turns."""
+    network = load_network(folder, device)
+    codes, classes = row.codebook_size * row.groups, max(1, row.classes)
+    drawn: list[Tensor] = []
+    for first in range(0, sampling.count, AT_ONCE):
+        numbers = range(first, min(first + AT_ONCE, sampling.count))
+        drawn.append(
+            draw_tokens(
+                network,
+                [codes + number % classes for number in numbers],
+                math.prod(shape),
+                row.groups,
+                row.codebook_size,
+                temperature=sampling.temperature,
+                top_k=sampling.top_k,
+                seed=sampling.seed + first,
+                reporter=reporter,
+            )
+        )
+    return torch.cat(drawn).reshape(sampling.count, *shape, row.groups)
 
 
 def read_reals(given: ProbeInput, context: int, count: int) -> tuple[tuple[int, ...], Tensor]:
