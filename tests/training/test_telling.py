@@ -75,6 +75,12 @@ def test_the_first_line_says_what_is_trained_and_each_evaluation_has_its_line(re
     assert lines[1].endswith(f"best psnr {expected}")
 
 
+def test_an_evaluation_before_the_first_line_of_the_log_is_told(recipe: str, tmp_path) -> None:
+    told = Notes()
+    train(recipe, ["evaluation.every=1", "training.log_every=5"], out=str(tmp_path / "run"), reporter=told)
+    assert [note for note in told.notes if note.startswith("step 1 of 6: psnr ")]
+
+
 def _load(artifact: pathlib.Path) -> torch.nn.Module:
     from tokcli.artifacts import load_artifact
 

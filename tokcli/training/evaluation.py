@@ -76,7 +76,9 @@ def _tell_figures(training: Training, run: RunFolder, scores: Scores) -> str:
     figure = scores.figures.get(name) if name else None
     if name is None or figure is None:
         return line
-    former = [(value, step) for step, value in read_curves(run.metrics)[1].get(name, ()) if step != training.step]
+    # A run that is evaluated before its first line is written has no such file yet.
+    evaluated = read_curves(run.metrics)[1].get(name, ()) if run.metrics.exists() else ()
+    former = [(value, step) for step, value in evaluated if step != training.step]
     higher = METRICS[name].higher_is_better
     best = max(former, default=None) if higher else min(former, default=None)
     if best is None:
