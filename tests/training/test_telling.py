@@ -166,6 +166,12 @@ def test_a_dry_run_estimates_the_whole(recipe: str) -> None:
     assert estimate.to_json()["seconds"] == estimate.seconds
 
 
+def test_a_run_of_sounds_says_what_to_listen_to(tok, tmp_path) -> None:
+    (tmp_path / "voices.yaml").write_text(AUDIO_RECIPE)
+    outcome = tok("train", "voices.yaml", "training.steps=1")
+    assert "listen to: runs/voices/samples/step-00000001-1.wav (of original-1.wav" in outcome.out
+
+
 def test_a_run_prints_its_time_and_its_command(tok, tiny: str, tmp_path) -> None:
     (tmp_path / "tiny.yaml").write_text(tiny)
     outcome = tok("train", "tiny.yaml", "training.steps=1")

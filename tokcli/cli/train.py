@@ -80,6 +80,8 @@ def _show(result: "TrainResult", json: bool) -> int:
         print(f"command:   {shlex.join(['tok', *sys.argv[1:]])}")
         if result.sheet:
             print(f"look at:   {result.sheet} (originals over reconstructions)")
+            if clips := sorted(result.sheet.parent.glob(f"{result.sheet.stem}-*.wav")):
+                print(f"listen to: {clips[0]} (of original-1.wav beside it, and so on)")
         if result.provisional:
             print("figures:   provisional, of a codebook made for them alone; one is still to be built")
             print(f"next:      tok build-codebook {result.run}")
