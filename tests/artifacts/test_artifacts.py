@@ -230,3 +230,23 @@ def test_a_kill_in_the_middle_of_saving_leaves_a_whole_file(saved: pathlib.Path)
         process.wait()
         if "turn" in (metadata := read_metadata(saved)):
             assert bool((load_file(saved)["a"] == float(metadata["turn"])).all())
+
+
+@pytest.mark.parametrize("error", [RuntimeError("size overflowed"), OverflowError("too big"), TypeError("Overflow of")])
+def test_a_recipe_of_impossible_sizes_is_a_mismatch(saved: pathlib.Path, monkeypatch, error: Exception) -> None:
+    def fail(recipe: object) -> None:
+        raise error
+
+    monkeypatch.setattr("tokcli.artifacts.promises.build_tokenizer", fail)
+    with pytest.raises(MismatchError, match=str(error)):
+        load_artifact(saved)
+
+
+@pytest.mark.parametrize("error", [KeyError("width"), TypeError("missing argument"), AttributeError("x"), NameError()])
+def test_a_bug_in_a_constructor_is_not_blamed_on_the_file(saved: pathlib.Path, monkeypatch, error: Exception) -> None:
+    def fail(recipe: object) -> None:
+        raise error
+
+    monkeypatch.setattr("tokcli.artifacts.promises.build_tokenizer", fail)
+    with pytest.raises(type(error)):
+        load_artifact(saved)

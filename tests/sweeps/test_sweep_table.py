@@ -8,12 +8,14 @@ import pathlib
 
 import pytest
 
+from tokcli.locking import Lock, acquire
+from tokcli.progress import SILENT
 from tokcli.recipe.recipe import from_text
 from tokcli.sweeps.cells import Cell
 from tokcli.sweeps.claims import decide
 from tokcli.sweeps.outcomes import Figures, Outcome
 from tokcli.sweeps.plan import IN_DOMAIN, Claim, Method, Published, Sweep
-from tokcli.sweeps.render import to_csv, to_json, to_markdown
+from tokcli.sweeps.render import render, to_csv, to_json, to_markdown
 from tokcli.sweeps.table import Row, Spread, tabulate
 
 PLAN = Sweep(
@@ -196,3 +198,20 @@ def test_a_drop_and_a_fall_are_differences_within_a_seed(outcomes) -> None:
     table = tabulate(dataclasses.replace(PLAN, claims=[claim]), outcomes)
     assert decide(claim, table).comparisons[0].difference == pytest.approx(0.1 / 3)
     assert not math.isnan(decide(claim, table).comparisons[1].difference)
+
+
+def test_a_table_is_read_and_written_by_one_process_at_a_time(
+    outcomes, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two sweeps that render at once the later one leaves its table, and not one that it read before the other."""
+    told: list[bool] = []
+
+    def read(cell: Cell) -> Outcome:
+        told.append(isinstance(acquire(tmp_path / ".table.lock", patience=0), Lock))
+        return dict((id(cell), outcome) for cell, outcome in outcomes)[id(cell)]
+
+    monkeypatch.setattr("tokcli.sweeps.render.read_outcome", read)
+    rendered = render(PLAN, [cell for cell, _ in outcomes], tmp_path, "tok sweep t", SILENT)
+    assert told == [False] * len(outcomes)
+    assert (tmp_path / "table.md").read_text() == rendered.markdown
+    assert not (tmp_path / ".table.lock").exists()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokcli.files import write_text
+from tokcli.locking import wait
 from tokcli.progress import Reporter
 from tokcli.sweeps.cells import Cell
 from tokcli.sweeps.claims import RULE, Comparison, Decision, decide
@@ -43,13 +44,26 @@ class RenderedSweep:
 def render(
     sweep: Sweep, cells: Sequence[Cell], folder: pathlib.Path, command: str, reporter: Reporter
 ) -> RenderedSweep:
-    """Read what the cells left, and write table.md, table.csv, table.json, report.html and a picture of each curve."""
-    outcomes = [(cell, read_outcome(cell)) for cell in cells]
+    """Read what the cells left, and write table.md, table.csv, table.json, report.html and a picture of each curve.
+
+    One process at a time, from reading to writing, so that of two sweeps the later one leaves the later table.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with wait(folder / ".table.lock", folder / "table.md", reporter):
+        outcomes = [(cell, read_outcome(cell)) for cell in cells]
+        markdown, report = _write_tables(sweep, outcomes, folder, command, reporter)
+    unwell = sum(outcome.state in ("failed", "diverged") for _, outcome in outcomes)
+    return RenderedSweep(folder, markdown, report, unwell)
+
+
+def _write_tables(
+    sweep: Sweep, outcomes: Sequence[tuple[Cell, Outcome]], folder: pathlib.Path, command: str, reporter: Reporter
+) -> tuple[str, dict[str, Any]]:
+    """Write the files of the table into `folder`; returns what is in table.md and table.json."""
     table = tabulate(sweep, outcomes)
     claims = [decide(claim, table) for claim in sweep.claims]
     markdown = to_markdown(sweep, table, claims, outcomes, command)
     report = to_json(sweep, table, claims, outcomes, command)
-    folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "table.md", markdown)
     write_text(folder / "table.csv", to_csv(sweep, table))
     main, legend = _render_main_table(sweep, table), _render_legend(sweep, command)
@@ -57,8 +71,7 @@ def render(
     write_text(folder / "table.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
     for metric in sweep.curves:
         _draw(metric, table, folder, reporter)
-    unwell = sum(outcome.state in ("failed", "diverged") for _, outcome in outcomes)
-    return RenderedSweep(folder, markdown, report, unwell)
+    return markdown, report
 
 
 def _draw(metric: str, table: Sequence[Row], folder: pathlib.Path, reporter: Reporter) -> None:
