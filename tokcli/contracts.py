@@ -521,6 +521,11 @@ class Stream:
 class SourceFiles(Protocol):
     """Where the items of a source lie, as far as anybody asks."""
 
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """How many files were passed over because no decoder here reads them, by suffix."""
+        ...
+
     def resolved(self, count: int | None = None) -> Iterable[str]:
         """Where the first `count` items (None: all) lie once links are followed."""
         ...

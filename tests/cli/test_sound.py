@@ -172,4 +172,4 @@ def test_pictures_have_no_sound_formats(tok, tiny_run: pathlib.Path, photos: pat
     tok("encode", "photos", "-o", "tokens.npy", "-q")
     outcome = tok("decode", "tokens.npy", "-o", "out", "--format", "flac")
     assert outcome.code == 2
-    assert "images are written as png, not as 'flac'" in outcome.err
+    assert "images are written as png, jpg or webp, not as 'flac'" in outcome.err

@@ -18,6 +18,8 @@ OWN = {"json", "quiet", "version", "processes"}
 """Flags that end in the command line itself."""
 
 COMPLETED = {
+    "build-codebook": {"named"},
+    "bench": {"named"},
     "evaluate": {"model"},
     "eval": {"model"},
     "sweep": {"list_them"},

@@ -156,7 +156,7 @@ def _run(arguments: Sequence[str], as_json: bool) -> int:
     except TokError as error:
         return _leave(error, as_json)
     except typer.TyperException as error:
-        return _leave(UsageError(f"{error.format_message()} (tok {_find_verb(arguments)} --help says more)"), as_json)
+        return _leave(UsageError(f"{error.format_message()} ({_name_help(arguments)} says more)"), as_json)
     except (KeyboardInterrupt, typer.Abort):
         return _leave(_stopped(arguments), as_json)
     except BrokenPipeError:
@@ -194,6 +194,10 @@ def _keep_traceback(error: Exception, arguments: Sequence[str]) -> TokError:
         f"an error that tok does not know ({what}); {kept}; please report it together with that text and the command, "
         "as an issue of tok"
     )
+
+
+def _name_help(arguments: Sequence[str]) -> str:
+    return " ".join(word for word in ("tok", _find_verb(arguments), "--help") if word)
 
 
 def _find_verb(arguments: Sequence[str]) -> str:

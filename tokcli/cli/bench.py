@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tokcli.cli.console import print_json, print_table
-from tokcli.cli.options import BatchSize, Codebook, Device, OneModel, numbers
+from tokcli.cli.options import BatchSize, Codebook, Device, Model, OneModel, choose_model, numbers
 from tokcli.cli.verb import Run, verb
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @verb("tok bench runs/image-small-fsp --size 256 --threads 1,2")
 def bench(
     model: OneModel = None,
+    named: Model = None,
     items: Annotated[int, typer.Option(help="Signals to time.", min=1)] = 64,
     size: Annotated[int | None, typer.Option(help="Samples along each axis. [default: the recipe's]", min=1)] = None,
     batch_size: BatchSize = None,
@@ -30,7 +31,7 @@ def bench(
     device: Device = "auto",
 ) -> Run:
     """Time a tokenizer on this machine. Beside it stands its bare autoencoder."""
-    return Run("tokcli.commands.bench:bench", _show)
+    return Run("tokcli.commands.bench:bench", _show, {"model": choose_model(model, named)})
 
 
 def _show(result: "Bench", json: bool) -> int:

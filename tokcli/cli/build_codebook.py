@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tokcli.cli.console import print_json, print_table
-from tokcli.cli.options import Device, Force, OneModel, Processes, numbers
+from tokcli.cli.options import Device, Force, Model, OneModel, Processes, choose_model, numbers
 from tokcli.cli.verb import Run, verb
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ SIZES = numbers("numbers of codes separated by commas, such as 256,1024", least=
 @verb("tok build-codebook runs/image-small-vpvae --size 256,1024,4096")
 def build_codebook(
     model: OneModel = None,
+    named: Model = None,
     sizes: Annotated[
         str | None,
         typer.Option(
@@ -37,7 +38,7 @@ def build_codebook(
     device: Device = "auto",
 ) -> Run:
     """Build codebooks of any size for a trained tokenizer."""
-    return Run("tokcli.commands.build_codebook:build_codebook", _show)
+    return Run("tokcli.commands.build_codebook:build_codebook", _show, {"model": choose_model(model, named)})
 
 
 def _show(result: "BuiltCodebooks", json: bool) -> int:

@@ -37,7 +37,8 @@ def decode(
         ),
     ] = None,
     file_format: Annotated[
-        str | None, typer.Option("--format", metavar="NAME", help="Of the files: wav or flac, png. [default: wav, png]")
+        str | None,
+        typer.Option("--format", metavar="NAME", help="Of the files: png, jpg, webp; wav, flac. [default: png, wav]"),
     ] = None,
     batch_size: BatchSize = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted decode.")] = False,

@@ -27,7 +27,9 @@ def _size(text: str | None) -> int | str | None:
 
 @verb("tok encode photos/ -o tokens.npy")
 def encode(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Folders, files, or .txt lists of files.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT", help="Folders, files, patterns, .txt lists; - for a list on stdin.")
+    ],
     output: Annotated[str, typer.Option("--output", "-o", metavar="OUT", help=f"{', '.join(_files)}, or {_folder}.")],
     model: Model = None,
     codebook: Codebook = None,

@@ -84,6 +84,13 @@ def lengths(parameter: typer.CallbackParam, text: str | None) -> list[int] | Non
     return [int(part) for part in parts]
 
 
+def choose_model(given: str | None, named: str | None) -> str | None:
+    """The model that a verb got as its argument or by `-m`. Raises UsageError where these are two."""
+    if given is not None and named is not None and given != named:
+        raise UsageError(f"two models: {given}, and {named} by -m; name one")
+    return given if given is not None else named
+
+
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Items at a time. [default: by device]", min=1)]
 Codebook = Annotated[int | None, typer.Option("--codebook", metavar="K", help="Which built codebook, by its size.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]

@@ -94,4 +94,4 @@ def _check_free(folder: pathlib.Path, outputs: Mapping[str, str]) -> None:
     there = [name for name in outputs.values() if (folder / name).exists()]
     if there:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise UsageError(f"{folder / there[0]}{more} would be overwritten; --force does, -o DIR goes elsewhere")
+        raise UsageError(f"{folder / there[0]}{more} would be overwritten; --force does, -o FOLDER goes elsewhere")

@@ -16,6 +16,7 @@ import torch
 
 from tokcli.artifacts.fingerprint import compute_fingerprints
 from tokcli.contracts import Item, Rate, Source, Stream, compute_rate
+from tokcli.data.files import describe_skipped
 from tokcli.data.image.views import COUNTS, ImageViews, Views
 from tokcli.data.items import Failure, group_items, make_failure, read_items
 from tokcli.errors import InputError, InterruptedRunError, UsageError
@@ -126,6 +127,8 @@ def encode(
     opened = open_model(model, pick_device(device), reporter, codebook)
     known = AboutItems(about)
     source = _open_source(opened, inputs, None if size == "native" else size or opened.default_size, views)
+    if (skipped := describe_skipped(source.files)) is not None:
+        reporter.note(skipped)
     if size is None and opened.default_size is not None:
         _tell_size(opened.default_size, reporter)
     header = describe_tokens(opened, source)

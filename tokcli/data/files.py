@@ -5,21 +5,33 @@ inputs share the deepest folder that holds them all. So names are unique, and mi
 """
 
 import contextlib
+import glob
 import importlib
 import io
 import os
+import sys
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO
 
+from tokcli.contracts import SourceFiles
 from tokcli.errors import InputError
 from tokcli.files import open_regular, read_text
 
 LIST_SUFFIX = ".txt"
 LONGEST_LIST = 1 << 28
 """Bytes of a list; some million paths."""
+STANDARD_INPUT = "-"
+
+UNREAD = (
+    dict.fromkeys((".jpg", ".gif", ".heic", ".heif", ".avif", ".jxl", ".svg", ".raw", ".cr2", ".nef", ".dng", ".psd")),
+    dict.fromkeys((".wav", ".m4a", ".aac", ".wma", ".amr", ".ape", ".mka", ".mp4", ".webm")),
+)
+"""Suffixes of pictures and of sounds, each with one that is read; people wonder where the others are."""
+
 ARCHIVES: dict[str, str] = {}
 """What the names of archives end in, lower case with the dot, and the `module:Class` of the `Files` in such a one."""
 
@@ -33,9 +45,11 @@ class Files(ABC):
 
     Attributes:
         names: Of the files, each once, relative, with `/`. A sequence may compute them when they are asked for.
+        skipped: How many files of this modality lie beside them that no decoder here reads, by their suffix.
     """
 
     names: Sequence[str]
+    skipped: Mapping[str, int] = {}
 
     @abstractmethod
     def opener(self, index: int) -> Callable[[], BinaryIO]:
@@ -65,11 +79,13 @@ class FilesInFolders(Files):
         root: A folder that they all lie in.
         names: Their paths relative to it, with `/`.
         refused: Those of the names that stand for a path which nothing can be written under, with the reason.
+        skipped: How many pictures or sounds of kinds that are not read were passed over, by suffix.
     """
 
     root: str
     names: Sequence[str]
     refused: Mapping[str, str] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
     def opener(self, index: int) -> Callable[[], BinaryIO]:
         """What opens file `index`."""
@@ -128,7 +144,8 @@ def find_files(inputs: Sequence[str], suffixes: Sequence[str], noun: str) -> Fil
 
     Args:
         inputs: Folders (searched with their subfolders, hidden entries skipped), single files, and `.txt` lists of one
-            path per line, relative to the list's folder. `~` is expanded.
+            path per line, relative to the list's folder; patterns such as `photos/*.jpg`, `**` for any folders; `-`
+            for such a list on standard input, relative to the current folder. `~` is expanded.
         suffixes: What to look for, lower case with the dot.
         noun: What such files are, in the plural, for messages.
 
@@ -141,13 +158,23 @@ def find_files(inputs: Sequence[str], suffixes: Sequence[str], noun: str) -> Fil
         if given.lower().endswith(tuple(ARCHIVES)) and os.path.isfile(os.path.expanduser(given)):
             return _open_archive(given, inputs, suffixes, noun)
     roots, paths = [], []
+    skipped: Counter[str] = Counter()
     for given in inputs:
-        root, inside = _expand(given, tuple(suffixes), noun)
+        root, inside = _expand(given, tuple(suffixes), noun, skipped)
         roots.append(root)
         paths += inside
     root = os.path.commonpath(roots)
     names = [os.path.relpath(path, root).replace(os.sep, "/") for path in dict.fromkeys(paths)]
-    return FilesInFolders(root, *_refuse_odd(names))
+    return FilesInFolders(root, *_refuse_odd(names), skipped)
+
+
+def describe_skipped(files: SourceFiles | None) -> str | None:
+    """`2 .gif and 1 .heic files are skipped, ...`; None where none are."""
+    if files is None or not files.skipped:
+        return None
+    counts = [f"{count} {suffix}" for suffix, count in sorted(files.skipped.items())]
+    are = "file is" if sum(files.skipped.values()) == 1 else "files are"
+    return f"{' and '.join(counts)} {are} skipped, which cannot be read here; convert them to have them too"
 
 
 def _open_archive(given: str, inputs: Sequence[str], suffixes: Sequence[str], noun: str) -> Files:
@@ -189,16 +216,24 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _expand(given: str, suffixes: tuple[str, ...], noun: str) -> tuple[str, list[str]]:
-    """One input's root and its absolute file paths."""
+def _expand(given: str, suffixes: tuple[str, ...], noun: str, skipped: Counter[str]) -> tuple[str, list[str]]:
+    """One input's root and its absolute file paths; what is passed over is counted into `skipped`."""
+    if given == STANDARD_INPUT:
+        return _read_standard_input(noun)
     expanded = os.path.expanduser(given)
     path = os.path.abspath(expanded)
+    if not os.path.lexists(expanded) and glob.has_magic(expanded) and "\0" not in expanded:
+        return _match(given, path, suffixes, noun, skipped)
     if not os.path.exists(expanded):
         raise InputError(f"there is no file or folder '{given}' (relative paths start at {os.getcwd()})")
     if os.path.isdir(path):
-        inside = _find_files_under(path, suffixes)
+        inside = _find_files_under(path, suffixes, skipped)
         if not inside:
-            raise InputError(f"'{given}' holds no {noun}: looked in it and its subfolders for {', '.join(suffixes)}")
+            found = ", ".join(f"{count} {suffix}" for suffix, count in sorted(skipped.items()))
+            beside = f"; it holds {found}, which cannot be read here" if found else ""
+            raise InputError(
+                f"'{given}' holds no {noun}: looked in it and its subfolders for {', '.join(suffixes)}{beside}"
+            )
         return path, inside
     if path.lower().endswith(LIST_SUFFIX):
         return _read_list(given, path, noun)
@@ -208,6 +243,36 @@ def _expand(given: str, suffixes: tuple[str, ...], noun: str) -> tuple[str, list
     return os.path.dirname(path), [path]
 
 
+def _match(
+    given: str, pattern: str, suffixes: tuple[str, ...], noun: str, skipped: Counter[str]
+) -> tuple[str, list[str]]:
+    """The files that a pattern stands for, below the folder that its beginning names."""
+    found = sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+    inside = [path for path in found if path.lower().endswith(suffixes)]
+    skipped.update(_find_unread(found, suffixes))
+    if not inside:
+        many = f"none of the {len(found)} files is" if found else "no file is"
+        raise InputError(f"'{given}' matches no {noun}: {many} one of {', '.join(suffixes)}")
+    root = pattern
+    while glob.has_magic(root):
+        root = os.path.dirname(root)
+    return root, inside
+
+
+def _read_standard_input(noun: str) -> tuple[str, list[str]]:
+    """The files that a list on standard input names, a path a line, relative to the current folder."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise InputError(f"'-' reads a list of {noun} from standard input, a path a line; pipe one: ls | tok encode -")
+    return _resolve_list(sys.stdin.read(LONGEST_LIST), STANDARD_INPUT, os.getcwd(), noun)
+
+
+def _find_unread(paths: Sequence[str], suffixes: tuple[str, ...]) -> list[str]:
+    """The suffixes of those files which are of the same modality as `suffixes`, and not among them."""
+    unread = next((known for known in UNREAD if set(known) & set(suffixes)), {})
+    endings = (os.path.splitext(path)[1].lower() for path in paths)
+    return [ending for ending in endings if ending in unread and ending not in suffixes]
+
+
 def _find_links(folder: str) -> set[str]:
     """The names in a folder that are symbolic links; none where it cannot be listed."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
@@ -215,8 +280,11 @@ def _find_links(folder: str) -> set[str]:
     return set()
 
 
-def _find_files_under(folder: str, suffixes: tuple[str, ...]) -> list[str]:
-    """The paths of all files with these suffixes in a folder and its subfolders, sorted; links are followed."""
+def _find_files_under(folder: str, suffixes: tuple[str, ...], skipped: Counter[str]) -> list[str]:
+    """The paths of all files with these suffixes in a folder and its subfolders, sorted; links are followed.
+
+    Files of the same modality that are not read are counted into `skipped`.
+    """
 
     def refuse(error: OSError) -> None:
         raise InputError(f"cannot look into the folder '{error.filename}': {error.strerror}") from error
@@ -227,18 +295,24 @@ def _find_files_under(folder: str, suffixes: tuple[str, ...]) -> list[str]:
             folders.clear()  # a link back to a folder above would be walked for ever
             continue
         folders[:] = [name for name in folders if not name.startswith(".")]
-        suitable = (name for name in names if name.lower().endswith(suffixes) and not name.startswith("."))
-        paths += [os.path.join(inner, name) for name in suitable]
+        shown = [name for name in names if not name.startswith(".")]
+        paths += [os.path.join(inner, name) for name in shown if name.lower().endswith(suffixes)]
+        skipped.update(_find_unread(shown, suffixes))
     return sorted(paths)
 
 
 def _read_list(given: str, path: str, noun: str) -> tuple[str, list[str]]:
     """The root and the absolute paths of the files that a list names."""
-    folder = os.path.dirname(path)
     try:
-        listed = [line.strip() for line in io.StringIO(read_text(path, LONGEST_LIST), newline=None)]
+        text = read_text(path, LONGEST_LIST)
     except InputError as error:
         raise InputError(f"the list '{given}' cannot be read as UTF-8 text: {error}") from error
+    return _resolve_list(text, given, os.path.dirname(path), noun)
+
+
+def _resolve_list(text: str, given: str, folder: str, noun: str) -> tuple[str, list[str]]:
+    """The root and the absolute paths of lines that are relative to `folder`."""
+    listed = [line.strip() for line in io.StringIO(text, newline=None)]
     paths = [os.path.normpath(os.path.join(folder, os.path.expanduser(line))) for line in listed if line]
     if not paths:
         raise InputError(f"the list '{given}' is empty; expected the path of one of the {noun} on each line")

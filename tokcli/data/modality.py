@@ -71,7 +71,8 @@ class Modality:
         """
         suffix = self.saved_suffixes[0] if file_format is None else f".{file_format.lower()}"
         if suffix not in self.saved_suffixes:
-            known = " or ".join(saved[1:] for saved in self.saved_suffixes)
+            *others, last = (saved[1:] for saved in self.saved_suffixes)
+            known = f"{', '.join(others)} or {last}"
             raise UsageError(f"{self.file_noun} are written as {known}, not as '{file_format}'")
         return suffix
 
@@ -105,7 +106,7 @@ IMAGE = Modality(
     nouns=("picture", "pictures"),
     file_noun="images",
     suffixes=image_decoding.SUFFIXES,
-    saved_suffixes=(".png",),
+    saved_suffixes=(".png", ".jpg", ".webp"),
     whole=False,
     signal_metrics=("psnr", "ssim"),
     rate_metrics=("bits_per_pixel", "bits_per_pixel_empirical"),

@@ -8,6 +8,7 @@ import math
 
 from tokcli.artifacts.artifact import codebook_ready
 from tokcli.contracts import Source, compute_rate
+from tokcli.data.files import describe_skipped
 from tokcli.data.modality import MODALITIES
 from tokcli.errors import InputError
 from tokcli.progress import Reporter
@@ -26,6 +27,9 @@ def announce(training: Training, reporter: Reporter) -> None:
     for warning in (warn_of_one_token(training), warn_of_large_crops(training.train_source)):
         if warning:
             reporter.note(warning)
+    for skipped in (describe_skipped(training.train_source.files), describe_skipped(training.eval_source.files)):
+        if skipped is not None:
+            reporter.note(skipped)
     shared = find_shared_files(training.train_source, training.eval_source, items)
     if shared:
         count = count_evaluated(training.eval_source, items)

@@ -63,7 +63,7 @@ def test_a_format_is_chosen_by_its_name(modality: str, wanted: str | None, suffi
 def test_a_format_of_another_modality_is_refused() -> None:
     with pytest.raises(UsageError, match=r"^audio files are written as wav or flac, not as 'mp3'$"):
         AUDIO.choose_suffix("mp3")
-    with pytest.raises(UsageError, match=r"^images are written as png, not as 'flac'$"):
+    with pytest.raises(UsageError, match=r"^images are written as png, jpg or webp, not as 'flac'$"):
         IMAGE.choose_suffix("flac")
 
 
