@@ -512,10 +512,14 @@ class Stream:
         name: as an item's.
         blocks: starts reading; gives pieces (channels, samples) float32 in [-1, 1] of any lengths, in order, and raises
             InputError, naming the item, where the signal cannot be read on. It can cross processes.
+        samples: that there will be; None where that shows at the end.
+        returned: likewise what another program made of the signal, where the source has that too.
     """
 
     name: str
     blocks: Callable[[], Iterator[Tensor]]
+    samples: int | None = None
+    returned: Callable[[], Iterator[Tensor]] | None = None
 
 
 class SourceFiles(Protocol):

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tokcli.errors import InputError
+
 
 @dataclass(frozen=True)
 class Window:
@@ -114,6 +116,22 @@ class Echo:
             samples -= taken[-1].shape[1]
             self.held -= taken[-1].shape[1]
         return torch.cat(taken, dim=1)
+
+
+def pair_blocks(first: Iterable[Tensor], second: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The blocks (channels, samples) of one signal, each with as many samples of another one, which comes in its own.
+
+    Raises:
+        InputError: where the second is shorter.
+    """
+    echo = Echo(second)
+    arriving = iter(echo)
+    for block in first:
+        while echo.held < block.shape[1] and next(arriving, None) is not None:
+            pass
+        if echo.held < block.shape[1]:
+            raise InputError("what came back is shorter than the original")
+        yield block, echo.take(block.shape[1])
 
 
 def pad(signals: Tensor, stride: int) -> Tensor:

@@ -2,9 +2,12 @@
 
 import hashlib
 import math
+import pathlib
 from collections.abc import Iterator
 
+import numpy
 import pytest
+import soundfile
 import torch
 from torch import Tensor
 
@@ -14,11 +17,13 @@ from tokcli.codecs import build_codecs
 from tokcli.contracts import Item, Metric, RoundTrip, Source, Stream
 from tokcli.errors import InputError
 from tokcli.evaluation.codecs import CodecAtSetting
+from tokcli.evaluation.pairs import FilesOfOthers, open_pairs
 from tokcli.evaluation.run import Scores, evaluate
 from tokcli.metrics import METRICS
 from tokcli.metrics.base import ItemMean
 from tokcli.quantizers.fsq import FiniteScalarQuantizer
 from tokcli.tokenizer import Tokenizer
+from tokcli.windows import pair_blocks
 
 RATE = 8000
 NAMES = ["si-sdr", "mel-distance", "usage"]
@@ -216,3 +221,38 @@ def test_a_codebook_is_built_from_the_same_latents_whichever_way_they_come(token
 def test_a_long_sound_that_is_torn_gives_a_codebook_nothing(tokenizer: Tokenizer) -> None:
     latents = sample_latents(tokenizer, Sounds(torn=True), 10_000, workers=0)
     assert len(latents) == 2 * 50
+
+
+def test_blocks_are_paired_whatever_their_lengths() -> None:
+    signal = torch.arange(20.0)[None]
+    pairs = list(pair_blocks(signal.split(7, 1), (2 * signal).split(3, 1)))
+    assert [block.shape[1] for block, _ in pairs] == [7, 7, 6]
+    assert all(torch.equal(other, 2 * block) for block, other in pairs)
+    with pytest.raises(InputError, match="what came back is shorter than the original"):
+        list(pair_blocks([signal], [signal[:, 1:]]))
+
+
+def test_long_files_of_others_are_paired_as_they_are_read(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = numpy.random.default_rng(0)
+    for name, length, shorter in (("a", 4000, 0), ("b", 20_000, 0), ("c", 20_000, 1)):
+        sound = generator.uniform(-0.5, 0.5, length)
+        for folder, samples in (("original", sound), ("good", 0.9 * sound[shorter:]), ("bad", 0.1 * sound)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            soundfile.write(tmp_path / folder / f"{name}.wav", samples, RATE)
+
+    def judge(other: int) -> Scores:
+        sources, *_ = open_pairs(str(tmp_path / "original"), [str(tmp_path / "good"), str(tmp_path / "bad")], None)
+        candidate = FilesOfOthers(sources[other], torch.device("cpu"))
+        return evaluate(candidate, sources[other], ["si-sdr", "mel-distance"], workers=0)
+
+    whole = [judge(0), judge(1)]
+    monkeypatch.setattr("tokcli.data.audio.files.LONG_SECONDS", 1)
+    parts = [judge(0), judge(1)]
+    for expected, found in zip(whole, parts, strict=True):
+        assert found.names == expected.names == ["a.wav", "b.wav"]
+        assert found.failed == expected.failed
+        assert "the original has 20000 samples, the reconstruction 19999 samples" in found.failed[0].reason
+        assert found.metrics == pytest.approx(expected.metrics, rel=1e-5)
+        assert found.protocol == expected.protocol

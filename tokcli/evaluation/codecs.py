@@ -21,7 +21,7 @@ from tokcli.evaluation.compare import format_name, list_metrics
 from tokcli.evaluation.run import Scores, Title, evaluate
 from tokcli.metrics import METRICS, Weights
 from tokcli.progress import Reporter
-from tokcli.windows import Echo
+from tokcli.windows import pair_blocks
 
 SEARCHED_ITEMS = 128
 """Items that a setting is searched on, evenly spread; the figures are then over the whole set."""
@@ -104,12 +104,8 @@ class CodecAtSetting(Candidate):
     def round_trip_parts(self, stream: Stream) -> Iterator[RoundTrip]:
         """What one file of the whole signal gives back, which is read once to be compressed and once to be compared."""
         data = self.codec.compress_blocks(stream.blocks(), self.setting, self.sample_rate)
-        decoded, samples = Echo(self.codec.decompress_blocks(data)), 0
-        arriving = iter(decoded)
-        for block in stream.blocks():
-            while decoded.held < block.shape[1] and next(arriving, None) is not None:
-                pass
-            reconstruction = decoded.take(block.shape[1])
+        samples = 0
+        for block, reconstruction in pair_blocks(stream.blocks(), self.codec.decompress_blocks(data)):
             samples += block.shape[1]
             yield RoundTrip(block[None], reconstruction[None], None, self.codebook_size, self.sample_rate)
         self._count(data, samples)

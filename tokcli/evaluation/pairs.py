@@ -3,17 +3,19 @@
 reference/cat/1.jpg  -  reconstruction/cat/1.png     the suffix may differ, the folders within may not
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from tokcli.contracts import Candidate, Item, ModalityName, RoundTrip, Source, SourceDescription
+from tokcli.contracts import Candidate, Item, ModalityName, RoundTrip, Source, SourceDescription, Stream
 from tokcli.data.items import Failure
 from tokcli.data.modality import Modality, find_modality
 from tokcli.errors import InputError, MismatchError
+from tokcli.windows import pair_blocks
 
 NAMED = 3
 """Names that a message gives as examples."""
@@ -50,13 +52,21 @@ class PairedFiles(Source):
         item = self._reference.load(own, draw)
         found = [other.load(their, draw) for other, their in zip(self._others, theirs, strict=True)]
         for each in found:
-            if each.signal.shape != item.signal.shape:
-                shapes = [_say_size(signal) for signal in (item.signal, each.signal)]
-                raise InputError(
-                    f"{item.name}: the original has {shapes[0]}, the reconstruction {shapes[1]}; "
-                    "--size N brings both to one size"
-                )
+            _check_same_size(item.name, item.signal.shape[1:], each.signal.shape[1:])
         return replace(item, returned=found[self._number].signal)
+
+    def load_or_stream(self, index: int, draw: int = 0) -> Item | Stream:
+        """Original `index` with its reconstruction, in blocks where the original is long."""
+        own, *theirs = self._indices[index]
+        item = self._reference.load_or_stream(own, draw)
+        found = [other.load_or_stream(their, draw) for other, their in zip(self._others, theirs, strict=True)]
+        for each in found:
+            _check_same_size(item.name, _size_of(item), _size_of(each))
+        mine = found[self._number]
+        if isinstance(item, Item) and isinstance(mine, Item):
+            return replace(item, returned=mine.signal)
+        original, returned = _as_stream(item), _as_stream(mine)
+        return replace(original, returned=returned.blocks)
 
     def protocol(self) -> Mapping[str, object]:
         """What was done to the originals, and to the reconstructions as well."""
@@ -105,6 +115,13 @@ class FilesOfOthers(Candidate):
             torch.stack(part).to(self.device) for part in ([item.signal for item in items], returned)
         )
         return RoundTrip(signals, reconstructions, None, 1, self.sample_rate)
+
+    def round_trip_parts(self, stream: Stream) -> Iterator[RoundTrip]:
+        """The original, block by block, and what came with it."""
+        assert stream.returned is not None, "what came back is with the items"
+        for original, returned in pair_blocks(stream.blocks(), stream.returned()):
+            signals, reconstructions = (block[None].to(self.device) for block in (original, returned))
+            yield RoundTrip(signals, reconstructions, None, 1, self.sample_rate)
 
 
 def open_pairs(
@@ -166,7 +183,27 @@ def _remark_on_rest(path: str, rest: Sequence[str]) -> str:
     return f"{len(rest)} file{'s' * (len(rest) != 1)} of {path} without an original (left out): {shown}"
 
 
-def _say_size(signal: Tensor) -> str:
+def _check_same_size(name: str, original: Sequence[int], returned: Sequence[int]) -> None:
+    """Raises InputError, naming the item, where what came back is of another size."""
+    if tuple(original) != tuple(returned):
+        raise InputError(
+            f"{name}: the original has {_say_size(original)}, the reconstruction {_say_size(returned)}; "
+            "--size N brings both to one size"
+        )
+
+
+def _size_of(reading: Item | Stream) -> Sequence[int]:
+    if isinstance(reading, Item):
+        return reading.signal.shape[1:]
+    assert reading.samples is not None, "a file says how long it is"
+    return (reading.samples,)
+
+
+def _as_stream(reading: Item | Stream) -> Stream:
+    """An item in one block, where the other side of the pair comes in many."""
+    return Stream(reading.name, partial(iter, [reading.signal])) if isinstance(reading, Item) else reading
+
+
+def _say_size(size: Sequence[int]) -> str:
     """`256x288 pixels` (height first), `16000 samples`."""
-    *_, height, width = (1, *signal.shape)
-    return f"{width} samples" if signal.dim() == 2 else f"{height}x{width} pixels"
+    return f"{size[0]} samples" if len(size) == 1 else f"{size[0]}x{size[1]} pixels"

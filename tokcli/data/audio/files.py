@@ -73,9 +73,10 @@ class AudioFiles(Source):
         name, opener = self.names[index], self._files.opener(index)
         with naming_item(name), AudioReader(opener()) as reader:
             is_long = reader.frames > LONG_SECONDS * reader.sample_rate
+            samples = _measure(reader, self._rate) if is_long else 0
         if not is_long:
             return self.load(index, draw)
-        return Stream(name, partial(_read_stream, opener, name, self._rate))
+        return Stream(name, partial(_read_stream, opener, name, self._rate), samples)
 
     def protocol(self) -> dict[str, object]:
         """What was done to the sounds, for the record."""
