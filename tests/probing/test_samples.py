@@ -30,7 +30,9 @@ def test_sounds_are_saved_beside_real_ones(tmp_path: pathlib.Path) -> None:
     assert samples._compute_fid(given, sounds, sounds, "train", SILENT) is None
 
 
-def test_the_distance_is_that_of_as_many_real_ones(given: ProbeInput, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_distance_is_that_of_as_many_real_ones(
+    given: ProbeInput, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
     seen: list[Any] = []
 
     class Distance:
@@ -43,6 +45,9 @@ def test_the_distance_is_that_of_as_many_real_ones(given: ProbeInput, monkeypatc
             return 12.5
 
     monkeypatch.setattr(samples, "Rfid", Distance)
+    monkeypatch.setattr(samples, "find_weight_file", lambda name: tmp_path / name)
+    assert samples._compute_fid(given, torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8), "train", SILENT) is None
+    (tmp_path / samples.WEIGHT_FILE).touch()
     reals, drawn = torch.zeros(40, 3, 8, 8), torch.zeros(35, 3, 8, 8)
     assert samples._compute_fid(given, reals, drawn, "train", SILENT) == 12.5
     assert seen == [(32, 32), (3, 3)]

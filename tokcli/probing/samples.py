@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tokcli.backbones.inception import WEIGHT_FILE
+from tokcli.backbones.weights import find_weight_file
 from tokcli.contracts import RoundTrip
 from tokcli.data.modality import MODALITIES
 from tokcli.errors import InputError, UsageError
@@ -167,6 +169,10 @@ def _show(folder: pathlib.Path, given: ProbeInput, reals: Tensor, samples: Tenso
 def _compute_fid(given: ProbeInput, reals: Tensor, samples: Tensor, name: str, reporter: Reporter) -> float | None:
     """The Fréchet distance of samples to real ones as they decode; None where it cannot be told, with a note why."""
     if given.header.modality != "image":
+        return None
+    weights = find_weight_file(WEIGHT_FILE)
+    if not weights.is_file():  # a hundred megabytes are not fetched for a figure that nobody has asked for
+        reporter.note(f"{name}: no FID of the samples: Inception's weights are not at {weights}")
         return None
     try:
         fid = Rfid()
