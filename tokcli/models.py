@@ -167,13 +167,14 @@ def _refuse_maker(model: Model, path: pathlib.Path, what: str, own: str, theirs:
 def _find_run(model: pathlib.Path, network: str) -> pathlib.Path | None:
     """A run in ./runs, or beside the run that `model` lies in, whose network has this fingerprint."""
     artifacts = [path for folder in (RUNS, model.parent.parent) for path in folder.glob(f"*/{ARTIFACT_NAME}")]
+    artifacts += [path for each in artifacts for path in each.parent.glob("checkpoints/tokenizer-*.safetensors")]
     for path in list(dict.fromkeys(artifacts))[:MOST_SEARCHED]:
         try:
             artifact = load_artifact(path)
         except (TokError, OSError):
             continue
         if compute_network_fingerprint(artifact.tokenizer, artifact.recipe) == network:
-            return path.parent
+            return path.parent if path.name == ARTIFACT_NAME else path
     return None
 
 

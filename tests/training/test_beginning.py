@@ -10,6 +10,7 @@ from tokcli.artifacts import load_artifact
 from tokcli.commands.train import train
 from tokcli.errors import InterruptedRunError, MismatchError, UsageError
 from tokcli.training.beginning import describe_differences, find_differences
+from tokcli.training.run_folder import RunFolder
 
 
 def steps_in(run: pathlib.Path) -> list[int]:
@@ -23,6 +24,9 @@ def test_a_finished_run_goes_on_to_more_steps(recipe: str, tmp_path: pathlib.Pat
     longer = train(recipe, ["training.decay=constant", "training.steps=8"], out=out, reporter=notes)
     assert any("is finished: it goes on from 6 to 8 steps" in note for note in notes.said)
     assert (longer.steps, steps_in(longer.run)) == (8, [2, 4, 6, 8])
+    former = longer.run / "checkpoints" / "tokenizer-00000006.safetensors"
+    assert load_artifact(former).training["steps"] == 6
+    assert former in RunFolder(longer.run).made
     assert load_artifact(longer.artifact).training["steps"] == 8
     with pytest.raises(UsageError, match=r"a finished run; .*training.steps=N goes on to N steps, more than its 8"):
         train(recipe, ["training.decay=constant", "training.steps=8"], out=out)

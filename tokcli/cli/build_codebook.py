@@ -47,5 +47,6 @@ def _show(result: "BuiltCodebooks", json: bool) -> int:
     else:
         rows = [(report.size, report.mse, report.perplexity, report.samples) for report in result.reports]
         print_table(str(result.artifact), ["codebook", "mse", "perplexity", "latents"], rows)
-        print(f"next: tok eval {result.artifact}     or tok encode FOLDER -o tokens.npy -m {result.artifact}")
+        model = result.artifact.parent if result.artifact.name == "tokenizer.safetensors" else result.artifact
+        print(f"next: tok eval {model}     or tok encode FOLDER -o tokens.npy -m {model}")
     return 0

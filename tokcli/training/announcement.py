@@ -44,9 +44,10 @@ def announce_codebook(training: Training, run: RunFolder, reporter: Reporter) ->
     """Note, where the run will end without a codebook, that its figures are provisional and what builds one."""
     if training.recipe.codebook is None and not codebook_ready(training.tokenizer):
         kind = training.recipe.quantizer["kind"]
+        place = f" {run.path}" if run.marker.exists() else ""  # a dry run's folder is gone by then
         reporter.note(
             f"'{kind}' has no codebook until one is built: figures are provisional until then; after the training run: "
-            f"tok build-codebook {run.path}"
+            f"tok build-codebook{place}"
         )
 
 

@@ -15,7 +15,7 @@ from tokcli.artifacts import load_artifact
 from tokcli.artifacts.fingerprint import compute_network_fingerprint
 from tokcli.artifacts.tensors import read_metadata
 from tokcli.errors import InputError, MismatchError, RecipeError, UsageError, quote
-from tokcli.files import write_text
+from tokcli.files import write_bytes, write_text
 from tokcli.progress import Reporter
 from tokcli.recipe.recipe import REQUIRED, Recipe
 from tokcli.recipe.text import parse
@@ -59,8 +59,12 @@ def make_way(
     more = differing is not None and differing.keys() == {STEPS} and recipe.training.steps > differing[STEPS][0]
     if resume == "auto" and more and differing is not None:
         if finished is not None:
+            steps, kept = differing[STEPS], run.former_artifact(differing[STEPS][0])
+            if accelerator.is_main_process and not kept.exists():
+                kept.parent.mkdir(exist_ok=True)
+                write_bytes(kept, run.artifact.read_bytes())  # codebooks built for it, and tokens, stay of use
             reporter.note(
-                f"{run.path} is finished: it goes on from {differing[STEPS][0]} to {recipe.training.steps} steps"
+                f"{run.path} is finished: it goes on from {steps[0]} to {steps[1]} steps, {kept} is it so far"
             )
         return
     words = f" of another recipe ({describe_differences(differing)})" if differing else ""

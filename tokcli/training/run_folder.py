@@ -31,6 +31,8 @@ MARKER = ".tok-run"
 CELL = "cell.yaml"
 """The recipe that a sweep leaves in the folder of a cell."""
 
+FORMER = re.compile(r"tokenizer-\d{8}\.safetensors")
+
 SAMPLE = re.compile(r"step-\d{8}(\.png|-\d\.wav)|original-\d\.wav")
 """What a run leaves to look at and to listen to."""
 
@@ -87,8 +89,13 @@ class RunFolder:
         files = [path for path in whole if os.path.lexists(path)]
         files += [path for path in self.samples.glob("*") if SAMPLE.fullmatch(path.name)]
         files += list_checkpoints(self.checkpoints)
+        files += [path for path in self.checkpoints.glob("tokenizer-*.safetensors") if FORMER.fullmatch(path.name)]
         events = ("events.out.tfevents.*", "hparams.yml")
         return files + [path for name in events for path in self.tensorboard.rglob(name)]
+
+    def former_artifact(self, steps: int) -> pathlib.Path:
+        """Where the tokenizer after `steps` steps stays when the run goes on to more."""
+        return self.checkpoints / f"tokenizer-{steps:08d}.safetensors"
 
     def clear(self) -> None:
         """Remove what a run has made, and the folders of it that are empty then."""
