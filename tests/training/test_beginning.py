@@ -113,3 +113,13 @@ def test_a_finished_encode_with_resume_is_done(tok, tiny_run, photos, tmp_path) 
     assert pathlib.Path("t.npy").stat() == before
     other = tok("encode", photos / "inner", "-o", "t.npy", "--resume")
     assert (other.code, "is complete, and of other items" in other.err) == (2, True), other.err
+
+
+def test_the_next_step_of_an_encode_names_its_model(tok, tiny_run, tiny: str, photos) -> None:
+    """The last run may be another one by then."""
+    pathlib.Path("other.yaml").write_text(tiny.replace("name: tiny", "name: other\nseed: 7"))
+    assert tok("train", "other.yaml", "-q").code == 0
+    outcome = tok("encode", photos, "-o", "t.npy", "-m", "runs/tiny")
+    (line,) = [line for line in outcome.out.splitlines() if line.startswith("next: tok ")]
+    assert line == "next: tok decode t.npy -o out/ -m runs/tiny"
+    assert tok(*line.split()[2:]).code == 0

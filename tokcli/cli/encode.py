@@ -65,5 +65,5 @@ def _show(result: "Encoded", json: bool) -> int:
     else:
         print_table(str(result.output), ["", "value"], result.rows())
         print_failed(result.failed)
-        print(f"next: tok decode {result.output} -o out/")
+        print(f"next: tok decode {result.output} -o out/ -m {result.model}")
     return PARTIAL_FAILURE if result.failed else 0

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 
+from tokcli.artifacts import ARTIFACT_NAME
 from tokcli.artifacts.fingerprint import compute_fingerprints
 from tokcli.contracts import Item, Rate, Source, Stream, compute_rate
 from tokcli.data.files import describe_skipped
@@ -45,6 +46,7 @@ class Encoded:
         packed: the rate of tokens stored in log2 K bits.
         empirical: the same in as many bits as the entropy of their frequencies.
         items_per_second: of this command, items resumed not counted.
+        model: the run or the file that decodes it.
     """
 
     output: pathlib.Path
@@ -58,10 +60,11 @@ class Encoded:
     packed: Rate
     empirical: Rate
     items_per_second: float
+    model: pathlib.Path
 
     def to_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
-        plain = {name: value for name, value in asdict(self).items() if name not in ("packed", "empirical")}
+        plain = {name: value for name, value in asdict(self).items() if name not in ("packed", "empirical", "model")}
         rates = {self.packed.unit: self.packed.value, f"{self.empirical.unit}_empirical": self.empirical.value}
         return plain | {"output": str(self.output)} | rates
 
@@ -134,7 +137,7 @@ def encode(
     header = describe_tokens(opened, source)
     if resume and _is_complete(path, header, source.names, known):
         reporter.note(f"{path} is complete, there is nothing to do")
-        return _summarize(open_tokens(path), path, 0.0)
+        return _summarize(open_tokens(path), path, 0.0, opened)
     started = time.perf_counter()
     with open_writer(path, header, source.names, resume=resume, force=force, about=known.digest) as writer:
         first = len(writer.done)
@@ -148,7 +151,7 @@ def encode(
             done = f"{len(writer.done)} of {len(source)} items"
             raise InterruptedRunError(f"stopped after {done}; the same command with --resume goes on") from None
         seconds = time.perf_counter() - started
-    return _summarize(open_tokens(path), path, (len(source) - first) / seconds)
+    return _summarize(open_tokens(path), path, (len(source) - first) / seconds, opened)
 
 
 def _is_complete(path: pathlib.Path, header: TokenHeader, names: Sequence[str], known: AboutItems) -> bool:
@@ -274,7 +277,7 @@ def describe_tokens(model: Model, source: Source) -> TokenHeader:
     )
 
 
-def _summarize(reader: TokenReader, path: pathlib.Path, items_per_second: float) -> Encoded:
+def _summarize(reader: TokenReader, path: pathlib.Path, items_per_second: float, model: Model) -> Encoded:
     """Count over the whole file, so that a resumed encode reports what an uninterrupted one would."""
     header = reader.header
     counts = functools.reduce(torch.add, (count_tokens(item.tokens, header.codebook_size) for item in reader))
@@ -291,4 +294,5 @@ def _summarize(reader: TokenReader, path: pathlib.Path, items_per_second: float)
         packed=compute_rate(packed_bits(counts), samples, header.sample_rate),
         empirical=compute_rate(empirical_bits(counts), samples, header.sample_rate),
         items_per_second=items_per_second,
+        model=model.path.parent if model.path.name == ARTIFACT_NAME else model.path,
     )
