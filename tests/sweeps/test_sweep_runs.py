@@ -161,7 +161,8 @@ def test_a_sweep_is_rendered_before_it_is_run(tok, folder: pathlib.Path) -> None
     assert outcome.code == 0
     assert "| fsp    | 36  | –     | 0 of 2 |" in outcome.out
     assert "| vq, K = 36, seed 1  | missing | not run |" in outcome.out
-    assert sorted(path.name for path in pathlib.Path("runs/table").iterdir()) == ["table.csv", "table.json", "table.md"]
+    made = ["report.html", "table.csv", "table.json", "table.md"]
+    assert sorted(path.name for path in pathlib.Path("runs/table").iterdir()) == made
 
 
 def test_a_folder_with_a_run_is_no_place_for_a_sweep(tok, folder: pathlib.Path, tiny_run: pathlib.Path) -> None:

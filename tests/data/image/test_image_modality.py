@@ -82,7 +82,19 @@ def test_names_cannot_leave_their_folder(name: str) -> None:
         IMAGE.strip_suffixes(["fine.jpg", name])
 
 
-def test_a_sheet_shows_originals_over_reconstructions() -> None:
+@pytest.fixture
+def unscaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sheets whose pixels are those of the pictures."""
+    monkeypatch.setattr("tokcli.data.image.view.LARGEST_PIXEL", 1)
+
+
+def test_small_pictures_are_enlarged_to_squares_of_four_pixels() -> None:
+    sheet = IMAGE.view.sheet([plain(1, 2, 3)], [plain(2, 2, 3)])
+    assert sheet.size == (4 * 3, 2 * 4 * 2 + SHEET_GAP)
+    assert sheet.getpixel((11, 7)) == (1, 0, 255)
+
+
+def test_a_sheet_shows_originals_over_reconstructions(unscaled: None) -> None:
     references = [plain(index) for index in range(10)]
     reconstructions = [plain(100 + index) for index in range(10)]
     sheet = IMAGE.view.sheet(references, reconstructions)
@@ -96,12 +108,12 @@ def test_a_sheet_shows_originals_over_reconstructions() -> None:
     assert sheet.getpixel((6, 0)) == (255, 255, 255)
 
 
-def test_a_sheet_holds_pictures_of_any_size() -> None:
+def test_a_sheet_holds_pictures_of_any_size(unscaled: None) -> None:
     sheet = IMAGE.view.sheet([plain(1, 2, 9), plain(2, 5, 3)], [plain(3, 2, 9), plain(4, 5, 3)])
     assert sheet.size == (2 * 9 + SHEET_GAP, 2 * 5 + SHEET_GAP)
 
 
-def test_a_sheet_of_several_reconstructions_labels_every_row_in_every_band() -> None:
+def test_a_sheet_of_several_reconstructions_labels_every_row_in_every_band(unscaled: None) -> None:
     references, first, second = ([plain(start + index, 30, 40) for index in range(9)] for start in (0, 100, 200))
     sheet = numpy.asarray(IMAGE.view.sheet(references, first, second, labels=["original", "a", "jpeg q7"]))
     down = LABEL + 30 + SHEET_GAP
