@@ -93,6 +93,8 @@ def test_a_stop_that_is_asked_for_leaves_a_checkpoint_of_that_step(tok, tmp_path
         patch.setattr(ProbeTraining, "_agree_to_stop", lambda self, stop: self.progress.step == 7)
         outcome = tok("probe", train, "-o", "again")
     assert (outcome.code, "stopped after step 7 of 12" in outcome.err) == (InterruptedRunError.exit_code, True)
+    outcome = tok("probe", train, "-o", "again", "--resume", "--seed", 1)
+    assert (outcome.code, "of other tokens, or of another protocol or seed" in outcome.err) == (4, True), outcome.err
     assert "behind step 7" in tok("probe", train, "-o", "again", "--resume").err
     assert tok("probe", train, "-o", "whole").code == 0
     assert pathlib.Path("again/train/probe.json").read_bytes() == pathlib.Path("whole/train/probe.json").read_bytes()
@@ -107,6 +109,8 @@ def test_several_tokenizers_share_a_table_and_finished_ones_are_kept(tok, tmp_pa
     outcome = tok("probe", first, second, "-o", "p", "--resume")
     assert outcome.code == 0, outcome.err
     assert pathlib.Path("p/first/model.safetensors").stat().st_mtime_ns == before
+    outcome = tok("probe", first, "-o", "p", "--resume", "--steps", 3)
+    assert (outcome.code, "p/first is a probe of other tokens" in outcome.err) == (4, True), outcome.err
     table = pathlib.Path("p/table.md").read_text()
     assert "| first | 12 |" in table
     assert "| second | 20 |" in table

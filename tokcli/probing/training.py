@@ -94,7 +94,11 @@ class ProbeTraining:
         self.progress = Progress()
 
     def resume(self) -> int:
-        """Take up the newest checkpoint that is whole; returns its step, 0 where there is none."""
+        """Take up the newest checkpoint that is whole; returns its step, 0 where there is none.
+
+        Raises:
+            MismatchError: where it is of another probe.
+        """
         for checkpoint in reversed(list_checkpoints(self.folder)):
             try:
                 beside = parse_json(checkpoint.with_suffix(".json").read_text(encoding="utf-8"))
@@ -102,8 +106,15 @@ class ProbeTraining:
                 self.progress = Progress(**beside)
             except (DamagedCheckpointError, OSError, ValueError, TypeError):
                 continue
+            except MismatchError as error:
+                raise MismatchError(
+                    f"{checkpoint} is of other tokens, or of another protocol or seed; resume it as it was begun, "
+                    "start over with --force, or name another folder with -o"
+                ) from error
             if self.progress.step != step:
-                raise MismatchError(f"{checkpoint} and the file beside it are of different steps; start with --force")
+                raise MismatchError(
+                    f"{checkpoint} and the file beside it differ in their step; start over with --force"
+                )
             return step
         return 0
 
