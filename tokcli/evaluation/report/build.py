@@ -197,6 +197,7 @@ def save_sheet(path: pathlib.Path, rows: Sequence[Scores]) -> None:
     images = [[example.reference for example in first.examples]]
     images += [[example.reconstruction for example in row.examples] for row in rows]
     view = MODALITIES[first.candidate.modality].view
-    sheet = view.sheet(*images, labels=["original", *(row.title.label for row in rows)])
+    original = f"original{view.describe_axes(images[0], first.candidate.sample_rate)}"
+    sheet = view.sheet(*images, labels=[original, *(row.title.label for row in rows)])
     with replacing(path) as unfinished:
         sheet.save(unfinished, format="PNG")
