@@ -250,3 +250,19 @@ def test_a_bug_in_a_constructor_is_not_blamed_on_the_file(saved: pathlib.Path, m
     monkeypatch.setattr("tokcli.artifacts.promises.build_tokenizer", fail)
     with pytest.raises(type(error)):
         load_artifact(saved)
+
+
+def test_opening_an_artifact_imports_no_compiler() -> None:
+    """Checking a recipe on the meta device did: 1.6 seconds and 70 MB in every command."""
+    folder = pathlib.Path(__file__).parents[1] / "ground"
+    paths = [str(path) for path in sorted(folder.rglob("tokenizer.safetensors"))]
+    assert len(paths) > 10
+    program = (
+        "import sys\n"
+        "from tokcli.artifacts import load_artifact\n"
+        "for path in sys.argv[1:]:\n"
+        "    load_artifact(path)\n"
+        "    assert not {'torch._dynamo', 'sympy'} & set(sys.modules), path\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(folder.parents[1])}
+    subprocess.run([sys.executable, "-c", program, *paths], check=True, env=environment, timeout=120)

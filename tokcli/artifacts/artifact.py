@@ -18,12 +18,11 @@ from typing import Any, Literal
 from torch import Tensor
 
 from tokcli.artifacts.fingerprint import digest_tensors
-from tokcli.artifacts.promises import check_promises, load_strictly
+from tokcli.artifacts.promises import build_as_promised, load_strictly
 from tokcli.artifacts.tensors import TensorFile, read_metadata, read_promises, read_tensors, write_tensors
 from tokcli.contracts import BuildsCodebook, CodebookReport
 from tokcli.errors import MismatchError, RecipeError, UsageError, quote
 from tokcli.locking import lock_beside
-from tokcli.recipe.build import build_tokenizer
 from tokcli.recipe.recipe import Recipe, from_artifact
 from tokcli.schema import find_argument_problems
 from tokcli.tokenizer import Tokenizer
@@ -93,8 +92,7 @@ def load_artifact(path: str | pathlib.Path, codebook: int | None = None) -> Arti
     metadata = _parse_metadata(path, read_metadata(path))
     try:
         recipe = from_artifact(metadata["recipe"])
-        check_promises(path, recipe, read_promises(path))
-        tokenizer = build_tokenizer(recipe)
+        tokenizer = build_as_promised(path, recipe, read_promises(path))
     except RecipeError as error:
         raise _unbuildable(path, error) from error
     file = read_tensors(path)
