@@ -8,7 +8,7 @@ import pytest
 from hostile_harness import run_tok
 from hostile_work import COMMANDS, QUICK, compare_with, describe_output, kill_at, make_work, seeded_shares, start_both
 
-KILLS = 20
+KILLS = 23
 """Of each command, with `-m slow`."""
 
 TRIES = 2
