@@ -61,7 +61,7 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def try_output(path: pathlib.Path, suffixes: Sequence[str] = (), folder: bool = False) -> None:
-    """Find out, before the work, whether the output `path` can be written at its end.
+    """Find out, before the work, whether the output `path` can be written at its end; tidy its folder up.
 
     Args:
         path: Of the output.
@@ -98,6 +98,7 @@ def try_output(path: pathlib.Path, suffixes: Sequence[str] = (), folder: bool = 
     finally:
         with contextlib.suppress(OSError):
             probe.unlink()
+    remove_abandoned(near)
 
 
 def explain(error: Exception, path: pathlib.Path) -> OSError:

@@ -6,6 +6,7 @@ right or is refused, and afterwards both can be done again.
 """
 
 import hashlib
+import os
 import pathlib
 import re
 import shutil
@@ -154,6 +155,8 @@ def kill_at(name: str, share: float, whole: float, template: pathlib.Path, folde
 def go_on(command: Command, folder: pathlib.Path) -> None:
     """The same command until it is done, each time with the option that its refusal names."""
     arguments = command.arguments
+    for path in folder.rglob(".*.tmp"):
+        os.utime(path, (0, 0))  # a younger one could be somebody's who is still writing
     for _ in range(3):
         ended = run_tok(arguments, folder, seconds=120)
         if ended.code == 0:

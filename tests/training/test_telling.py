@@ -172,12 +172,13 @@ def test_a_run_of_sounds_says_what_to_listen_to(tok, tmp_path) -> None:
     assert "listen to: runs/voices/samples/step-00000001-1.wav (of original-1.wav" in outcome.out
 
 
-def test_a_run_prints_its_time_and_its_command(tok, tiny: str, tmp_path) -> None:
+def test_a_run_prints_its_time_and_its_command(tok, tiny: str, tmp_path, monkeypatch) -> None:
     (tmp_path / "tiny.yaml").write_text(tiny)
+    monkeypatch.setattr("sys.argv", ["tok", "train", "tiny.yaml", "training.steps=1"])
     outcome = tok("train", "tiny.yaml", "training.steps=1")
     assert "time:      0:0" in outcome.out
-    assert "command:   tok " in outcome.out
-    assert "$ tok " in (tmp_path / "runs/tiny/log.txt").read_text()
+    assert "command:   tok train tiny.yaml training.steps=1\n" in outcome.out
+    assert "$ tok train tiny.yaml training.steps=1\n" in (tmp_path / "runs/tiny/log.txt").read_text()
     dry = tok("train", "tiny.yaml", "--dry-run")
     assert "the whole: 6 steps of " in dry.out
     assert "memory:    " in dry.out

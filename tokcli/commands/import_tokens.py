@@ -3,10 +3,14 @@
 file or folder of a format -> tokens, checked -> token file that names its tokenizer
 """
 
+import hashlib
+import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy
 
 from tokcli.commands.foreign_tokens import ForeignTokens, find_foreign, find_grid, make_unique, measure
 from tokcli.errors import InputError
@@ -90,18 +94,25 @@ def _write_items(
     force: bool,
     reporter: Reporter,
 ) -> int:
-    """Read the source twice, for its names and for its tokens, so that memory holds no more than the names."""
+    """Read the source twice, for its names and for its tokens, so that memory holds no more than the names.
+
+    What a killed import of the same tokens left is taken up.
+    """
     header = foreign.describe(model)
     taken: set[str] = set()
     classes = foreign.meta.get("classes") or []
-    names = [make_unique(item.name, taken) for item in foreign.read(model, grid)]
+    names, content = [], hashlib.sha256()
+    for item in foreign.read(model, grid):
+        names.append(make_unique(item.name, taken))
+        content.update(numpy.asarray(item.tokens).tobytes())
     if not names:
         raise InputError(f"{foreign.path} holds no items")
     with (
-        open_writer(output, header, names, force=force) as writer,
-        reporter.task("importing", len(names), "items") as task,
+        open_writer(output, header, names, resume=not force, force=force, about=content.hexdigest()) as writer,
+        reporter.task("importing", len(names), "items", len(writer.done)) as task,
     ):
-        for name, item in zip(names, foreign.read(model, grid), strict=True):
+        items = zip(names, foreign.read(model, grid), strict=True)
+        for name, item in itertools.islice(items, len(writer.done), None):
             size = measure(item, model.tokenizer.autoencoder.stride)
             writer.append(name, item.tokens, item.original_size or size, size, _keep_label(item, classes))
             task.advance()
