@@ -34,7 +34,7 @@ KEEPERS = {
     "click": {"cli"},
     "accelerate": {"training", "probing", "commands"},
     "transformers": {"backbones", "probing"},
-    "safetensors": {"artifacts", "tokens", "backbones"},
+    "safetensors": {"artifacts", "tokens", "backbones", "probing"},
     "pyarrow": {"exchange"},
     "yaml": {"recipe"},
     "pickle": set(),

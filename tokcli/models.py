@@ -5,8 +5,9 @@ A model is the one that is named, that of the environment, or the last finished 
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -80,6 +81,21 @@ class Model:
             InputError: where there are none.
         """
         return self.modality.open_source(inputs, size, self.tokenizer.autoencoder.sample_rate)
+
+    def describe_tokens(self, preprocessing: Mapping[str, Any]) -> TokenHeader:
+        """What a file of its tokens says about it, and about what was done to the signals before it."""
+        tokenizer = self.tokenizer
+        sums = compute_fingerprints(tokenizer, self.artifact.recipe)
+        return TokenHeader(
+            codebook_size=tokenizer.quantizer.codebook_size,
+            groups=tokenizer.quantizer.groups,
+            modality=tokenizer.modality,
+            network_fingerprint=sums.network,
+            codebook_fingerprint=sums.codebook,
+            weights=self.artifact.weights,
+            preprocessing=dict(preprocessing),
+            sample_rate=tokenizer.autoencoder.sample_rate,
+        )
 
 
 def open_model(

@@ -5,8 +5,10 @@ tiny run, pictures, sounds and token files, made once for all tests.
 """
 
 import json
+import os
 import pathlib
 import shutil
+import socket
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -337,55 +339,42 @@ def make_sounds(generator: numpy.random.Generator, base: pathlib.Path, folder: p
 # --- paths, and what is at them ----------------------------------------------------------------------------------
 
 
+ODD_PATHS = [
+    "file.txt",
+    "empty",
+    "closed/x.npy",
+    "loop",
+    "dangling",
+    "pipe.png",
+    "pipe.npy",
+    "socket.png",
+    "n" * 300,
+    "no/such/x.npy",
+    "/dev/null",
+    "/dev/zero",
+    "/proc/self/mem",
+    "/",
+    ".",
+    "..",
+    "",
+    "-",
+    "x.pdf",
+    "a\nb",
+    "\x1b[31m.npy",
+    "é" * 120 + ".npy",
+    "file.txt/x.npy",
+    "~",
+    "$HOME",
+    "x.npy/",
+]
+"""Of places of every kind, made by `_make_odd_places` or there already, and of none."""
+
+
 def make_paths(generator: numpy.random.Generator, base: pathlib.Path, folder: pathlib.Path) -> list[str]:
     """Commands whose inputs and outputs are folders, links, pipes, devices, long names, or not there."""
-    import os
-    import socket
-
-    (folder / "file.txt").write_text("x")
-    (folder / "empty").mkdir()
-    (folder / "closed").mkdir(mode=0o500)
-    (folder / "loop").symlink_to("loop")
-    (folder / "dangling").symlink_to("nowhere/x.npy")
-    os.mkfifo(folder / "pipe.png")
-    os.mkfifo(folder / "pipe.npy")
-    with socket.socket(socket.AF_UNIX) as own:
-        here = os.getcwd()
-        os.chdir(folder)
-        try:
-            own.bind("socket.png")
-        finally:
-            os.chdir(here)
-    odd = [
-        "file.txt",
-        "empty",
-        "closed/x.npy",
-        "loop",
-        "dangling",
-        "pipe.png",
-        "pipe.npy",
-        "socket.png",
-        "n" * 300,
-        "no/such/x.npy",
-        "/dev/null",
-        "/dev/zero",
-        "/proc/self/mem",
-        "/",
-        ".",
-        "..",
-        "",
-        "-",
-        "x.pdf",
-        "a\nb",
-        "\x1b[31m.npy",
-        "é" * 120 + ".npy",
-        "file.txt/x.npy",
-        "~",
-        "$HOME",
-        "x.npy/",
-    ]
+    _make_odd_places(folder)
     model, photos = str(base / "runs" / "tiny"), str(base / "photos")
-    path, other = pick(generator, odd), pick(generator, odd)
+    path, other = pick(generator, ODD_PATHS), pick(generator, ODD_PATHS)
     commands = [
         ["encode", photos, "-o", path, "-m", model, "--size", "16"],
         ["encode", path, "-o", "t.npy", "-m", model, "--size", "16"],
@@ -408,6 +397,24 @@ def make_paths(generator: numpy.random.Generator, base: pathlib.Path, folder: pa
         ["bench", path, "--items", "1", "--size", "16"],
     ]
     return pick(generator, commands)
+
+
+def _make_odd_places(folder: pathlib.Path) -> None:
+    """Files, folders, links, pipes and a socket under the names in ODD_PATHS."""
+    (folder / "file.txt").write_text("x")
+    (folder / "empty").mkdir()
+    (folder / "closed").mkdir(mode=0o500)
+    (folder / "loop").symlink_to("loop")
+    (folder / "dangling").symlink_to("nowhere/x.npy")
+    os.mkfifo(folder / "pipe.png")
+    os.mkfifo(folder / "pipe.npy")
+    with socket.socket(socket.AF_UNIX) as own:
+        here = os.getcwd()
+        os.chdir(folder)
+        try:
+            own.bind("socket.png")
+        finally:
+            os.chdir(here)
 
 
 # --- what an interrupted command left ------------------------------------------------------------------------------

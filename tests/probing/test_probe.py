@@ -7,8 +7,10 @@ import pathlib
 import pytest
 import torch
 from probe_samples import HEADER, shrink_protocol, write_counting_tokens
+from safetensors import SafetensorError
 
 from tokcli.errors import InterruptedRunError
+from tokcli.probing.network import require_transformers
 from tokcli.probing.protocols import Protocol
 from tokcli.probing.training import ProbeTraining
 
@@ -161,8 +163,7 @@ def test_what_cannot_be_done_is_one_sentence(arguments, code, words, tok, tmp_pa
 
 @pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="there is no /dev/full here")
 def test_a_full_disk_costs_nothing_that_was_trained(tok, tmp_path: pathlib.Path, monkeypatch) -> None:
-    import transformers
-
+    transformers = require_transformers()
     train = write_counting_tokens(tmp_path / "train.npy")
     save = transformers.PreTrainedModel.save_pretrained
 
@@ -170,7 +171,7 @@ def test_a_full_disk_costs_nothing_that_was_trained(tok, tmp_path: pathlib.Path,
         try:
             pathlib.Path("/dev/full").write_bytes(b"x" * 10_000)
         except OSError as error:  # as safetensors says it
-            raise RuntimeError(f"I/O error: {error.strerror} (os error {error.errno})") from error
+            raise SafetensorError(f"I/O error: {error.strerror} (os error {error.errno})") from error
 
     with monkeypatch.context() as patch:
         patch.setattr(transformers.PreTrainedModel, "save_pretrained", fill)

@@ -9,7 +9,7 @@ import torch
 
 from tokcli import __version__
 from tokcli.errors import InputError
-from tokcli.progress import SILENT
+from tokcli.progress import SILENT, Task
 from tokcli.training.journal import keep_log
 
 
@@ -54,5 +54,16 @@ def test_every_attempt_and_its_end_are_told(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_disk_that_takes_no_line_loses_the_line_alone(tmp_path: pathlib.Path) -> None:
-    with keep_log(tmp_path / "no folder" / "log.txt", SILENT) as reporter:
-        reporter.note("unheard")
+    notes = []
+
+    class Listener:
+        def note(self, message: str) -> None:
+            notes.append(message)
+
+        def task(self, label: str, total: int | None, unit: str, done: int = 0) -> Task:
+            return SILENT.task(label, total, unit, done)
+
+    with keep_log(tmp_path / "no folder" / "log.txt", Listener()) as reporter:
+        reporter.note("heard all the same")
+    assert notes == ["heard all the same"]
+    assert not (tmp_path / "no folder").exists()

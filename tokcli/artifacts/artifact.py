@@ -5,8 +5,8 @@ The metadata is JSON text by key: `format`, `recipe` (resolved), `weights` (ema 
 of the tensors; files of older versions have none).
 
 An artifact may be a stranger's. Nothing is believed: what the metadata says is checked first, then the tokenizer is
-built without memory, on the meta device, and only if the file's tensors are those that it asks for is it built again to
-be used.
+built, which stops at a tensor or a part that the file could not fill (`promises.py`), and only then are the file's
+tensors read.
 """
 
 import json

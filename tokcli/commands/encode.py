@@ -15,7 +15,6 @@ from typing import Any, Literal
 import torch
 
 from tokcli.artifacts import ARTIFACT_NAME
-from tokcli.artifacts.fingerprint import compute_fingerprints
 from tokcli.contracts import Item, Rate, Source, Stream, compute_rate
 from tokcli.data.files import describe_skipped
 from tokcli.data.image.views import COUNTS, ImageViews, Views
@@ -134,7 +133,7 @@ def encode(
         reporter.note(skipped)
     if size is None and opened.default_size is not None:
         _tell_size(opened.default_size, reporter)
-    header = describe_tokens(opened, source)
+    header = opened.describe_tokens(source.protocol())
     if resume and _is_complete(path, header, source.names, known):
         reporter.note(f"{path} is complete, there is nothing to do")
         return _summarize(open_tokens(path), path, 0.0, opened)
@@ -220,7 +219,7 @@ def encode_what_fits(model: Model, group: Sequence[Item]) -> Iterator[torch.Tens
     """The tokens of each item of one shape; where memory is short, item by item, or why one has none."""
     try:
         tokens = encode_group(model, group)
-    except Exception as error:
+    except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         tokens = None
@@ -259,22 +258,6 @@ def encode_stream(model: Model, stream: Stream, writer: TokenWriter, known: Abou
         return make_failure(stream.name, error)
     writer.append(stream.name, tokens, (size,), (size,), known.find(stream.name, {}))
     return None
-
-
-def describe_tokens(model: Model, source: Source) -> TokenHeader:
-    """What a token file says about the tokenizer and about what was done to the signals."""
-    tokenizer = model.tokenizer
-    sums = compute_fingerprints(tokenizer, model.artifact.recipe)
-    return TokenHeader(
-        codebook_size=tokenizer.quantizer.codebook_size,
-        groups=tokenizer.quantizer.groups,
-        modality=tokenizer.modality,
-        network_fingerprint=sums.network,
-        codebook_fingerprint=sums.codebook,
-        weights=model.artifact.weights,
-        preprocessing=dict(source.protocol()),
-        sample_rate=tokenizer.autoencoder.sample_rate,
-    )
 
 
 def _summarize(reader: TokenReader, path: pathlib.Path, items_per_second: float, model: Model) -> Encoded:

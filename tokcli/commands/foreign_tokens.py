@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy
 
-from tokcli.artifacts.fingerprint import compute_fingerprints
 from tokcli.errors import InputError, MismatchError, UsageError
 from tokcli.exchange import ExchangeFormat, ExchangeItem, Expected, build_format
 from tokcli.exchange.arrays import SUFFIXES, open_arrays
@@ -62,23 +61,12 @@ class ForeignTokens:
 
         Where nothing says so, whoever names the model knows.
         """
-        tokenizer, artifact = model.tokenizer, model.artifact
-        sums = compute_fingerprints(tokenizer, artifact.recipe)
         made_by = self.meta.get("tokens")
         made_by = made_by if isinstance(made_by, dict) else {}
         theirs = [made_by.get(f"{what}_fingerprint") for what in ("network", "codebook")]
         if all(isinstance(each, str) for each in theirs):
             require_maker(model, self.path, str(theirs[0]), str(theirs[1]))
-        return TokenHeader(
-            codebook_size=tokenizer.quantizer.codebook_size,
-            groups=tokenizer.quantizer.groups,
-            modality=tokenizer.modality,
-            network_fingerprint=sums.network,
-            codebook_fingerprint=sums.codebook,
-            weights=artifact.weights,
-            preprocessing=made_by.get("preprocessing") or {"imported_from": self.kind},
-            sample_rate=tokenizer.autoencoder.sample_rate,
-        )
+        return model.describe_tokens(made_by.get("preprocessing") or {"imported_from": self.kind})
 
 
 def is_foreign(path: pathlib.Path) -> bool:

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 
 from tokcli.backbones.torchvision import let_torchvision_import
 from tokcli.files import explain, sync_all, write_text
@@ -72,9 +73,7 @@ def save_network(network: "PreTrainedModel", report: Mapping[str, Any], folder: 
     network.config.use_cache = True
     try:
         network.save_pretrained(folder)
-    except OSError:
-        raise
-    except Exception as error:  # safetensors has an error of its own, for a full disk too
+    except SafetensorError as error:  # for a full disk too
         raise explain(error, folder / "model.safetensors") from error
     permissions = (folder / "config.json").stat().st_mode & 0o777
     for file in folder.glob("*.safetensors"):  # which transformers lets nobody else read
