@@ -4,6 +4,7 @@ import torch
 from safetensors.torch import save_file
 from torch import distributed
 
+from tokcli.quantizers.nsvq import NoiseSubstitution
 from tokcli.quantizers.vpvae import VectorPerturbation
 from tokcli.quantizers.vq import VectorQuantizer
 
@@ -46,5 +47,16 @@ def share_queue(rank: int, folder: str) -> None:
     for step in range(10):
         torch.manual_seed(100 * step + rank)
         quantizer(torch.randn(1, 100, 2) + 10 * rank)
+    save_file(quantizer.state_dict(), f"{folder}/{rank}.safetensors")
+    distributed.destroy_process_group()
+
+
+def follow_live(rank: int, folder: str) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    quantizer = NoiseSubstitution(2, 8, sizes=[8, 32])
+    for step in range(10):
+        torch.manual_seed(100 * step + rank)
+        quantizer(torch.randn(4, 25, 2) + 10 * rank)
     save_file(quantizer.state_dict(), f"{folder}/{rank}.safetensors")
     distributed.destroy_process_group()

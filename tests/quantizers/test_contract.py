@@ -49,6 +49,8 @@ EXAMPLES = [
     Example("vpvae", {"dim": 3, "codebook_size": 20}, size=20),
     Example("vpvae", {"dim": 3, "codebook_size": 20, "eta": "calibrated", "queue_fraction": 0.9}, size=30),
     Example("vpvae", {"dim": 9, "codebook_size": 20, "accept": False, "transitions": 2}, size=20),
+    Example("nsvq", {"dim": 3, "codebook_size": 20}, size=20),
+    Example("nsvq", {"dim": 3, "codebook_size": 20, "sizes": [20, 40], "turnover": 1.0}, size=30),
     Example("vaevq", {"dim": 3, "codebook_size": 20}),
     Example("vaevq", {"dim": 3, "codebook_size": 20, "query": "mean", "vq_weight": 1.0, "rcs_weight": 0.0}),
 ]

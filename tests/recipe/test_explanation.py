@@ -37,7 +37,7 @@ def test_a_key_is_explained_alone() -> None:
     assert found.arguments == [
         Argument("learning_rate", "a number, more than 0", "0.0001", "of the optimizer, after warm-up.")
     ]
-    assert {each.name for each in explain("quantizer.codebook_size")} == {"vq", "simvq", "vaevq", "vpvae"}
+    assert {each.name for each in explain("quantizer.codebook_size")} == {"vq", "simvq", "vaevq", "vpvae", "nsvq"}
 
 
 @pytest.mark.parametrize(

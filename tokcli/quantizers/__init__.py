@@ -3,6 +3,7 @@
 from tokcli.contracts import Quantizer
 from tokcli.quantizers.fsp import FiniteScalarPerturbation
 from tokcli.quantizers.fsq import FiniteScalarQuantizer
+from tokcli.quantizers.nsvq import NoiseSubstitution
 from tokcli.quantizers.simvq import SimVectorQuantizer
 from tokcli.quantizers.tokenbridge import TokenBridge
 from tokcli.quantizers.vaevq import VAEVectorQuantizer
@@ -20,6 +21,7 @@ QUANTIZERS: Registry[Quantizer] = Registry(
         "tokenbridge": TokenBridge,
         "vaevq": VAEVectorQuantizer,
         "vpvae": VectorPerturbation,
+        "nsvq": NoiseSubstitution,
     },
     Quantizer,
 )

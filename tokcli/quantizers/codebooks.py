@@ -7,11 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from tokcli.contracts import BuildsCodebook, CodebookReport, Quantized
 from tokcli.distributed import copy_from_first_rank, gather_rows, smallest_over_ranks, world_size
 from tokcli.errors import UsageError
-from tokcli.quantizers.base import HostMirror
+from tokcli.progress import SILENT, Reporter
+from tokcli.quantizers.base import HostMirror, in_float32
 from tokcli.quantizers.kmeans import kmeans
+from tokcli.quantizers.ops import perplexity
 from tokcli.search import CodeIndex
 
 # Codebooks that are built after training
@@ -92,6 +96,87 @@ class BuiltCodebooks(nn.Module):
                 if name not in self._buffers:
                     self.register_buffer(name, torch.zeros(size, self.dim, device=self.used.device))
         super()._load_from_state_dict(state_dict, prefix, *arguments, **named)
+
+
+class BuiltCodebookQuantizer(BuildsCodebook):
+    """The token of a latent is its nearest code, in a codebook of any size built by k-means after training.
+
+    Args:
+        dim: channels of a latent.
+        codebook_size: the K that training stands for, built where no size is asked for.
+    """
+
+    def __init__(self, dim: int, codebook_size: int) -> None:
+        super().__init__()
+        self.input_dim = self.dim = dim
+        self.groups = 1
+        self.nominal_size = codebook_size
+        self.built = BuiltCodebooks(dim)
+
+    @property
+    def codebook_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Codes of the codebook in use; before there is one, the K that training stands for."""
+        return len(self.built.codes) if self.built.ready else self.nominal_size
+
+    @property
+    def codebook_ready(self) -> bool:
+        """Whether there are codes, so that there are tokens."""
+        return self.built.ready
+
+    @property
+    def codebooks(self) -> tuple[int, ...]:
+        """Sizes of the codebooks built, increasing."""
+        return self.built.sizes
+
+    @in_float32
+    def quantize(self, latents: Tensor) -> Tensor:
+        """latents: (..., dim) -> tokens: (..., 1). Raises UsageError before a codebook is built."""
+        return self.built.nearest(latents.flatten(0, -2)).view(*latents.shape[:-1], 1)
+
+    def dequantize(self, tokens: Tensor) -> Tensor:
+        """tokens: (..., 1) int64 -> codes: (..., dim) float32. Raises UsageError before a codebook is built."""
+        return F.embedding(tokens.squeeze(-1), self.built.codes)
+
+    def codebook_tensors(self) -> dict[str, Tensor]:
+        """The codebook in use. Raises UsageError where there is none."""
+        return self.built.tensors_used("built.")
+
+    def build_codebook(
+        self, latents: Tensor, size: int | None = None, *, seed: int = 0, reporter: Reporter = SILENT
+    ) -> CodebookReport:
+        """Fit `size` codes (None: those that training stood for) to latents (count, dim) by k-means, and use them.
+
+        Raises UsageError for fewer than two codes, for fewer latents than codes, or for latents that are not finite.
+        """
+        size = self.nominal_size if size is None else size
+        if size < 2:
+            raise UsageError(f"a codebook needs at least 2 codes, got --size {size}")
+        if len(latents) < size:
+            raise UsageError(
+                f"{size} codes cannot be fitted to {len(latents)} latents; give more data, more --samples, or a smaller"
+                " --size"
+            )
+        if not bool(latents.isfinite().all()):
+            raise UsageError("some latents are not finite: the encoder has diverged; use an earlier artifact")
+        result = kmeans(latents, size, seed=seed, reporter=reporter)
+        self.built.add(result.centres)
+        return CodebookReport(size, result.mse, float(perplexity(result.counts.double())), len(latents))
+
+    def use_codebook(self, size: int) -> None:
+        """Make the built codebook of `size` codes the one in use. Raises UsageError where there is none."""
+        self.built.use(size)
+
+    def advice_for_uneven_use(self) -> str:
+        """Another size needs no training."""
+        return "build a smaller codebook: tok build-codebook --size"
+
+    def nearest_codes(self, latents: Tensor) -> Quantized:
+        """What inference makes of latents (batch, *positions, dim); they themselves while there is no codebook."""
+        nothing = latents.new_zeros(())
+        if not self.codebook_ready:
+            return Quantized(latents, tokens=None, loss=nothing)
+        tokens = self.quantize(latents)
+        return Quantized(self.dequantize(tokens), tokens, loss=nothing)
 
 
 # Lloyd–Max: the levels of a scalar quantizer that waste least on a given distribution

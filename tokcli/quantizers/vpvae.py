@@ -15,16 +15,13 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from tokcli.contracts import BuildsCodebook, CodebookReport, Quantized
+from tokcli.contracts import Quantized
 from tokcli.distributed import gather_rows
-from tokcli.errors import ArgumentError, UsageError
-from tokcli.progress import SILENT, Reporter
+from tokcli.errors import ArgumentError
 from tokcli.quantizers.base import HostMirror, in_float32, moment_penalty
-from tokcli.quantizers.codebooks import BuiltCodebooks
+from tokcli.quantizers.codebooks import BuiltCodebookQuantizer
 from tokcli.quantizers.kmeans import kmeans
-from tokcli.quantizers.ops import perplexity
 from tokcli.schema import Codes, Count, NotNegative, Positive, PositiveShare
 from tokcli.search import CodeIndex, build_live_index
 
@@ -66,7 +63,7 @@ class Perturbed:
 Neighbourhood = Callable[[Tensor], Surroundings]
 
 
-class VectorPerturbation(BuildsCodebook):
+class VectorPerturbation(BuiltCodebookQuantizer):
     """Perturbs latents in training; with a built codebook, the token of a latent is its nearest code.
 
     The first steps: the queue begins full of draws from N(0, I), the distribution that the normaliser pulls towards,
@@ -114,10 +111,7 @@ class VectorPerturbation(BuildsCodebook):
             raise ArgumentError(
                 f"density_neighbours must be at most neighbours_per_code, got {density_neighbours} and {neighbours}"
             )
-        super().__init__()
-        self.input_dim = self.dim = dim
-        self.groups = 1
-        self.nominal_size = codebook_size
+        super().__init__(dim, codebook_size)
         self.neighbours_per_code = neighbours
         self.density_neighbours = density_neighbours
         self.calibrates = eta == "calibrated"
@@ -128,23 +122,7 @@ class VectorPerturbation(BuildsCodebook):
         self.accept = accept
         self.transitions = transitions
         self.queue = LatentQueue(codebook_size * neighbours, dim)
-        self.built = BuiltCodebooks(dim)
         self.register_buffer("eta_used", torch.tensor(1.0 if self.calibrates else float(eta)))
-
-    @property
-    def codebook_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Codes of the codebook in use; before there is one, the K that training stands for."""
-        return len(self.built.codes) if self.built.ready else self.nominal_size
-
-    @property
-    def codebook_ready(self) -> bool:
-        """Whether there are codes, so that there are tokens."""
-        return self.built.ready
-
-    @property
-    def codebooks(self) -> tuple[int, ...]:
-        """Sizes of the codebooks built, increasing."""
-        return self.built.sizes
 
     @in_float32
     def forward(self, latents: Tensor) -> Quantized:
@@ -154,7 +132,7 @@ class VectorPerturbation(BuildsCodebook):
         and their tokens, or the latents themselves while there is no codebook.
         """
         if not self.training:
-            return self._nearest_codes(latents)
+            return self.nearest_codes(latents)
         rows = latents.detach().flatten(0, -2)
         moved = self._perturb(rows)
         self._enter_queue(rows)
@@ -167,48 +145,6 @@ class VectorPerturbation(BuildsCodebook):
             "queue_filled": (self.queue.entered / self.queue.size).clamp_max(1.0),
         }
         return Quantized(latents + move, tokens=None, loss=loss, stats=stats)
-
-    @in_float32
-    def quantize(self, latents: Tensor) -> Tensor:
-        """latents: (..., dim) -> tokens: (..., 1). Raises UsageError before a codebook is built."""
-        return self.built.nearest(latents.flatten(0, -2)).view(*latents.shape[:-1], 1)
-
-    def dequantize(self, tokens: Tensor) -> Tensor:
-        """tokens: (..., 1) int64 -> codes: (..., dim) float32. Raises UsageError before a codebook is built."""
-        return F.embedding(tokens.squeeze(-1), self.built.codes)
-
-    def codebook_tensors(self) -> dict[str, Tensor]:
-        """The codebook in use. Raises UsageError where there is none."""
-        return self.built.tensors_used("built.")
-
-    def build_codebook(
-        self, latents: Tensor, size: int | None = None, *, seed: int = 0, reporter: Reporter = SILENT
-    ) -> CodebookReport:
-        """Fit `size` codes (None: those that training stood for) to latents (count, dim) by k-means, and use them.
-
-        Raises UsageError for fewer than two codes, for fewer latents than codes, or for latents that are not finite.
-        """
-        size = self.nominal_size if size is None else size
-        if size < 2:
-            raise UsageError(f"a codebook needs at least 2 codes, got --size {size}")
-        if len(latents) < size:
-            raise UsageError(
-                f"{size} codes cannot be fitted to {len(latents)} latents; give more data, more --samples, or a smaller"
-                " --size"
-            )
-        if not bool(latents.isfinite().all()):
-            raise UsageError("some latents are not finite: the encoder has diverged; use an earlier artifact")
-        result = kmeans(latents, size, seed=seed, reporter=reporter)
-        self.built.add(result.centres)
-        return CodebookReport(size, result.mse, float(perplexity(result.counts.double())), len(latents))
-
-    def use_codebook(self, size: int) -> None:
-        """Make the built codebook of `size` codes the one in use. Raises UsageError where there is none."""
-        self.built.use(size)
-
-    def advice_for_uneven_use(self) -> str:
-        """Another size needs no training."""
-        return "build a smaller codebook: tok build-codebook --size"
 
     @contextmanager
     def provisional_codebook(self) -> Iterator[None]:
@@ -224,13 +160,6 @@ class VectorPerturbation(BuildsCodebook):
             yield
         finally:
             self.built.use_provisional(None)
-
-    def _nearest_codes(self, latents: Tensor) -> Quantized:
-        nothing = latents.new_zeros(())
-        if not self.codebook_ready:
-            return Quantized(latents, tokens=None, loss=nothing)
-        tokens = self.quantize(latents)
-        return Quantized(self.dequantize(tokens), tokens, loss=nothing)
 
     def _surroundings(self, points: Tensor) -> Surroundings:
         ranks = (self.density_neighbours, self.neighbours_per_code)
