@@ -30,6 +30,12 @@ evaluation: {every: 4, batch_size: 4, metrics: [psnr, usage, cvu]}
 """
 
 
+@pytest.fixture(autouse=True)
+def _nothing_shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    """Tests find no shipped tokenizer but those that they put into a folder of their own."""
+    monkeypatch.setattr("tokcli.shipped.FOLDER", tmp_path / "nothing-shipped")
+
+
 @pytest.fixture
 def tiny() -> str:
     """The text of a recipe that trains in a second."""

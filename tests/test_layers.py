@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "tokcli"
 RANKS = [
     {"errors", "progress", "spelling"},
     {"files", "locking", "numerics", "schema", "untrusted"},
-    {"contracts"},
+    {"contracts", "shipped"},
     {"registry", "optional", "distributed"},
     {"backbones", "search", "windows"},
     {"quantizers", "autoencoders", "losses", "discriminators", "metrics", "data"},

@@ -24,7 +24,7 @@ from tokcli.contracts import ModalityName, Stream
 from tokcli.data.image.decoding import to_signal, to_upright_rgb
 from tokcli.data.modality import MODALITIES
 from tokcli.errors import InputError, MismatchError, UsageError
-from tokcli.models import find_model, pick_device
+from tokcli.models import find_model, name_model, pick_device
 from tokcli.tokenizer import Tokenizer
 from tokcli.tokens import TokenItem, TokenReader, open_tokens
 
@@ -44,7 +44,8 @@ def load(path: Path, codebook: int | None = None, device: str = "cpu") -> "Loade
     """Open a trained tokenizer.
 
     Args:
-        path: A run folder, or the artifact in it (`tokenizer.safetensors`).
+        path: A run folder, the artifact in it (`tokenizer.safetensors`), or the name of a tokenizer that comes with
+            tok: `photo` or `speech` for the newest of that name, `photo@1` for that very one.
         codebook: Which of the codebooks built after training, by its size; None takes the one last in use.
         device: Where it computes: `cpu`, `cuda`, `mps`, or `auto` for the best of these.
 
@@ -132,8 +133,8 @@ class LoadedTokenizer:
         return self.module.autoencoder.sample_rate
 
     def __repr__(self) -> str:
-        kind = self.artifact.recipe.quantizer["kind"]
-        return f"<{self.modality} tokenizer {self.path}: {kind}, {self.codebook_size} codes, stride {self.stride}>"
+        name, kind = name_model(self.path), self.artifact.recipe.quantizer["kind"]
+        return f"<{self.modality} tokenizer {name}: {kind}, {self.codebook_size} codes, stride {self.stride}>"
 
     @overload
     def encode(self, signal: Signal) -> Tensor: ...

@@ -9,6 +9,7 @@ import typer
 
 from tokcli.errors import TokError
 from tokcli.recipe.shipped import SWEEPS, find_recipe_text, list_shipped
+from tokcli.shipped import list_names
 
 RUNS = "runs"
 
@@ -24,13 +25,14 @@ def complete_sweep(incomplete: str) -> list[str]:
 
 
 def complete_model(incomplete: str) -> list[str]:
-    """Runs here, and artifacts by their files."""
-    return list(dict.fromkeys([*_begin(_list_runs(), incomplete), *complete_file(incomplete, (".safetensors",))]))
+    """Runs here, artifacts by their files, and what comes with the program."""
+    named = [*_list_runs(), *list_names()]
+    return list(dict.fromkeys([*_begin(named, incomplete), *complete_file(incomplete, (".safetensors",))]))
 
 
 def complete_anything(incomplete: str) -> list[str]:
     """All that `tok info` takes."""
-    shipped = [*list_shipped(), *list_shipped(SWEEPS)] if incomplete else []
+    shipped = [*list_names(), *list_shipped(), *list_shipped(SWEEPS)] if incomplete else []
     return list(dict.fromkeys([*_begin([*_list_runs(), *shipped], incomplete), *complete_file(incomplete)]))
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokcli.cli.completion import complete_model
 from tokcli.cli.console import print_json, print_table
 from tokcli.cli.options import Device, Model, names, numbers, read_pairs, size_in_bytes
 from tokcli.cli.verb import Run, verb
@@ -31,7 +32,12 @@ CODEBOOKS = numbers("sizes separated by commas, such as 256,1024, or all", word=
 @verb("tok eval runs/a runs/b --data photos/val --against jpeg,webp --report report.html")
 def evaluate(
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="MODEL", help="Artifacts or run folders. [default: the last run]")
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="Artifacts, run folders, photo, speech. [default: the last run]",
+            autocompletion=complete_model,
+        ),
     ] = None,
     model: Model = None,
     data: Annotated[

@@ -101,14 +101,16 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help="An artifact or run folder. [default: $TOK_MODEL, else the last run]",
+        help="An artifact, a run folder, or photo or speech. [default: $TOK_MODEL, else the last run]",
         autocompletion=complete_model,
     ),
 ]
 OneModel = Annotated[
     str | None,
     typer.Argument(
-        metavar="MODEL", help="An artifact or run folder. [default: the last run]", autocompletion=complete_model
+        metavar="MODEL",
+        help="An artifact, a run folder, or photo or speech. [default: the last run]",
+        autocompletion=complete_model,
     ),
 ]
 Processes = Annotated[int, typer.Option("--processes", help="Processes on this machine that share the work.", min=1)]

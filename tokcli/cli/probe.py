@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokcli.cli.completion import complete_model
 from tokcli.cli.console import print_json, print_table
 from tokcli.cli.options import Device, Force, Processes
 from tokcli.cli.verb import Run, verb
@@ -32,7 +33,13 @@ def probe(
     ] = "auto",
     models: Annotated[
         list[str] | None,
-        typer.Option("--model", "-m", metavar="MODEL", help="The tokenizers. [default: the finished runs in ./runs]"),
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="The tokenizers. [default: the finished runs in ./runs, photo, speech]",
+            autocompletion=complete_model,
+        ),
     ] = None,
     scores: Annotated[
         str | None, typer.Option(metavar="FILE.json", help="What `tok eval --json` printed, to stand beside.")

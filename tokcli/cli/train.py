@@ -42,7 +42,7 @@ def train(
         typer.Option(
             "--init-from",
             metavar="RUN",
-            help="Begin with another run's weights: fine-tune it.",
+            help="Begin with another run's weights, or with photo or speech: fine-tune it.",
             autocompletion=complete_model,
         ),
     ] = None,

@@ -61,7 +61,7 @@ class Bench:
     """Speeds of a tokenizer, with what they depend on.
 
     Attributes:
-        model: Its file.
+        model: Its file, or its shipped name.
         device: It ran on.
         machine: The name of the GPU, or of the processor and its cores.
         items: Signals timed in batches.
@@ -71,7 +71,7 @@ class Bench:
         speeds: Of each direction with each number of threads.
     """
 
-    model: pathlib.Path
+    model: str
     device: str
     machine: str
     items: int
@@ -82,7 +82,7 @@ class Bench:
 
     def to_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
-        plain = asdict(self) | {"model": str(self.model), "size": list(self.size), "torch": torch.__version__}
+        plain = asdict(self) | {"size": list(self.size), "torch": torch.__version__}
         return plain | {"speeds": [asdict(speed) for speed in self.speeds]}
 
 
@@ -121,7 +121,7 @@ def bench(
     batch = min(batch_size or pick_batch_size(where), items)
     signals = make_signals(items, shape, where)
     return Bench(
-        model=opened.path,
+        model=opened.name,
         device=str(where),
         machine=torch.cuda.get_device_name(where) if where.type == "cuda" else _describe_processor(),
         items=items,

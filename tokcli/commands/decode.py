@@ -21,7 +21,7 @@ from tokcli.errors import InterruptedRunError, MismatchError, UsageError, quote
 from tokcli.exchange.sequences import format_grid
 from tokcli.files import remove_abandoned, try_output
 from tokcli.locking import hold, tell_former
-from tokcli.models import Model, open_maker, open_model, pick_batch_size, pick_device
+from tokcli.models import Model, choose_named, open_maker, open_model, pick_batch_size, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.tokens import TokenItem, TokenReader, open_tokens
 
@@ -73,7 +73,8 @@ def decode(
     Args:
         tokens: what `encode` wrote, or integers: .npy, .safetensors, .bin, or anything that `tok export` writes.
         output: a folder for the files.
-        model: a file or a run folder; None takes $TOK_MODEL, else the last finished run.
+        model: a file, a run folder or a shipped name; None takes $TOK_MODEL, else what the tokens name, else the last
+            finished run or the shipped tokenizer whose fingerprints they carry.
         codebook: which of the built ones, by its size, where the tokens have no header.
         grid: positions of an item as HxW, where the tokens have no header.
         size: of what is decoded, in samples along each axis, where the tokens have no header; None: all that the grid
@@ -151,13 +152,14 @@ def _open_foreign(
 ) -> tuple[TokenReader, Model]:
     """Tokens without a header, taken as those of `model`, and that."""
     foreign = find_foreign(path)
-    opened = open_model(model, device, reporter, codebook or foreign.meta.get("codebook_size"))
+    named = choose_named(model, foreign.made_by.get("model"))
+    opened = open_model(named, device, reporter, codebook or foreign.meta.get("codebook_size"))
     if size is not None and len(size) == 1 and opened.tokenizer.modality == "image":
         size = (*size, *size)
     reader = make_reader(foreign, opened, find_grid(grid, size, opened), size)
     shape = format_grid(reader.grid) if reader.grid else "several sizes"
     reporter.note(
-        f"{path} has no header: taken as {len(reader)} items of {shape} tokens of {opened.path}"
+        f"{path} has no header: taken as {len(reader)} items of {shape} tokens of {opened.name}"
         + ("" if grid or size or foreign.meta else " (--grid says otherwise)")
     )
     return reader, opened

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import torch
 
-from tokcli.artifacts import ARTIFACT_NAME
 from tokcli.contracts import Item, Rate, Source, Stream, compute_rate
 from tokcli.data.files import describe_skipped
 from tokcli.data.image.views import COUNTS, ImageViews, Views
@@ -45,7 +44,7 @@ class Encoded:
         packed: the rate of tokens stored in log2 K bits.
         empirical: the same in as many bits as the entropy of their frequencies.
         items_per_second: of this command, items resumed not counted.
-        model: the run or the file that decodes it.
+        model: what decodes it: the run, the file or the shipped name.
     """
 
     output: pathlib.Path
@@ -59,7 +58,7 @@ class Encoded:
     packed: Rate
     empirical: Rate
     items_per_second: float
-    model: pathlib.Path
+    model: str
 
     def to_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
@@ -107,7 +106,8 @@ def encode(
     Args:
         inputs: folders, files and .txt lists of files.
         output: of the token file; its ending picks the format.
-        model: a file or a run folder; None takes $TOK_MODEL, else the last finished run.
+        model: a file, a run folder or a shipped name; None takes $TOK_MODEL, else the last finished run, else what is
+            shipped for such files.
         codebook: which of the built ones, by its size.
         size: items are resized and cropped to so many samples; native keeps each whole; None takes the size that the
             model's recipe evaluates at, and audio whole.
@@ -126,7 +126,7 @@ def encode(
     path = pathlib.Path(output)
     format_of(path)  # a name of no format is refused before anything is opened
     try_output(path, folder=path.is_dir() or not path.suffix)
-    opened = open_model(model, pick_device(device), reporter, codebook)
+    opened = open_model(model, pick_device(device), reporter, codebook, inputs=inputs)
     known = AboutItems(about)
     source = _open_source(opened, inputs, None if size == "native" else size or opened.default_size, views)
     if (skipped := describe_skipped(source.files)) is not None:
@@ -182,7 +182,7 @@ def _open_source(model: Model, inputs: Sequence[str], size: int | None, views: V
     if views not in COUNTS:
         raise UsageError(f"--views: expected {' or '.join(COUNTS)}, got '{views[:40]}'")
     if model.modality.name != "image":
-        raise UsageError(f"--views are of pictures, and {model.path} encodes {model.modality.nouns[1]}")
+        raise UsageError(f"--views are of pictures, and {model.name} encodes {model.modality.nouns[1]}")
     return ImageViews(list(inputs), size, views)
 
 
@@ -277,5 +277,5 @@ def _summarize(reader: TokenReader, path: pathlib.Path, items_per_second: float,
         packed=compute_rate(packed_bits(counts), samples, header.sample_rate),
         empirical=compute_rate(empirical_bits(counts), samples, header.sample_rate),
         items_per_second=items_per_second,
-        model=model.path.parent if model.path.name == ARTIFACT_NAME else model.path,
+        model=model.short_name,
     )

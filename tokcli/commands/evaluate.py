@@ -66,7 +66,7 @@ def evaluate(
     """Evaluate models, and of several how those after the first differ from it.
 
     Args:
-        models: Artifacts or run folders; none: the one that would be found without a name.
+        models: Artifacts, run folders or shipped names; none: the one that would be found without a name for `data`.
         data: A folder, file or list; None takes each recipe's evaluation data.
         reference: Originals, to judge what other programs made of them in the place of models.
         reconstruction: What each of them made: folders, files or lists, matched to the originals by name.
@@ -221,7 +221,7 @@ def _open_entries(
 ) -> list[_Entry]:
     """Every model with every codebook asked for, on its device, with its data."""
     where = pick_device(device)
-    paths = find_models(models)
+    paths = find_models(models, [data] if data else [], reporter)
     choices = _choose_metrics(paths, metrics, weights)
     entries = []
     for path, (asked, files), name in zip(paths, choices, shorten_labels(paths), strict=True):
@@ -289,7 +289,7 @@ def _evaluate(entry: _Entry, data: str | None, items: int | None, examples: int,
     limit = items if items is not None or data else recipe.evaluation.items
     groups = f" in {quantizer.groups} groups" if quantizer.groups > 1 else ""
     title = Title(
-        model=str(entry.model.path),
+        model=entry.model.name,
         label=entry.label,
         summary=f"{recipe.quantizer['kind']}, {quantizer.codebook_size} codes{groups}",
         data=data or str(recipe.eval_data.get("path", recipe.eval_data["kind"])),

@@ -47,6 +47,12 @@ class ForeignTokens:
     format: ExchangeFormat
     meta: Mapping[str, Any]
 
+    @property
+    def made_by(self) -> Mapping[str, Any]:
+        """What `tok export` kept of the header of the tokens that it wrote; empty where nobody did."""
+        header = self.meta.get("tokens")
+        return header if isinstance(header, dict) else {}
+
     def read(self, model: Model, grid: tuple[int, ...] | None) -> Iterator[ExchangeItem]:
         """The items as tokens of `model`, one after the other; `grid`: their positions, where the file does not say."""
         tokenizer = model.tokenizer
@@ -61,8 +67,7 @@ class ForeignTokens:
 
         Where nothing says so, whoever names the model knows.
         """
-        made_by = self.meta.get("tokens")
-        made_by = made_by if isinstance(made_by, dict) else {}
+        made_by = self.made_by
         theirs = [made_by.get(f"{what}_fingerprint") for what in ("network", "codebook")]
         if all(isinstance(each, str) for each in theirs):
             require_maker(model, self.path, str(theirs[0]), str(theirs[1]))

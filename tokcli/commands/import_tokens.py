@@ -16,7 +16,7 @@ from tokcli.commands.foreign_tokens import ForeignTokens, find_foreign, find_gri
 from tokcli.errors import InputError
 from tokcli.exchange import ExchangeItem
 from tokcli.files import try_output
-from tokcli.models import Model, open_model, pick_device
+from tokcli.models import Model, choose_named, open_model, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.tokens import open_writer
 
@@ -35,7 +35,7 @@ class Imported:
     output: pathlib.Path
     items: int
     format: str
-    model: pathlib.Path
+    model: str
 
     def to_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
@@ -43,7 +43,7 @@ class Imported:
             "output": str(self.output),
             "items": self.items,
             "format": self.format,
-            "model": str(self.model),
+            "model": self.model,
         }
 
 
@@ -80,10 +80,11 @@ def import_tokens(
     foreign = find_foreign(pathlib.Path(source), kind, options)
     target = pathlib.Path(output)
     try_output(target, folder=target.is_dir() or not target.suffix)
-    opened = open_model(model, pick_device("cpu"), reporter, codebook or foreign.meta.get("codebook_size"))
+    named = choose_named(model, foreign.made_by.get("model"))
+    opened = open_model(named, pick_device("cpu"), reporter, codebook or foreign.meta.get("codebook_size"))
     positions = find_grid(grid, None, opened)
     items = _write_items(foreign, opened, positions, target, force, reporter)
-    return Imported(target, items, foreign.kind, opened.path)
+    return Imported(target, items, foreign.kind, opened.name)
 
 
 def _write_items(

@@ -267,6 +267,7 @@ def _describe_tokens(path: pathlib.Path) -> dict[str, Any]:
         rates[0].unit: rates[0].value,
         f"{rates[1].unit}_empirical": rates[1].value,
         "sample_rate": header.sample_rate,
+        "model": header.model,
         "weights": header.weights,
         "preprocessing": header.preprocessing,
         "network_fingerprint": header.network_fingerprint,

@@ -95,8 +95,8 @@ def train(
         out: The run's folder; None is runs/NAME.
         resume: auto goes on from an interrupted run of the same recipe; never starts anew; a path starts from that
             checkpoint, whatever the rest of the recipe says. A run of the same recipe with fewer steps is gone on with.
-        init_from: A run or an artifact whose weights a new run begins with: the autoencoder's, and the quantizer's
-            where it is of the same kind and shape.
+        init_from: A run, an artifact or a shipped name, whose weights a new run begins with: the autoencoder's, and
+            the quantizer's where it is of the same kind and shape.
         dry_run: Two steps, one evaluation and one save in a folder that is deleted afterwards.
         force: Clear away a run that is in the way.
         seed: In the place of the recipe's; the override `seed=N` says the same.

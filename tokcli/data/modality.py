@@ -147,3 +147,26 @@ def find_modality(path: str) -> Modality:
         else:
             return modality
     raise InputError("; ".join(dict.fromkeys(map(str, reasons))))
+
+
+def count_files(inputs: Sequence[str]) -> dict[ModalityName, int]:
+    """How many files of each modality folders, files, patterns and lists stand for, by what their names end in.
+
+    Only modalities that there are files of are named. Standard input can be read once, so it must not be among them.
+
+    Raises:
+        InputError: where an input is missing, or holds none of any modality.
+    """
+    counts = dict.fromkeys(MODALITIES, 0)
+    for given in inputs:
+        reasons = []
+        for modality in MODALITIES.values():
+            try:
+                names = find_files([given], modality.suffixes, modality.file_noun).names
+            except InputError as error:
+                reasons.append(str(error))
+            else:
+                counts[modality.name] += sum(name.lower().endswith(modality.suffixes) for name in names)
+        if len(reasons) == len(MODALITIES):
+            raise InputError("; ".join(dict.fromkeys(reasons)))
+    return {name: count for name, count in counts.items() if count}

@@ -9,7 +9,8 @@ from tokcli.artifacts.fingerprint import compute_fingerprints
 from tokcli.errors import MismatchError, TokError, UsageError
 from tokcli.files import read_text
 from tokcli.metrics import METRICS
-from tokcli.models import RUNS, find_models
+from tokcli.models import RUNS, find_models, name_model
+from tokcli.shipped import list_tokenizers
 from tokcli.tokenizer import Tokenizer
 from tokcli.tokens import TokenHeader
 from tokcli.untrusted import LONGEST_JSON, parse_json
@@ -19,8 +20,10 @@ OF_TOKENS = ("usage", "perplexity", "cvu", "entropy_bits_per_token")
 
 
 def list_models(named: Sequence[str]) -> list[pathlib.Path]:
-    """The artifacts that are named, which must be there; else those of all finished runs in ./runs."""
-    return find_models(named) if named else sorted(RUNS.glob(f"*/{ARTIFACT_NAME}"))
+    """The artifacts that are named, which must be there; else all finished runs in ./runs and all that is shipped."""
+    if named:
+        return find_models(named)
+    return [*sorted(RUNS.glob(f"*/{ARTIFACT_NAME}")), *(each.path for each in list_tokenizers())]
 
 
 def find_tokenizer(header: TokenHeader, models: Sequence[pathlib.Path]) -> tuple[pathlib.Path, Tokenizer] | None:
@@ -80,7 +83,7 @@ def find_reconstruction(
     if model is None:
         return {}
     for row in evaluations:
-        same = pathlib.Path(str(row["model"])).absolute() == model.absolute()
+        same = pathlib.Path(str(row["model"])).absolute() == pathlib.Path(name_model(model)).absolute()
         if same and _get_codebook_size(row) in (None, header.codebook_size):
             return _select(row["metrics"])
     if evaluations:

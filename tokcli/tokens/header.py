@@ -38,6 +38,8 @@ class TokenHeader:
         preprocessing: what was done to the signals before encoding, plain JSON values.
         sample_rate: of the signals, in Hz, where they are audio.
         split: of the data, where known.
+        model: name and version of the shipped tokenizer that made the tokens, as `photo@1`; None for any other. It says
+            where to look, and the fingerprints say whether that is the one.
 
     Raises:
         ValueError: for numbers that make no sense.
@@ -52,6 +54,7 @@ class TokenHeader:
     preprocessing: dict[str, Any] = field(default_factory=dict)
     sample_rate: int | None = None
     split: str | None = None
+    model: str | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.codebook_size <= LARGEST_CODEBOOK:
@@ -70,8 +73,11 @@ class TokenHeader:
         raise AssertionError(f"codebook_size {self.codebook_size} was checked to fit 32 bits")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, with the format's version first."""
-        return {"format": FORMAT, **dataclasses.asdict(self)}
+        """Plain values, with the format's version first; tokens of no shipped tokenizer name none, as older files."""
+        plain = dataclasses.asdict(self)
+        if self.model is None:
+            del plain["model"]
+        return {"format": FORMAT, **plain}
 
     @classmethod
     def from_json(cls, values: Any, path: pathlib.Path) -> "TokenHeader":

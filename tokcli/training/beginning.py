@@ -16,6 +16,7 @@ from tokcli.artifacts.fingerprint import compute_network_fingerprint
 from tokcli.artifacts.tensors import read_metadata
 from tokcli.errors import InputError, MismatchError, RecipeError, UsageError, quote
 from tokcli.files import write_bytes, write_text
+from tokcli.models import name_model
 from tokcli.progress import Reporter
 from tokcli.recipe.recipe import REQUIRED, Recipe
 from tokcli.recipe.text import parse
@@ -214,17 +215,18 @@ def _take_weights(training: Training, path: pathlib.Path, reporter: Reporter) ->
         former = {"autoencoder": dict(artifact.recipe.autoencoder)}
         differing = find_differences(former, {"autoencoder": dict(training.recipe.autoencoder)})
         words = describe_differences(differing) or ", ".join(unfit[:NAMED])
-        raise MismatchError(f"{path} has another autoencoder than the recipe ({words}); make them alike")
+        raise MismatchError(f"{name_model(path)} has another autoencoder than the recipe ({words}); make them alike")
     parts = set(networks)
     quantizer = [name for name in own if name.startswith("quantizer.") and name in theirs]
     kind = training.recipe.quantizer["kind"]
     if artifact.recipe.quantizer["kind"] == kind and fitting.issuperset(quantizer):
         parts |= set(quantizer)
     else:
-        reporter.note(f"the quantizer of {path} is another one, so that of the recipe begins anew")
+        reporter.note(f"the quantizer of {name_model(path)} is another one, so that of the recipe begins anew")
     tokenizer.load_state_dict({name: theirs[name] if name in parts else value for name, value in own.items()})
     if training.averages is not None:
         training.averages.restart()
-    reporter.note(f"beginning with the weights of {path}, trained for {artifact.training.get('steps', '?')} steps")
+    steps = artifact.training.get("steps", "?")
+    reporter.note(f"beginning with the weights of {name_model(path)}, trained for {steps} steps")
     network = compute_network_fingerprint(artifact.tokenizer, artifact.recipe)
-    return {"path": str(path), "network_fingerprint": network, "steps": artifact.training.get("steps")}
+    return {"path": name_model(path), "network_fingerprint": network, "steps": artifact.training.get("steps")}

@@ -1,7 +1,4 @@
-"""Opening a trained tokenizer: which one is meant, on which device, and files as it takes them.
-
-A model is the one that is named, that of the environment, or the last finished run.
-"""
+"""Opening a trained tokenizer: on which device, with which codebook, and files as it takes them."""
 
 import os
 import pathlib
@@ -11,26 +8,22 @@ from typing import Any
 
 import torch
 
+from tokcli import shipped
 from tokcli.artifacts import ARTIFACT_NAME, Artifact, load_artifact
 from tokcli.artifacts.artifact import codebook_ready, use_codebook
 from tokcli.artifacts.fingerprint import compute_fingerprints, compute_network_fingerprint
 from tokcli.contracts import Source
 from tokcli.data.modality import MODALITIES, Modality
-from tokcli.errors import InputError, MismatchError, TokError, UsageError
+from tokcli.errors import InputError, MismatchError, TokError, UsageError, quote
+from tokcli.models.finding import RUNS, VARIABLE, explain_absence, find_model, list_finished, name_model
 from tokcli.progress import SILENT, Reporter
 from tokcli.tokenizer import Tokenizer
 from tokcli.tokens import TokenHeader
-
-RUNS = pathlib.Path("runs")
-VARIABLE = "TOK_MODEL"
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 WEIGHTS = {"ema": "averaged", "raw": "raw"}
 """What people read of the kinds of weights. The averaging is over training steps, not that of a codebook."""
-
-NAMED = 5
-"""Runs that an error names."""
 
 MOST_SEARCHED = 20
 """Runs that are opened to find out which one made some tokens."""
@@ -49,6 +42,16 @@ class Model:
     path: pathlib.Path
     artifact: Artifact
     device: torch.device
+
+    @property
+    def name(self) -> str:
+        """What people call it: `photo@1` where it comes with tok, else its path."""
+        return name_model(self.path)
+
+    @property
+    def short_name(self) -> str:
+        """The shortest that -m takes for it: `photo@1`, the folder of its run, or its file."""
+        return str(self.path.parent) if self.path.name == ARTIFACT_NAME else self.name
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -95,27 +98,34 @@ class Model:
             weights=self.artifact.weights,
             preprocessing=dict(preprocessing),
             sample_rate=tokenizer.autoencoder.sample_rate,
+            model=shipped.find_label(self.path),
         )
 
 
 def open_model(
-    model: str | None, device: torch.device, reporter: Reporter, codebook: int | None = None, need_tokens: bool = True
+    model: str | None,
+    device: torch.device,
+    reporter: Reporter,
+    codebook: int | None = None,
+    need_tokens: bool = True,
+    inputs: Sequence[str] = (),
 ) -> Model:
     """Load the tokenizer that `model` means and say which it is.
 
     Args:
-        model: a file or a run folder; None takes the one that `find_model` finds then.
+        model: a file, a run folder or a shipped name; None takes the one that `find_model` finds then.
         device: to put it on.
         reporter: is told which it is.
         codebook: which of the built ones, by its size; None takes the one in use when it was saved.
         need_tokens: refuse one whose codebook is still to be built.
+        inputs: the files that it is for, by which a shipped one is chosen where there is no other.
 
     Raises:
         InputError: where there is none.
         MismatchError: where the file is no artifact of this version.
         UsageError: where it has no such codebook, or none yet.
     """
-    path = find_model(model)
+    path = find_model(model, inputs, reporter)
     artifact = load_artifact(path, codebook)
     ready = codebook_ready(artifact.tokenizer)
     if need_tokens and not ready:
@@ -131,7 +141,7 @@ def tell_model(model: Model, reporter: Reporter) -> None:
     artifact, quantizer = model.artifact, model.tokenizer.quantizer
     codes = f", {quantizer.codebook_size} codes" if codebook_ready(model.tokenizer) else ", no codebook yet"
     weights = f"{WEIGHTS[artifact.weights]} weights"
-    reporter.note(f"model {model.path}: {artifact.recipe.quantizer['kind']}{codes}, {weights}, on {model.device}")
+    reporter.note(f"model {model.name}: {artifact.recipe.quantizer['kind']}{codes}, {weights}, on {model.device}")
 
 
 def open_maker(
@@ -141,14 +151,51 @@ def open_maker(
 
     Raises what `open_model` does, and MismatchError where `model` means another tokenizer.
     """
-    opened = open_model(model, device, SILENT, need_tokens=False)
-    own = compute_network_fingerprint(opened.tokenizer, opened.artifact.recipe)
-    if own != header.network_fingerprint:
+    named = model or os.environ.get(VARIABLE)
+    refusals = []
+    for candidate in [named] if named else _list_makers(path, header):
+        opened = open_model(candidate, device, SILENT, need_tokens=False)
+        own = compute_network_fingerprint(opened.tokenizer, opened.artifact.recipe)
+        if own == header.network_fingerprint:
+            break
+        refusals.append((opened, own))
+    else:
+        opened, own = refusals[0]
         raise _refuse_maker(opened, path, "network", own, header.network_fingerprint)
     use_codebook(opened.tokenizer, header.codebook_size)
     require_maker(opened, path, header.network_fingerprint, header.codebook_fingerprint)
     tell_model(opened, reporter)
     return opened
+
+
+def choose_named(model: str | None, recorded: Any) -> str | None:
+    """The model that tokens without a header are of, as far as anybody says: the caller, the environment, `recorded`.
+
+    Args:
+        model: that the caller names.
+        recorded: what an export keeps of the model that made its tokens; it may be anything.
+    """
+    known = isinstance(recorded, str) and recorded in {each.label for each in shipped.list_tokenizers()}
+    return model or os.environ.get(VARIABLE) or (str(shipped.find_tokenizer(recorded).path) if known else None)
+
+
+def _list_makers(path: pathlib.Path, header: TokenHeader) -> list[str]:
+    """What may have made the tokens of `path`, where nobody names it: whom they name, the last run, all shipped ones.
+
+    Fingerprints decide among these. Raises InputError where there is none.
+    """
+    own = [str(each.path) for each in shipped.list_tokenizers() if each.label == header.model]
+    finished = list_finished()
+    others = [str(each.path) for each in shipped.list_tokenizers()]
+    if header.model is not None and not own and not finished:
+        raise InputError(
+            f"{path} was made by {quote(header.model)}, which comes with another version of tok: install that, or name "
+            "the file of the tokenizer with -m"
+        )
+    makers = list(dict.fromkeys([*own, *(str(each) for each in finished[-1:]), *others]))
+    if not makers:
+        raise explain_absence()
+    return makers
 
 
 def require_maker(model: Model, path: pathlib.Path, network: str, codebook: str) -> None:
@@ -171,26 +218,28 @@ def _refuse_maker(model: Model, path: pathlib.Path, what: str, own: str, theirs:
         size = model.tokenizer.quantizer.codebook_size
         called, remedy = f"this network with another codebook of {size} codes", "name the right one with -m"
     else:
-        made_in = _find_run(model.path, theirs)
-        called = str(made_in) if made_in else f"of the fingerprint {theirs[:12]}"
+        made_in = _find_named(model.path, theirs)
+        called = made_in if made_in else f"of the fingerprint {theirs[:12]}"
         remedy = f"name it: -m {made_in}" if made_in else "name the right one with -m"
     return MismatchError(
         f"{path} was made by another tokenizer ({called}): its {what} has the fingerprint {theirs[:12]}, "
-        f"that of {model.path} is {own[:12]}; {remedy}"
+        f"that of {model.name} is {own[:12]}; {remedy}"
     )
 
 
-def _find_run(model: pathlib.Path, network: str) -> pathlib.Path | None:
-    """A run in ./runs, or beside the run that `model` lies in, whose network has this fingerprint."""
-    artifacts = [path for folder in (RUNS, model.parent.parent) for path in folder.glob(f"*/{ARTIFACT_NAME}")]
+def _find_named(model: pathlib.Path, network: str) -> str | None:
+    """What to name with -m for this fingerprint: a run in ./runs or beside that of `model`, or a shipped tokenizer."""
+    folders = (RUNS,) if shipped.find_label(model) else (RUNS, model.parent.parent)
+    artifacts = [path for folder in folders for path in folder.glob(f"*/{ARTIFACT_NAME}")]
     artifacts += [path for each in artifacts for path in each.parent.glob("checkpoints/tokenizer-*.safetensors")]
+    artifacts = [*(each.path for each in shipped.list_tokenizers()), *artifacts]
     for path in list(dict.fromkeys(artifacts))[:MOST_SEARCHED]:
         try:
             artifact = load_artifact(path)
         except (TokError, OSError):
             continue
         if compute_network_fingerprint(artifact.tokenizer, artifact.recipe) == network:
-            return path.parent if path.name == ARTIFACT_NAME else path
+            return name_model(path.parent if path.name == ARTIFACT_NAME else path)
     return None
 
 
@@ -212,72 +261,3 @@ def pick_device(name: str) -> torch.device:
 def pick_batch_size(device: torch.device) -> int:
     """Items at a time where nobody said: enough to fill a GPU, few enough to keep a CPU's caches and memory calm."""
     return 8 if device.type == "cpu" else 32
-
-
-def find_model(model: str | None) -> pathlib.Path:
-    """The artifact that `model` names (a file or a run folder), else $TOK_MODEL, else the last finished run in ./runs.
-
-    Raises InputError where there is none, with the command that makes one.
-    """
-    named = model or os.environ.get(VARIABLE)
-    if named:
-        path = pathlib.Path(named)
-        return _find_artifact(path) if path.is_dir() else _check_artifact(path)
-    finished = sorted(RUNS.glob(f"*/{ARTIFACT_NAME}"), key=lambda path: path.stat().st_mtime)
-    if not finished:
-        raise InputError(
-            f"no tokenizer was named, ${VARIABLE} is not set and ./{RUNS} holds no finished run; "
-            "train one with: tok train quickstart"
-        )
-    return finished[-1]
-
-
-def find_models(models: Sequence[str]) -> list[pathlib.Path]:
-    """The artifacts that `models` name, as `find_model` finds one; without a name, the one that it finds then.
-
-    Raises what `find_model` raises, with every problem in one message.
-    """
-    paths: list[pathlib.Path] = []
-    problems: list[TokError] = []
-    for model in models or [None]:
-        try:
-            paths.append(find_model(model))
-        except TokError as problem:
-            problems.append(problem)
-    if problems:
-        raise type(problems[0])("\n".join(str(problem) for problem in problems))
-    return paths
-
-
-def shorten_labels(artifacts: Sequence[pathlib.Path]) -> list[str]:
-    """What each is called beside the others: its run's folder or its file, less the folders that all of them share."""
-    paths = [path.parent if path.name == ARTIFACT_NAME and path.parent.name else path for path in artifacts]
-    folders = [os.path.dirname(path) for path in paths]
-    alike = len({os.path.isabs(folder) for folder in folders}) == 1
-    shared = os.path.commonpath(folders) if alike else ""
-    start = len(os.path.join(shared, "")) if shared else 0
-    return [str(path)[start:] for path in paths]
-
-
-def _check_artifact(path: pathlib.Path) -> pathlib.Path:
-    if not path.is_file():
-        raise InputError(f"there is no tokenizer at {path}; expected a .safetensors file or a run folder")
-    if path.suffix != ".safetensors":
-        raise MismatchError(f"{path} is no tokenizer; expected a .safetensors file or a run folder")
-    return path
-
-
-def _find_artifact(folder: pathlib.Path) -> pathlib.Path:
-    """The artifact of a run folder. A folder of runs is no model: it says which runs it holds."""
-    artifact = folder / ARTIFACT_NAME
-    if artifact.is_file():
-        return artifact
-    begun = artifact.exists() or (folder / "recipe.yaml").exists()
-    inside = [] if begun else sorted(path.parent.name for path in folder.glob(f"*/{ARTIFACT_NAME}"))
-    if not inside:
-        raise InputError(f"there is no tokenizer at {artifact}; has that run finished?")
-    more = f" and {len(inside) - NAMED} more" if len(inside) > NAMED else ""
-    raise InputError(
-        f"{folder} is no run but a folder of finished runs: {', '.join(inside[:NAMED])}{more}; "
-        f"name one of them, or compare all with: tok eval {folder}/*/"
-    )
