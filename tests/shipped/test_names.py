@@ -160,3 +160,18 @@ def test_names_are_completed(stand_ins, tmp_path: pathlib.Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     assert complete_model("pho") == ["photo"]
     assert "speech" in complete_anything("spee")
+
+
+def test_what_is_shipped_stays_as_it_is(tok, stand_ins, photos) -> None:
+    before = (stand_ins / "photo-1.safetensors").read_bytes()
+    refused = tok("build-codebook", "photo@1", "--size", 24, "--data", photos)
+    assert (refused.code, "photo@1 comes with tok and stays as it is" in refused.err) == (2, True)
+    record = "data.train={kind: images, path: elsewhere, size: 16}"
+    made = tok(
+        *("build-codebook", "photo@1", "--size", 24, "--data", photos, "-o", "mine.safetensors", "--record", record)
+    )
+    assert made.code == 0, made.err
+    assert (stand_ins / "photo-1.safetensors").read_bytes() == before
+    assert tokcli.load("mine.safetensors", codebook=24).codebook_size == 24
+    lost = tok("build-codebook", "mine.safetensors", "--size", 28)
+    assert (lost.code, "name what to encode with --data FOLDER" in lost.err) == (3, True), lost.err

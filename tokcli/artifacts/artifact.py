@@ -1,8 +1,9 @@
 """The artifact: weights, codebooks and the recipe they came from, in one strict safetensors file.
 
 The metadata is JSON text by key: `format`, `recipe` (resolved), `weights` (ema or raw), `codebooks` (what was built),
-`codebook` (the one in use), `licence`, `training` (a summary of the run), `digest` (a sha256 sum of all the others and
-of the tensors; files of older versions have none).
+`codebook` (the one in use), `licence` and, where there are any, `credits`, `training` (a summary of the run), `storage`
+(of the network's weights, where that is not float32: see `storage.py`), `digest` (a sha256 sum of all the others and of
+the tensors; files of older versions have none).
 
 An artifact may be a stranger's. Nothing is believed: what the metadata says is checked first, then the tokenizer is
 built, which stops at a tensor or a part that the file could not fill (`promises.py`), and only then are the file's
@@ -15,10 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from tokcli.artifacts.fingerprint import digest_tensors
 from tokcli.artifacts.promises import build_as_promised, load_strictly
+from tokcli.artifacts.storage import DTYPES, STORAGES, Storage, list_weights
 from tokcli.artifacts.tensors import TensorFile, read_metadata, read_promises, read_tensors, write_tensors
 from tokcli.contracts import BuildsCodebook, CodebookReport
 from tokcli.errors import MismatchError, RecipeError, UsageError, quote
@@ -47,6 +50,7 @@ class Artifact:
         weights: whether they are the averaged ones.
         codebooks: reports of those built after training.
         training: summary of the run, plain JSON values.
+        storage: of the network's weights in the file; other than float32, they must have been rounded to it.
     """
 
     tokenizer: Tokenizer
@@ -54,6 +58,7 @@ class Artifact:
     weights: Literal["ema", "raw"]
     codebooks: Sequence[CodebookReport] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
+    storage: Storage = "float32"
 
 
 def save_artifact(path: pathlib.Path, artifact: Artifact) -> None:
@@ -68,8 +73,10 @@ def save_artifact(path: pathlib.Path, artifact: Artifact) -> None:
         "licence": artifact.recipe.licence,
         "training": dict(artifact.training),
     }
+    metadata |= {"credits": artifact.recipe.credits} if artifact.recipe.credits else {}
+    metadata |= {"storage": artifact.storage} if artifact.storage != "float32" else {}
     words = {key: json.dumps(value) for key, value in metadata.items()}
-    tensors = select_tensors(artifact.tokenizer)
+    tensors = _narrow(select_tensors(artifact.tokenizer), artifact)
     write_tensors(path, tensors, words | {"digest": json.dumps(digest_of(tensors, words))})
 
 
@@ -97,14 +104,15 @@ def load_artifact(path: str | pathlib.Path, codebook: int | None = None) -> Arti
         raise _unbuildable(path, error) from error
     file = read_tensors(path)
     _check_content(path, file)
-    load_strictly(path, tokenizer, file.tensors)
+    storage = metadata.get("storage", "float32")
+    load_strictly(path, tokenizer, file.tensors, dict.fromkeys(list_weights(tokenizer), DTYPES[storage]))
     tokenizer.eval().requires_grad_(False)
     reports = [CodebookReport(**report) for report in metadata["codebooks"]]
     try:
         use_codebook(tokenizer, codebook or metadata["codebook"])
     except UsageError as error:
         raise error if codebook is not None else MismatchError(f"{path} is damaged: {error}") from error
-    return Artifact(tokenizer, recipe, metadata["weights"], reports, metadata["training"])
+    return Artifact(tokenizer, recipe, metadata["weights"], reports, metadata["training"], storage)
 
 
 def lock_of(path: pathlib.Path) -> pathlib.Path:
@@ -152,6 +160,18 @@ def select_tensors(tokenizer: Tokenizer) -> dict[str, Tensor]:
     """The tensors an artifact holds: all but the quantizer's buffers that serve training alone."""
     training_only = {f"quantizer.{name}" for name in tokenizer.quantizer.training_only}
     return {name: tensor for name, tensor in tokenizer.state_dict().items() if name not in training_only}
+
+
+def _narrow(tensors: Mapping[str, Tensor], artifact: Artifact) -> dict[str, Tensor]:
+    """The tensors as the artifact stores them. Raises ValueError where that would change one: a mistake of ours."""
+    narrow = dict(tensors)
+    if artifact.storage == "float32":
+        return narrow
+    for name in list_weights(artifact.tokenizer):
+        narrow[name] = tensors[name].to(DTYPES[artifact.storage])
+        if not torch.equal(narrow[name].float(), tensors[name]):
+            raise ValueError(f"{name} was not rounded to {artifact.storage} before it was saved")
+    return narrow
 
 
 def _file_of(path: str | pathlib.Path) -> pathlib.Path:
@@ -206,6 +226,9 @@ def _find_problems(values: Mapping[str, Any]) -> list[str]:
     problems = []
     if values["weights"] not in ("ema", "raw"):
         problems.append(f"the weights {quote(values['weights'])}, which are neither ema nor raw")
+    storage = values.get("storage", "float32")
+    if storage not in STORAGES:
+        problems.append(f"the storage {quote(storage)}, which is none of {', '.join(STORAGES)}")
     codebook = values["codebook"]
     if codebook is not None and (type(codebook) is not int or codebook < 1):
         problems.append(f"the codebook {quote(codebook)}, which is no size")

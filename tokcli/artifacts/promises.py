@@ -75,10 +75,19 @@ def build_as_promised(path: pathlib.Path, recipe: Recipe, promises: Mapping[str,
     return tokenizer
 
 
-def load_strictly(path: pathlib.Path, tokenizer: Tokenizer, tensors: Mapping[str, Tensor]) -> None:
+def load_strictly(
+    path: pathlib.Path, tokenizer: Tokenizer, tensors: Mapping[str, Tensor], stored: Mapping[str, torch.dtype]
+) -> None:
     """Put tensors in their places: all that the tokenizer has, no others, of its shapes and types.
 
-    Raises MismatchError where that cannot be done.
+    Args:
+        path: of the file, for messages.
+        tokenizer: to fill.
+        tensors: of the file.
+        stored: the types of those that the file holds in another type than the tokenizer.
+
+    Raises:
+        MismatchError: where that cannot be done.
     """
     training_only = {f"quantizer.{name}" for name in tokenizer.quantizer.training_only}
     try:
@@ -91,8 +100,9 @@ def load_strictly(path: pathlib.Path, tokenizer: Tokenizer, tensors: Mapping[str
     if outcome.unexpected_keys:
         raise MismatchError(f"{path} is damaged: it has tensors its recipe does not name: {outcome.unexpected_keys[0]}")
     for name, own in tokenizer.state_dict().items():
-        if name in tensors and tensors[name].dtype != own.dtype:
-            raise MismatchError(f"{path} is damaged: the tensor {name} is {tensors[name].dtype}, not {own.dtype}")
+        expected = stored.get(name, own.dtype)
+        if name in tensors and tensors[name].dtype != expected:
+            raise MismatchError(f"{path} is damaged: the tensor {name} is {tensors[name].dtype}, not {expected}")
 
 
 class _SmallTensors(TorchFunctionMode):

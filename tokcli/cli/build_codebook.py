@@ -32,6 +32,28 @@ def build_codebook(
     ] = None,
     samples: Annotated[int, typer.Option(help="Latents to build from.", min=1)] = 200_000,
     passes: Annotated[int, typer.Option(help="Over the data, each with other random crops.", min=1)] = 1,
+    codebook: Annotated[
+        int | None, typer.Option(metavar="K", help="Used where nobody names one. [default: trained for, else largest]")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Leave the model alone and write another artifact. [default: into it]",
+        ),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="TYPE", help="Of weights in FILE: float32, float16, bfloat16. [default: as now]"),
+    ] = None,
+    record: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="What FILE says of itself instead: licence, credits, name, data.train.path."
+        ),
+    ] = None,
     processes: Processes = 1,
     force: Force = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of everything random.")] = 0,

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,16 +11,19 @@ import torch
 from accelerate import PartialState
 
 from tokcli.artifacts import save_artifact
-from tokcli.artifacts.artifact import lock_of
+from tokcli.artifacts.artifact import lock_of, use_codebook
+from tokcli.artifacts.storage import STORAGES, Storage, round_weights
 from tokcli.codebooks import build_codebooks, require_builder, sample_latents
 from tokcli.contracts import CodebookReport, Source
 from tokcli.data.items import default_workers
 from tokcli.errors import UsageError
-from tokcli.files import remove_abandoned
+from tokcli.files import remove_abandoned, try_output
 from tokcli.locking import wait
-from tokcli.models import Model, find_model, open_model, pick_device
+from tokcli.models import Model, find_model, name_model, open_model, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.build import build_training_source
+from tokcli.recipe.recipe import change_record
+from tokcli.shipped import find_label
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,10 @@ def build_codebook(
     samples: int = 200_000,
     passes: int = 1,
     seed: int = 0,
+    codebook: int | None = None,
+    output: str | None = None,
+    storage: Storage | None = None,
+    record: Sequence[str] = (),
     force: bool = False,
     device: str = "auto",
     reporter: Reporter = SILENT,
@@ -58,14 +65,25 @@ def build_codebook(
     Several processes share the encoding. Codebooks of other sizes stay; one of the same size is replaced with `force`,
     and disowns the tokens it made. Waits for another process that writes the artifact.
 
+    With `output` the artifact stays as it is, and a new one is written beside it, to be kept or given away: with
+    weights in fewer bits and another record, where that is asked for, and without the run's own figures, which are of
+    other weights or codes.
+
     Args:
-        model: a file or a run folder; None takes $TOK_MODEL, else the last finished run.
+        model: a file, a run folder or a shipped name; None takes $TOK_MODEL, else the last finished run.
         sizes: codes of each codebook; None builds one of the size that the model was trained for.
         data: a folder, a file or a .txt list; None takes the recipe's training data.
         samples: latents to build from, at most.
         passes: over the data, each under another draw of what is random in it.
         seed: of the sample and of the building.
-        force: replace a codebook of the same size.
+        codebook: the size that is used where nobody names one; None: the one trained for if it is built, else the
+            largest.
+        output: a file for the new artifact.
+        storage: of the network's weights in it: float32, float16 or bfloat16. Codebooks are built, and tokens made, by
+            the rounded weights. None keeps what the model has.
+        record: what the new artifact's recipe says in the place of the old one's, `key.path=value` each: `licence`,
+            `credits`, `name`, `data.train.path`.
+        force: replace a codebook of the same size, or a file at `output`.
         device: auto, cpu, cuda or mps.
         reporter: is told what happens.
 
@@ -76,35 +94,77 @@ def build_codebook(
         1000
 
     Raises:
-        UsageError: where the quantizer builds no codebook or the size is there.
+        UsageError: where the quantizer builds no codebook, the size or the output is there, or the output is needed.
         InputError: where there is no data.
     """
     picked = pick_device(device)
     processes = PartialState(cpu=picked.type == "cpu")
     path = find_model(model)
+    target = _choose_target(path, output, storage, record, force)
     # From reading to writing: of two that build for one artifact, the later one reads what the earlier one has added.
-    with wait(lock_of(path), path, reporter) if processes.is_main_process else contextlib.nullcontext():
+    with wait(lock_of(target), target, reporter) if processes.is_main_process else contextlib.nullcontext():
         processes.wait_for_everyone()
         opened = _open_shared(str(path), picked, processes, reporter)
         artifact, tokenizer = opened.artifact, opened.tokenizer
         require_builder(tokenizer)
+        recipe = change_record(artifact.recipe, record)
+        storage = storage or artifact.storage
+        round_weights(tokenizer, storage)
         sizes = list(sizes or [tokenizer.quantizer.codebook_size])
-        if not force:
+        if not force and output is None:
             _check_new(opened, sizes)
+        if codebook not in (None, *sizes):
+            use_codebook(tokenizer, codebook)  # before the work, where there is none
         source = _open_data(opened, data, reporter)
         latents = _sample(opened, source, processes.num_processes, samples, passes, seed, reporter)
         reports = build_codebooks(tokenizer, latents, sizes, seed=seed, reporter=reporter)
+        use_codebook(tokenizer, codebook)
         if processes.is_main_process:
-            remove_abandoned(path.parent)
-            save_artifact(path, dataclasses.replace(artifact, codebooks=_add_reports(opened, reports)))
+            remove_abandoned(target.parent)
+            training = artifact.training if output is None else _forget_run(artifact.training)
+            made = dataclasses.replace(artifact, recipe=recipe, storage=storage, training=training)
+            save_artifact(target, dataclasses.replace(made, codebooks=_add_reports(opened, reports)))
         processes.wait_for_everyone()
-    return BuiltCodebooks(path, reports)
+    return BuiltCodebooks(target, reports)
+
+
+def _choose_target(
+    path: pathlib.Path, output: str | None, storage: Storage | None, record: Sequence[str], force: bool
+) -> pathlib.Path:
+    """The file to write. Raises UsageError where it is not clear, or in the way."""
+    if storage is not None and storage not in STORAGES:
+        raise UsageError(f"--storage: expected {', '.join(STORAGES)}; got '{storage[:40]}'")
+    if output is None:
+        if storage is not None or record:
+            raise UsageError(
+                "--storage and --record make another artifact of this one; name its file: -o FILE.safetensors"
+            )
+        if find_label(path) is not None:
+            raise UsageError(
+                f"{name_model(path)} comes with tok and stays as it is; name a file for one with other codebooks: "
+                "-o FILE.safetensors"
+            )
+        return path
+    target = pathlib.Path(output)
+    try_output(target, (".safetensors",))
+    if target.exists() and not force:
+        raise UsageError(f"{target} is there; --force overwrites it")
+    return target
+
+
+def _forget_run(training: Mapping[str, Any]) -> dict[str, Any]:
+    """How long it was trained, and from whose weights, without figures and paths."""
+    kept = {"steps": training["steps"]} if "steps" in training else {}
+    origin = training.get("init_from")
+    origin = {name: value for name, value in origin.items() if name != "path"} if isinstance(origin, dict) else {}
+    return kept | ({"init_from": origin} if origin else {})
 
 
 def _open_data(model: Model, data: str | None, reporter: Reporter) -> Source:
     """The data to build from; None takes the recipe's training data."""
     if data is None:
-        source = build_training_source(model.artifact.recipe, model.tokenizer.modality)
+        way_on = "name what to encode with --data FOLDER"
+        source = build_training_source(model.artifact.recipe, model.tokenizer.modality, way_on=way_on)
     else:
         source = model.open_source([data], model.default_size)
     reporter.note(f"encoding {data or 'the training data of the recipe'}, {len(source)} items")

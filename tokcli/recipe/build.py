@@ -92,19 +92,22 @@ def build_evaluation(recipe: Recipe, modality: ModalityName) -> dict[str, Metric
         raise RecipeError(f"evaluation.metrics: {error}") from error
 
 
-def build_training_source(recipe: Recipe, modality: ModalityName, sample_rate: int | None = None) -> Source:
+def build_training_source(
+    recipe: Recipe, modality: ModalityName, sample_rate: int | None = None, way_on: str = WAYS_ON["data.train"]
+) -> Source:
     """The training data.
 
     Args:
         recipe: names it in `data.train`.
         modality: that it must have.
         sample_rate: that it must have, in Hz; None where any will do.
+        way_on: what to do where it is missing, for the message.
 
     Raises:
         InputError: where it cannot be found.
         RecipeError: where it is of another modality or sample rate.
     """
-    return _build_source(recipe.train_data, "data.train", modality, sample_rate, WAYS_ON["data.train"])
+    return _build_source(recipe.train_data, "data.train", modality, sample_rate, way_on)
 
 
 def build_evaluation_source(

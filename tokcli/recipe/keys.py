@@ -30,7 +30,7 @@ SETTINGS = {
 
 def list_keys(content: Mapping[str, Any]) -> list[str]:
     """Every KEY.PATH that a recipe of these plain values can be given: `quantizer.dim`, `training.steps`."""
-    keys = ["seed", "name", "licence"]
+    keys = ["seed", "name", "licence", "credits"]
     for section in ("autoencoder", "quantizer"):
         keys += _list_part_keys(section, section, content.get(section))
     data = content.get("data")

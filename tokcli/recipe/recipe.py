@@ -5,6 +5,7 @@ discriminator is trained against; and `codebook` where a codebook is built after
 component is a `kind` and the arguments of its constructor.
 """
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -32,7 +33,7 @@ S = TypeVar("S", TrainingSettings, AdversarySettings, EvaluationSettings, Codebo
 SETTINGS = ("training", "adversary", "evaluation", "codebook")
 """Sections that an override may begin where the recipe leaves them out."""
 REQUIRED = ("name", "data", "autoencoder", "quantizer", "losses", "training")
-OPTIONAL = ("seed", "licence", "adversary", "evaluation", "codebook")
+OPTIONAL = ("seed", "licence", "credits", "adversary", "evaluation", "codebook")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Recipe:
         adversary: a discriminator to train against; None where there is none.
         seed: of initial weights, data order and every random draw of training.
         licence: of the weights it produces, recorded in the artifact.
+        credits: whose data made them, recorded there too; a recipe without any does not write this key.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Recipe:
     adversary: AdversarySettings | None = None
     seed: int = 0
     licence: str = "unspecified"
+    credits: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain values, every default filled in; `from_dict` reads it back."""
@@ -73,6 +76,7 @@ class Recipe:
             "name": self.name,
             "seed": self.seed,
             "licence": self.licence,
+            **({"credits": self.credits} if self.credits else {}),
             "data": {"train": dict(self.train_data), "eval": dict(self.eval_data)},
             "autoencoder": dict(self.autoencoder),
             "quantizer": dict(self.quantizer),
@@ -136,6 +140,32 @@ def from_artifact(content: Node) -> Recipe:
     return _Reader(content, tokenizer_only=True).read()
 
 
+def change_record(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """The recipe of an artifact with other words for what its tokens do not depend on: its licence, credits, paths.
+
+    Args:
+        recipe: of the artifact.
+        overrides: `key.path=value` each; name, licence and credits take the text as it is.
+
+    Raises:
+        RecipeError: with every problem, one a line.
+    """
+    content = copy.deepcopy(recipe.to_dict())
+    problems = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if equals and key in ("name", "licence", "credits"):
+            content[key] = text
+        else:
+            problems += _apply(content, override)
+    if problems:
+        raise RecipeError("\n".join(problems))
+    changed = from_artifact(content)
+    if (changed.autoencoder, changed.quantizer) != (recipe.autoencoder, recipe.quantizer):
+        raise RecipeError("autoencoder and quantizer decide what tokens mean: they cannot be recorded otherwise")
+    return changed
+
+
 class _Reader:
     """Reads a recipe's plain values section by section, and gathers everything that is wrong with them.
 
@@ -167,7 +197,7 @@ class _Reader:
         """The recipe. Raises RecipeError with every problem, one a line."""
         self._check_sections()
         content = self.content
-        values = {key: content[key] for key in ("name", "seed", "licence") if key in content}
+        values = {key: content[key] for key in ("name", "seed", "licence", "credits") if key in content}
         train_data, eval_data = self._read_data()
         autoencoder = self._read_part(AUTOENCODERS, "autoencoder")
         quantizer = self._read_part(QUANTIZERS, "quantizer")
@@ -199,7 +229,7 @@ class _Reader:
             if key not in known:
                 self.problems.append(f"{key}: a recipe has no such section; {nearest(str(key), known)}")
         self.problems += [f"{key}: a recipe needs this section" for key in REQUIRED if key not in self.content]
-        for key, kind in (("name", str), ("seed", int), ("licence", str)):
+        for key, kind in (("name", str), ("seed", int), ("licence", str), ("credits", str)):
             if key in self.content and type(self.content[key]) is not kind:
                 self.problems.append(f"{key}: expected {kind.__name__}, got {quote(self.content[key])}")
         seed = self.content.get("seed")
