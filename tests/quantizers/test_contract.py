@@ -38,7 +38,9 @@ EXAMPLES = [
     Example("vq", {"dim": 3, "codebook_size": 20}),
     Example("vq", {"dim": 3, "codebook_size": 20, "ema": True, "restart_below": 0.5, "kmeans_start": True}),
     Example("vq", {"dim": 3, "codebook_size": 20, "cosine": True, "gradient": "rotation", "restart_below": 0.5}),
+    Example("vq", {"dim": 3, "codebook_size": 20, "ema": True, "gradient": "noise", "restart_below": 0.5}),
     Example("simvq", {"dim": 3, "codebook_size": 20}),
+    Example("simvq", {"dim": 3, "codebook_size": 20, "gradient": "noise"}),
     Example("simvq", {"dim": 3, "codebook_size": 20, "hidden": 8, "gradient": "rotation"}),
     Example("fsq", {"levels": [4, 5, 3]}),
     Example("fsq", {"levels": [4, 5, 2], "variant": "symmetric", "noise": 0.5}),
@@ -52,6 +54,8 @@ EXAMPLES = [
     Example("nsvq", {"dim": 3, "codebook_size": 20}, size=20),
     Example("nsvq", {"dim": 3, "codebook_size": 20, "sizes": [20, 40], "turnover": 1.0}, size=30),
     Example("vaevq", {"dim": 3, "codebook_size": 20}),
+    Example("vaevq", {"dim": 3, "codebook_size": 20, "coherence": "tempered", "dcr_target": "latents"}),
+    Example("vaevq", {"dim": 3, "codebook_size": 20, "coherence": "attached", "rcs_mean_share": 0.25}),
     Example("vaevq", {"dim": 3, "codebook_size": 20, "query": "mean", "vq_weight": 1.0, "rcs_weight": 0.0}),
 ]
 

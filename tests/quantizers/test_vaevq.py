@@ -9,8 +9,14 @@ import scipy.optimize
 import torch
 from torch.nn import functional as F
 
-from tokcli.quantizers.ops import Gaussian, distance_to_standard_normal
-from tokcli.quantizers.vaevq import VAEVectorQuantizer, coherence, quantized_path
+from tokcli.quantizers.ops import Gaussian, distance_between_gaussians, distance_to_standard_normal
+from tokcli.quantizers.vaevq import (
+    VAEVectorQuantizer,
+    attach_coherence,
+    detach_coherence,
+    quantized_path,
+    temper_coherence,
+)
 
 
 def predicted(mean: torch.Tensor, std: float) -> torch.Tensor:
@@ -22,20 +28,20 @@ def test_coherence_is_the_gaussian_negative_log_likelihood_but_for_its_constant(
     gaussian = Gaussian.of(torch.randn(2, 7, 6))
     codes = torch.randn(2, 7, 3)
     likelihood = F.gaussian_nll_loss(gaussian.mean, codes, gaussian.std.square())
-    torch.testing.assert_close(coherence(codes, gaussian), likelihood - gaussian.log_variance.mean() / 2)
+    torch.testing.assert_close(detach_coherence(codes, gaussian), likelihood - gaussian.log_variance.mean() / 2)
 
 
 def test_coherence_by_hand() -> None:
     gaussian = Gaussian.of(predicted(torch.tensor([[1.0, 0.0]]), std=0.5))
     # Off by ½ and 1, in deviations 1 and 2: ½·(1 + 4)/2.
-    assert coherence(torch.tensor([[1.5, -1.0]]), gaussian).item() == pytest.approx(1.25)
+    assert detach_coherence(torch.tensor([[1.5, -1.0]]), gaussian).item() == pytest.approx(1.25)
 
 
 def test_coherence_pulls_mean_and_code_together_and_leaves_the_deviation_alone() -> None:
     torch.manual_seed(0)
     latents = torch.randn(2, 5, 6, requires_grad=True)
     codes = torch.randn(2, 5, 3, requires_grad=True)
-    coherence(codes, Gaussian.of(latents)).backward()
+    detach_coherence(codes, Gaussian.of(latents)).backward()
     means, log_variances = latents.grad.chunk(2, dim=-1)
     assert (means != 0).all()
     assert torch.equal(log_variances, torch.zeros_like(log_variances))
@@ -173,3 +179,75 @@ def test_the_divergence_is_summed_over_a_sample_and_averaged_over_the_batch() ->
 def test_unfit_arguments_are_explained(arguments: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         VAEVectorQuantizer(3, 16, **arguments)
+
+
+def test_attached_coherence_does_not_change_with_a_common_scale() -> None:
+    """And so has no pull along it, where the detached one has: that is what contracts the latents."""
+    torch.manual_seed(0)
+    mean, codes = torch.randn(2, 9, 3), torch.randn(2, 9, 3)
+    scale = torch.ones((), requires_grad=True)
+    gaussian = Gaussian(scale * mean, 2 * (scale * 0.3).log().expand_as(mean))
+    (still,) = torch.autograd.grad(attach_coherence(scale * codes, gaussian), scale)
+    assert abs(float(still)) < 1e-3
+    gaussian = Gaussian(scale * mean, 2 * (scale * 0.3).log().expand_as(mean))
+    loss = detach_coherence(scale * codes, gaussian)
+    (pull,) = torch.autograd.grad(loss, scale)
+    assert float(pull) == pytest.approx(2 * float(loss.detach()), rel=1e-4)
+
+
+def test_tempered_coherence_by_hand() -> None:
+    """Gaps ½ and 1, σ = ½; e² is each dimension's own squared gap: ½·(.25·.25/.5 + 1·1/1.25)/2."""
+    gaussian = Gaussian.of(predicted(torch.tensor([[1.0, 0.0]]), std=0.5))
+    value = temper_coherence(torch.tensor([[1.5, -1.0]]), gaussian)
+    assert float(value) == pytest.approx((0.125 + 0.8) / 4)
+
+
+def test_tempered_coherence_stays_finite_and_becomes_alignment_where_the_variance_is_gone() -> None:
+    torch.manual_seed(0)
+    mean, codes = torch.randn(2, 9, 3), torch.randn(2, 9, 3)
+    gone = Gaussian(mean, torch.full_like(mean, -30.0))
+    torch.testing.assert_close(temper_coherence(codes, gone), F.mse_loss(codes, mean) / 2)
+    assert float(temper_coherence(mean, gone)) == 0
+
+
+def test_the_means_get_the_share_of_the_pull_that_was_asked_for() -> None:
+    def pulls(share: float) -> tuple[torch.Tensor, torch.Tensor]:
+        torch.manual_seed(0)
+        quantizer = VAEVectorQuantizer(
+            3, 16, kl_weight=0.0, dcr_weight=0.0, coherence="tempered", query="mean", rcs_mean_share=share
+        ).train()
+        latents = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        quantizer(latents).loss.backward()
+        return latents.grad[..., :3], quantizer.codebook.seeds.grad
+
+    whole, quarter = pulls(1.0), pulls(0.25)
+    torch.testing.assert_close(quarter[0], whole[0] / 4)
+    torch.testing.assert_close(quarter[1], whole[1])
+
+
+def test_the_distance_between_gaussians_is_the_closed_form_and_that_from_the_prior_a_case_of_it() -> None:
+    torch.manual_seed(0)
+    codes = torch.randn(500, 4, dtype=torch.float64) @ torch.randn(4, 4, dtype=torch.float64) + 0.3
+    others = torch.randn(900, 4, dtype=torch.float64) @ torch.randn(4, 4, dtype=torch.float64) - 0.2
+    first, second = numpy.cov(codes.numpy().T), numpy.cov(others.numpy().T)
+    root = scipy.linalg.sqrtm(second).real
+    between = numpy.trace(first + second - 2 * scipy.linalg.sqrtm(root @ first @ root).real)
+    means = ((codes.mean(0) - others.mean(0)) ** 2).sum()
+    expected = float(means) + float(between)
+    assert distance_between_gaussians(codes, others).item() == pytest.approx(expected, rel=1e-9)
+    whitened = (others - others.mean(0)) @ torch.from_numpy(numpy.linalg.inv(root))
+    torch.testing.assert_close(distance_between_gaussians(codes, whitened), distance_to_standard_normal(codes))
+
+
+def test_the_codebook_can_be_held_near_the_latents() -> None:
+    """Only codes move, and towards where the latents are."""
+    torch.manual_seed(0)
+    quantizer = VAEVectorQuantizer(
+        2, 32, rcs_weight=0.0, kl_weight=0.0, dcr_weight=1.0, dcr_target="latents", query="mean"
+    ).train()
+    latents = predicted(0.2 * torch.randn(4, 64, 2) + 3, std=0.01).requires_grad_()
+    output = quantizer(latents)
+    assert float(output.stats["dcr"]) > 10
+    output.loss.backward()
+    assert float(latents.grad.abs().max()) == 0
+    assert bool((quantizer.codebook.map.bias.grad < 0).all())

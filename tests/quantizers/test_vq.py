@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from vector_quantize_pytorch import VectorQuantize
 from vector_quantize_pytorch.vector_quantize_pytorch import rotate_to
 
-from tokcli.errors import UsageError
+from tokcli.errors import ArgumentError, UsageError
 from tokcli.quantizers.ops import perplexity_of, rotate, straight_through
 from tokcli.quantizers.vq import VectorQuantizer
 
@@ -249,3 +249,21 @@ def test_the_rotation_is_chosen_by_name() -> None:
 def test_unfit_arguments_are_explained(arguments: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         VectorQuantizer(**({"dim": 2, "codebook_size": 4} | arguments))
+
+
+def test_noise_in_place_of_the_code_is_as_long_as_its_error_and_ends_with_training() -> None:
+    torch.manual_seed(0)
+    quantizer = VectorQuantizer(3, 16, gradient="noise").train()
+    latents = torch.randn(2, 40, 3, requires_grad=True)
+    output = quantizer(latents)
+    codes = quantizer.dequantize(output.tokens)
+    torch.testing.assert_close((output.latents - latents).norm(dim=-1), (codes - latents).norm(dim=-1))
+    assert bool((output.latents != codes).any(-1).all())
+    (gradient,) = torch.autograd.grad(output.latents.sum(), latents)
+    assert torch.equal(gradient, torch.ones_like(gradient))
+    assert torch.equal(quantizer.eval()(latents).latents, codes)
+
+
+def test_noise_and_the_sphere_exclude_each_other() -> None:
+    with pytest.raises(ArgumentError, match="use one of them"):
+        VectorQuantizer(3, 16, cosine=True, gradient="noise")

@@ -60,7 +60,7 @@ class NearestCodeQuantizer(Quantizer):
         self.codebook_size = codebook_size
         self.commitment = commitment
         self.codebook_weight = codebook_weight
-        self.pass_gradient = GRADIENTS[gradient]
+        self.gradient: GradientName = gradient
 
     @abstractmethod
     def codes(self) -> Tensor:
@@ -78,6 +78,10 @@ class NearestCodeQuantizer(Quantizer):
     def dequantize(self, tokens: Tensor) -> Tensor:
         """tokens: (..., 1) int64 -> codes: (..., dim) float32."""
         return F.embedding(tokens.squeeze(-1), self.codes())
+
+    def pass_gradient(self, points: Tensor, quantized: Tensor) -> Tensor:
+        """What the decoder reads: the codes, or in training what the rule `gradient` makes of them; both (..., dim)."""
+        return GRADIENTS[self.gradient if self.training else "straight-through"](points, quantized)
 
     def alignment(self, points: Tensor, quantized: Tensor) -> Tensor:
         """The loss of VQ: codebook_weight·‖sg(z) − e‖² + commitment·‖z − sg(e)‖², as means over elements.

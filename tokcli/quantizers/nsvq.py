@@ -20,7 +20,7 @@ from tokcli.distributed import sum_over_ranks, world_size
 from tokcli.errors import ArgumentError
 from tokcli.quantizers.base import in_float32
 from tokcli.quantizers.codebooks import BuiltCodebookQuantizer, replace_codes
-from tokcli.quantizers.ops import tally
+from tokcli.quantizers.ops import substitute_noise, tally
 from tokcli.schema import Codes, Count, NotNegative, OpenShare, Positive
 from tokcli.search import nearest_code
 
@@ -79,11 +79,11 @@ class NoiseSubstitution(BuiltCodebookQuantizer):
             return self.nearest_codes(latents)
         values = latents.detach()
         codes = self._follow(values)
-        length = (codes - values).norm(dim=-1, keepdim=True)
-        noise = F.normalize(torch.randn_like(values), dim=-1)
+        moved = substitute_noise(latents, codes)
         commitment = F.mse_loss(latents, codes)
-        stats = {"commitment": commitment.detach(), "displacement": length.mean()}
-        return Quantized(latents + length * noise, tokens=None, loss=self.commitment * commitment, stats=stats)
+        displacement = (codes - values).norm(dim=-1).mean()
+        stats = {"commitment": commitment.detach(), "displacement": displacement}
+        return Quantized(moved, tokens=None, loss=self.commitment * commitment, stats=stats)
 
     @contextmanager
     def provisional_codebook(self) -> Iterator[None]:

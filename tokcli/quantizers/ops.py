@@ -13,7 +13,7 @@ from tokcli.errors import ArgumentError
 
 # Gradients: a look-up has none, so the decoder's is passed on by a rule.
 
-GradientName = Literal["straight-through", "rotation"]
+GradientName = Literal["straight-through", "rotation", "noise"]
 
 
 def straight_through(latents: Tensor, quantized: Tensor) -> Tensor:
@@ -36,7 +36,21 @@ def rotate(latents: Tensor, quantized: Tensor) -> Tensor:
     return straight_through(scale * rotated, quantized)
 
 
-GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"straight-through": straight_through, "rotation": rotate}
+def substitute_noise(latents: Tensor, quantized: Tensor) -> Tensor:
+    """z + ‖z_q − z‖·v/‖v‖ with v ~ N(0, I): as far off as the code, in any direction (NSVQ, Vali & Bäckström 2022).
+
+    Both (..., dim). The move carries no gradient, so the decoder's reaches the latents as it is.
+    """
+    start = latents.detach()
+    length = (quantized.detach() - start).norm(dim=-1, keepdim=True)
+    return latents + length * F.normalize(torch.randn_like(start), dim=-1)
+
+
+GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "straight-through": straight_through,
+    "rotation": rotate,
+    "noise": substitute_noise,
+}
 
 # Mixed-radix numbers: one token for a position's digits, one digit for each dimension. Dimension i counts in base
 # levels[i], the first is the least significant. All in int64: half-precision indices silently merge codes.
@@ -114,6 +128,29 @@ class Gaussian:
 
 SMALLEST_EIGENVALUE = 1e-6
 """Where a codebook has no extent the square root's slope would be infinite."""
+
+
+def distance_between_gaussians(points: Tensor, others: Tensor) -> Tensor:
+    """The squared 2-Wasserstein distance of two Gaussians with the moments of two sets; differentiable in the first.
+
+    ‖m − m'‖² + Tr Σ + Tr Σ' − 2 Tr (Σ'^½ Σ Σ'^½)^½, in float64; eigenvalues as in `distance_to_standard_normal`, which
+    is the case of Σ' = I, m' = 0. A CUDA device is waited for.
+
+    Args:
+        points: (count, dim).
+        others: (number, dim), taken as they are: no gradient reaches them.
+
+    Returns:
+        A scalar in the points' dtype.
+    """
+    wide, target = points.double(), others.detach().double()
+    covariance, wanted = (torch.cov(each.T).reshape(each.shape[1], -1) for each in (wide, target))
+    values, vectors = torch.linalg.eigh(wanted)
+    root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    roots = torch.linalg.eigvalsh(root @ covariance @ root).clamp_min(SMALLEST_EIGENVALUE).sqrt()
+    between_means = (wide.mean(dim=0) - target.mean(dim=0)).square().sum()
+    distance = between_means + covariance.trace() + wanted.trace() - 2 * roots.sum()
+    return distance.to(points.dtype)
 
 
 def distance_to_standard_normal(points: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ class SimVectorQuantizer(NearestCodeQuantizer):
         codebook_weight: weight of the pull of codes towards their latents.
         bias: whether there is a b, as in the public code.
         hidden: width of a hidden layer; None: the map is linear.
-        gradient: how the decoder's gradient reaches the encoder.
+        gradient: what the decoder reads in training and how its gradient reaches the encoder: the code, with a
+            `straight-through` gradient or by `rotation`; or `noise` as long as the code's error in place of the code.
     """
 
     usual_cvu: ClassVar[float] = 0.4

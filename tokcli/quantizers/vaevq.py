@@ -5,6 +5,7 @@ nearest code, so codes fall into a smooth, filled space (VLQ). Code and mean are
 Gaussian is narrow (RCS), and the codebook as a whole is held near the prior (DCR).
 """
 
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 from torch import Tensor
@@ -12,8 +13,18 @@ from torch.nn import functional as F
 
 from tokcli.contracts import Quantized
 from tokcli.quantizers.base import MappedCodebook, NearestCodeQuantizer, in_float32, nearest_tokens
-from tokcli.quantizers.ops import Gaussian, distance_to_standard_normal, straight_through
-from tokcli.schema import Codes, Count, NotNegative
+from tokcli.quantizers.ops import (
+    Gaussian,
+    distance_between_gaussians,
+    distance_to_standard_normal,
+    straight_through,
+)
+from tokcli.schema import Codes, Count, NotNegative, PositiveShare
+
+Coherence = Literal["detached", "attached", "tempered"]
+
+SMALLEST = 1e-20
+"""Where code, mean and variance coincide there is nothing to weigh."""
 
 
 class VAEVectorQuantizer(NearestCodeQuantizer):
@@ -27,6 +38,11 @@ class VAEVectorQuantizer(NearestCodeQuantizer):
         kl_weight: of the Gaussians' divergence from the prior, summed over a sample.
         vq_weight: of VQ's own alignment of query and code, for comparisons without RCS.
         query: what looks for its code while training: the `sample` (the paper) or the `mean` (the public code).
+        coherence: what RCS divides by. `detached`: the encoder's variance, without gradient (eq. 7 to the letter).
+            `attached`: with it (the public code). `tempered`: see `temper_coherence`; it does not contract the latents.
+        dcr_target: what DCR holds the codebook near: the `prior` (eqs. 8-11), or the `latents` of the batch (the
+            abstract's words: "the continuous latent distribution").
+        rcs_mean_share: share of the pull of RCS that reaches the means; the codes get all of it.
     """
 
     usual_cvu: ClassVar[float] = 0.3
@@ -41,11 +57,17 @@ class VAEVectorQuantizer(NearestCodeQuantizer):
         kl_weight: NotNegative = 1e-6,
         vq_weight: NotNegative = 0.0,
         query: Literal["sample", "mean"] = "sample",
+        coherence: Coherence = "detached",
+        dcr_target: Literal["prior", "latents"] = "prior",
+        rcs_mean_share: PositiveShare = 1.0,
     ) -> None:
         super().__init__(dim, codebook_size)
         self.input_dim = 2 * dim
         self.weights = {"rcs": rcs_weight, "dcr": dcr_weight, "kl": kl_weight, "vq": vq_weight}
         self.query = query
+        self.coherence: Coherence = coherence
+        self.dcr_target = dcr_target
+        self.rcs_mean_share = rcs_mean_share
         self.codebook = MappedCodebook(codebook_size, dim, learn_seeds=True)
 
     @in_float32
@@ -58,8 +80,8 @@ class VAEVectorQuantizer(NearestCodeQuantizer):
         tokens = nearest_tokens(query, codes)
         quantized = F.embedding(tokens.squeeze(-1), codes)
         terms = {
-            "rcs": coherence(quantized, gaussian),
-            "dcr": distance_to_standard_normal(codes),
+            "rcs": self._measure_coherence(quantized, gaussian),
+            "dcr": self._measure_distribution(codes, sample),
             "kl": gaussian.divergence(),
             "vq": self.alignment(query, quantized),
         }
@@ -67,6 +89,18 @@ class VAEVectorQuantizer(NearestCodeQuantizer):
         stats = {name: term.detach() for name, term in terms.items()}
         alternatives = (sample,) if self.training else ()
         return Quantized(quantized_path(quantized, gaussian), tokens, loss, stats, alternatives)
+
+    def _measure_coherence(self, quantized: Tensor, gaussian: Gaussian) -> Tensor:
+        share = self.rcs_mean_share
+        if share < 1:
+            mean = share * gaussian.mean + (1 - share) * gaussian.mean.detach()
+            gaussian = Gaussian(mean, gaussian.log_variance)
+        return COHERENCES[self.coherence](quantized, gaussian)
+
+    def _measure_distribution(self, codes: Tensor, sample: Tensor) -> Tensor:
+        if self.dcr_target == "latents":
+            return distance_between_gaussians(codes, sample.flatten(0, -2))
+        return distance_to_standard_normal(codes)
 
     def codes(self) -> Tensor:
         """The embedding behind its linear layer: (codebook_size, dim) float32."""
@@ -90,6 +124,30 @@ def quantized_path(quantized: Tensor, gaussian: Gaussian) -> Tensor:
     return straight_through(gaussian.mean + gaussian.std * noise + quantized, quantized)
 
 
-def coherence(quantized: Tensor, gaussian: Gaussian) -> Tensor:
+def detach_coherence(quantized: Tensor, gaussian: Gaussian) -> Tensor:
     """RCS, eq. 7: ½·((z_q − μ)/sg(σ))², averaged over elements; scalar."""
     return ((quantized - gaussian.mean) / gaussian.std.detach()).square().mean() / 2
+
+
+def attach_coherence(quantized: Tensor, gaussian: Gaussian) -> Tensor:
+    """The same with σ's gradient, as the public code has it: along a common scale of all three it then vanishes."""
+    return ((quantized - gaussian.mean) / gaussian.std).square().mean() / 2
+
+
+def temper_coherence(quantized: Tensor, gaussian: Gaussian) -> Tensor:
+    """RCS where a code differs from the mean by the encoder's variance *and* by the codebook's own resolution; scalar.
+
+    ½·w·(z_q − μ)² with w = e²/(sg(σ)² + e²) ≤ 1, e² the mean squared gap of each dimension, without gradient. So the
+    pull is strong where the Gaussian is narrow beside a code's cell, and never stronger than VQ's own: dividing by σ²
+    alone grows without bound as σ falls, and shrinks codes and means together.
+    """
+    gap = quantized - gaussian.mean
+    own = gap.detach().square().flatten(0, -2).mean(dim=0)
+    return (own / (gaussian.std.detach().square() + own).clamp_min(SMALLEST) * gap.square()).mean() / 2
+
+
+COHERENCES: dict[Coherence, Callable[[Tensor, Gaussian], Tensor]] = {
+    "detached": detach_coherence,
+    "attached": attach_coherence,
+    "tempered": temper_coherence,
+}

@@ -2,7 +2,7 @@
 
 Plain, it is the baseline of the papers: straight-through gradient, codes pulled to their latents by a loss term. The
 options are the remedies the field has found for codes that nothing uses: moving averages, restarts, a k-means start,
-codes on the sphere, and the rotation trick (arXiv 2410.06424).
+codes on the sphere, the rotation trick (arXiv 2410.06424), and noise in place of codes (NSVQ).
 """
 
 from typing import ClassVar
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from tokcli.contracts import Quantized
 from tokcli.distributed import sum_over_ranks
+from tokcli.errors import ArgumentError
 from tokcli.quantizers.base import Flag, NearestCodeQuantizer, in_float32, nearest_tokens
 from tokcli.quantizers.codebooks import replace_codes, start_codes
 from tokcli.quantizers.ops import GradientName, tally
@@ -36,7 +37,8 @@ class VectorQuantizer(NearestCodeQuantizer):
             0 never restarts. Sensible values lie well below the positions of a batch divided by K.
         kmeans_start: codes begin as k-means centres of the first training batch.
         cosine: latents and codes are compared, and decoded, on the unit sphere.
-        gradient: how the decoder's gradient reaches the encoder.
+        gradient: what the decoder reads in training and how its gradient reaches the encoder: the code, with a
+            `straight-through` gradient or by `rotation`; or `noise` as long as the code's error in place of the code.
     """
 
     training_only: ClassVar[frozenset[str]] = frozenset({"ema_counts", "ema_sums"})
@@ -58,6 +60,8 @@ class VectorQuantizer(NearestCodeQuantizer):
         cosine: bool = False,
         gradient: GradientName = "straight-through",
     ) -> None:
+        if cosine and gradient == "noise":
+            raise ArgumentError("gradient: noise would leave the sphere that cosine: true compares on; use one of them")
         super().__init__(dim, codebook_size, commitment, codebook_weight, gradient)
         if ema:
             self.codebook_weight = 0.0
