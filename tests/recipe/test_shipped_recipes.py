@@ -35,8 +35,12 @@ def shrunk(recipe: Recipe) -> list[str]:
         overrides.append("autoencoder.feature_dim=8")
     if recipe.quantizer.get("codebook_size", 0) > 64:
         overrides.append("quantizer.codebook_size=64")
+    if recipe.quantizer.get("sizes") is not None:
+        overrides.append("quantizer.sizes=[32, 64]")
     if recipe.codebook is not None:
-        overrides.append("codebook.samples=2000")
+        overrides += ["codebook.samples=2000", "codebook.passes=1"]
+    if recipe.codebook is not None and recipe.codebook.sizes is not None:
+        overrides.append("codebook.sizes=[32, 64]")
     if recipe.adversary is not None:
         overrides += ["adversary.start_step=0", "adversary.lead_steps=0", "adversary.discriminator.width=8"]
     # The weights of LPIPS and of rFID cannot be assumed; their absence has tests of its own.

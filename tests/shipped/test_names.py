@@ -175,3 +175,36 @@ def test_what_is_shipped_stays_as_it_is(tok, stand_ins, photos) -> None:
     assert tokcli.load("mine.safetensors", codebook=24).codebook_size == 24
     lost = tok("build-codebook", "mine.safetensors", "--size", 28)
     assert (lost.code, "name what to encode with --data FOLDER" in lost.err) == (3, True), lost.err
+
+
+def test_info_shows_the_card(tok, stand_ins) -> None:
+    card = {
+        "trained_on": "two leaves",
+        "trained_for": "a minute",
+        "figures_of": "a made-up picture",
+        "figures": [{"codebook": 16, "psnr": 12.5}, {"codebook": 20, "psnr": 13.5}, {"against": "jpeg", "psnr": 14.25}],
+        "fails": "everywhere",
+    }
+    (stand_ins / "photo-1.json").write_text(json.dumps(card))
+    told = tok("info", "photo@1")
+    for words in (
+        "photo@1",
+        "two leaves",
+        "a minute",
+        "everywhere",
+        "13.5",
+        "14.25",
+        "jpeg",
+        "licence",
+        "next: tok encode",
+    ):
+        assert words in told.out, words
+    facts = tok("info", "photo@1", "--json").json
+    assert next(iter(facts.items())) == ("tokenizer", "photo@1")
+    assert facts["figures"] == card["figures"]
+    assert tok("info", "photo", "--json").json["tokenizer"] == "photo@2"
+    assert "does not have the tokenizer photo@9" in tok("info", "photo@9").err
+    assert set(tok("info", "--json").json["tokenizers"]) == {"photo@1", "photo@2", "speech@1"}
+    (stand_ins / "photo-1.json").write_text("{")
+    damaged = tok("info", "photo@1")
+    assert (damaged.code, "photo-1.json is damaged" in damaged.err) == (3, True)

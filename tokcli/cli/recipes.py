@@ -13,6 +13,9 @@ from tokcli.recipe.shipped import START_HERE, Shipped, read_guide
 if TYPE_CHECKING:
     from tokcli.commands.recipes import Copy, Explained, Listing, Text
 
+GROUPS = {"also for a CPU": "small", "what comes with tok": "in the box", "as published, for GPUs": "published"}
+"""Those that are listed by their names alone, by their headings."""
+
 
 @verb("tok recipes explain quantizer vpvae", quiet=False)
 def recipes(
@@ -55,9 +58,10 @@ def show_listing(listing: "Listing", json: bool) -> int:
         _print_guides("recipes", sorted(entries.values(), key=_rank))
     else:
         _print_guides("start here", [entries[name] for name in START_HERE])
-        for title, group in (("also for a CPU", "small"), ("as published, for GPUs", "published")):
+        for title, group in GROUPS.items():
             names = [entry.name for entry in entries.values() if read_guide(entry).group == group]
-            print_entry(title, ", ".join(names))
+            if names:
+                print_entry(title, ", ".join(names))
         print_entry("sweeps", f"{len(listing.kinds['sweeps'])} tables and figures of papers: tok recipes list sweeps")
         print("with these facts: tok recipes list image; what keys mean: tok recipes explain")
     print("train one: tok train NAME   read: tok recipes show NAME   edit: tok recipes copy")
@@ -65,7 +69,7 @@ def show_listing(listing: "Listing", json: bool) -> int:
 
 
 def _rank(entry: Shipped) -> tuple[int, str]:
-    return ["start here", "small", "published"].index(read_guide(entry).group), entry.name
+    return ["start here", *GROUPS.values()].index(read_guide(entry).group), entry.name
 
 
 def _print_guides(title: str, entries: list[Shipped]) -> None:

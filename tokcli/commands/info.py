@@ -27,6 +27,7 @@ from tokcli.recipe.build import build_tokenizer
 from tokcli.recipe.recipe import from_text
 from tokcli.recipe.shipped import SWEEPS, find_recipe_text, list_shipped, read_guide, read_shipped
 from tokcli.recipe.text import parse
+from tokcli.shipped import ShippedTokenizer, find_tokenizer, is_name, list_names, list_tokenizers
 from tokcli.spelling import nearest
 from tokcli.sweeps.plan import read_sweep
 from tokcli.tokens import has_header, open_tokens
@@ -40,15 +41,17 @@ def info(path: str | None = None) -> dict[str, Any]:
     """Plain values that describe what lies at `path`; the first one says what it is.
 
     Args:
-        path: a run, a folder of runs or of a sweep, an artifact, a checkpoint, a recipe (a file or a shipped name), or
-            tokens; None: the runs here and this machine.
+        path: a run, a folder of runs or of a sweep, an artifact, a checkpoint, a tokenizer that comes with tok (by its
+            name), a recipe (a file or a shipped name), or tokens; None: the runs here and this machine. What lies here
+            under a shipped name is meant by it, and a tokenizer comes before the recipe of the same name.
 
     Raises:
         InputError: where nothing is there.
         MismatchError: for what is none of these, with what it is.
     """
     if path is None:
-        return {"runs": list_runs(RUNS), **describe_environment()}
+        tokenizers = {each.label: f"{each.path.stat().st_size / 1e6:.1f} MB" for each in list_tokenizers()}
+        return {"runs": list_runs(RUNS), **({"tokenizers": tokenizers} if tokenizers else {}), **describe_environment()}
     place = pathlib.Path(path)
     if not place.exists():
         return _describe_name(path)
@@ -59,16 +62,34 @@ def info(path: str | None = None) -> dict[str, Any]:
 
 
 def _describe_name(name: str) -> dict[str, Any]:
-    """A shipped recipe or sweep. Raises InputError for anything else that is not there."""
+    """A shipped tokenizer, recipe or sweep. Raises InputError for anything else that is not there."""
+    if is_name(name) and (name in list_names() or name not in list_shipped()):
+        return _describe_shipped(find_tokenizer(name))
     if name in list_shipped():
         guide = read_guide(read_shipped(name))
         return {"recipe": name, **_describe_recipe_text(name), "needs": guide.needs}
     if name in list_shipped(SWEEPS):
         found = read_shipped(name, SWEEPS)
         return {"sweep": name, "title": found.summary, "next": f"tok sweep {name}"}
-    known = [*(str(each) for each in RUNS.glob("*")), *list_shipped(), *list_shipped(SWEEPS)]
+    known = [*(str(each) for each in RUNS.glob("*")), *list_names(), *list_shipped(), *list_shipped(SWEEPS)]
     hint = nearest(name, known) if nearest(name, known).startswith("did you mean") else f"expected {EXPECTED}"
     raise InputError(f"there is nothing at {name}; {hint}")
+
+
+def _describe_shipped(shipped: ShippedTokenizer) -> dict[str, Any]:
+    """The card of a tokenizer that comes with tok, and what its file says of itself."""
+    facts = _describe_artifact(shipped.path)
+    left_out = {"name", "artifact", "metrics"}
+    ways = [f"tok encode FOLDER -o tokens.npy -m {shipped.label}"]
+    ways += [f"how it was trained: tok recipes show {shipped.name}"] if shipped.name in list_shipped() else []
+    return {
+        "tokenizer": shipped.label,
+        **shipped.read_card(),
+        **{name: value for name, value in facts.items() if name not in left_out},
+        "megabytes": shipped.path.stat().st_size / 1e6,
+        "file": str(shipped.path),
+        "next": "    ".join(ways),
+    }
 
 
 def _describe_folder(folder: pathlib.Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tokcli.errors import InputError
 from tokcli.files import exists, find_problem, read_text
+from tokcli.shipped import DEFAULTS
 from tokcli.spelling import nearest
 
 LONGEST = 1 << 20
@@ -75,7 +76,8 @@ class Guide:
     """What one wants to know of a recipe before choosing it, from its text alone.
 
     Attributes:
-        group: `start here`, `small` (for a CPU) or `published` (as a paper has it, for GPUs).
+        group: `start here`, `small` (for a CPU), `in the box` (of a tokenizer that comes with the program) or
+            `published` (as a paper has it, for GPUs).
         modality: image or audio.
         codebook_size: as its header says.
         stride: pixels or samples of a token, along an axis.
@@ -95,12 +97,16 @@ def read_guide(recipe: Shipped) -> Guide:
     """The guide to a shipped recipe. Facts that its header does not state are a dash."""
     header, _, body = recipe.text.partition("\nname:")
     is_small = "small" in recipe.name or recipe.name.startswith("quickstart")
+    in_the_box = recipe.name in DEFAULTS.values()
     group = "start here" if recipe.name in START_HERE else "small" if is_small else "published"
-    modality = "audio" if "audio" in recipe.name else "image"
+    group = "in the box" if in_the_box else group
+    modality = "audio" if "audio" in recipe.name or "kind: audio" in body else "image"
     size = re.search(r"K = (\d+)", header)
     stride = re.search(r"\b(?:f = |hop )(\d+)", header)
-    measured = re.search(r"in (\w+) minutes", recipe.summary)
-    time = f"{NUMBERS.get(measured[1], measured[1])} min" if measured else "minutes" if is_small else "GPUs, days"
+    measured = re.search(r"in ([\w.]+) (minutes|hours)", recipe.summary)
+    unmeasured = "minutes" if is_small else "hours" if in_the_box else "GPUs, days"
+    unit = "min" if measured and measured[2] == "minutes" else "h"
+    time = f"{NUMBERS.get(measured[1], measured[1])} {unit}" if measured else unmeasured
     needs = ["sounds" if modality == "audio" else "pictures"] if " path: " in body else []
     needs += ["LPIPS weights"] if "kind: lpips" in body else []
     needs += [f"extra {extra}" for extra, mark in (("fid", "rfid"), ("audio", "pesq")) if mark in body]
