@@ -36,6 +36,12 @@ def _nothing_shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) ->
     monkeypatch.setattr("tokcli.shipped.FOLDER", tmp_path / "nothing-shipped")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests leave the user's cache alone; inherited by the commands that they start."""
+    os.environ["TOK_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def tiny() -> str:
     """The text of a recipe that trains in a second."""

@@ -495,6 +495,7 @@ class Item:
         original_size: the sizes before cropping; of an image before resizing too, of audio at its new sample rate.
         about: what else the source knows of it, as its label or caption; plain JSON values.
         returned: what another program made of the signal, of its shape, where the source has that too.
+        lacks: what most others beside it are about and this one is not, as `label`.
     """
 
     name: str
@@ -502,6 +503,7 @@ class Item:
     original_size: tuple[int, ...]
     about: Mapping[str, Any] = field(default_factory=dict)
     returned: Tensor | None = None
+    lacks: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -514,12 +516,16 @@ class Stream:
             InputError, naming the item, where the signal cannot be read on. It can cross processes.
         samples: that there will be; None where that shows at the end.
         returned: likewise what another program made of the signal, where the source has that too.
+        about: as an item's.
+        lacks: as an item's.
     """
 
     name: str
     blocks: Callable[[], Iterator[Tensor]]
     samples: int | None = None
     returned: Callable[[], Iterator[Tensor]] | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+    lacks: Sequence[str] = ()
 
 
 class SourceFiles(Protocol):

@@ -33,6 +33,10 @@ ABANDONED_AFTER = 600.0
 UNFINISHED = ".*.tmp"
 """What unfinished files are called, as a glob pattern: a process that is killed can leave one behind."""
 
+SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?) ?(|k|kb|m|mb|g|gb|t|tb)", re.IGNORECASE)
+UNITS = {unit + end: 1000**power for power, unit in enumerate(("", "k", "m", "g", "t")) for end in ("", "b")}
+"""Bytes of each unit of a size."""
+
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -221,6 +225,12 @@ def read_text(path: str | os.PathLike[str], limit: int) -> str:
         raise InputError(
             f"{os.fspath(path)}: the file is not UTF-8 text: {error.reason} at byte {error.start}"
         ) from error
+
+
+def parse_size(text: str) -> int | None:
+    """Bytes, as people write them: `5MB` -> 5,000,000; None where it is no size of at least one byte."""
+    match = SIZE.fullmatch(text.strip())
+    return (round(float(match[1]) * UNITS[match[2].lower()]) if match else 0) or None
 
 
 def sync(file: IO[bytes]) -> None:

@@ -244,7 +244,7 @@ class FilesInJson(Files):
 def test_files_may_lie_in_an_archive(
     kind: str, folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A line in the table is all that it takes; an archive stands alone, and one that is missing is a missing file."""
+    """A line in the table is all that it takes; archives stand with archives; a missing one is a missing file."""
     source = SOURCES.build(EXAMPLES[kind] | {"path": str(folder)}, "data.train")
     packed = tmp_path / "all.PACKED"
     packed.write_text(json.dumps({name: (folder / name).read_bytes().hex() for name in source.names}))
@@ -255,7 +255,14 @@ def test_files_may_lie_in_an_archive(
         item = archived.load(index, 4)
         assert torch.equal(item.signal, source.load(index, 4).signal)
         assert item.about == {"label": index}
-    with pytest.raises(InputError, match=r"all\.PACKED' is an archive, which is read alone"):
+    again, still = tmp_path / "more" / "all.packed", {"flip": False} if kind == "images" else {}
+    again.parent.mkdir()
+    again.write_bytes(packed.read_bytes())
+    both = SOURCES.build(EXAMPLES[kind] | {"path": [str(again), str(packed)], "crop": "center"} | still, "data.train")
+    assert list(both.names) == [f"{stem}/{name}" for stem in ("more/all.packed", "all.PACKED") for name in source.names]
+    for index in readable(source):
+        assert torch.equal(both.load(len(source) + index).signal, both.load(index).signal)
+    with pytest.raises(InputError, match=r"all\.PACKED' is an archive, which is read with other archives alone"):
         SOURCES.build(EXAMPLES[kind] | {"path": [str(folder), str(packed)]}, "data.train")
     with pytest.raises(InputError, match="there is no file or folder"):
         SOURCES.build(EXAMPLES[kind] | {"path": str(tmp_path / "none.packed")}, "data.train")

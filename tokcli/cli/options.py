@@ -1,6 +1,5 @@
 """Flags that several verbs share, and how one flag holds several values."""
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
@@ -8,10 +7,7 @@ import typer
 
 from tokcli.cli.completion import complete_model
 from tokcli.errors import UsageError
-
-SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?) ?(|k|kb|m|mb|g|gb)", re.IGNORECASE)
-UNITS = {unit + end: 1000**power for power, unit in enumerate(("", "k", "m", "g")) for end in ("", "b")}
-"""Bytes of each unit of a size."""
+from tokcli.files import parse_size
 
 LONGEST_NUMBER = 12
 """Digits."""
@@ -42,9 +38,8 @@ def size_in_bytes(parameter: typer.CallbackParam, text: str | None) -> int | Non
     """A size of a file: `5MB` -> 5,000,000. For `typer.Option(callback=size_in_bytes)`."""
     if text is None:
         return None
-    match = SIZE.fullmatch(text.strip())
-    size = round(float(match[1]) * UNITS[match[2].lower()]) if match else 0
-    if size < 1:
+    size = parse_size(text)
+    if size is None:
         raise UsageError(f"--{parameter.opts[0].lstrip('-')}: expected a size such as 5MB or 800kB; got '{text}'")
     return size
 

@@ -99,12 +99,12 @@ def encode(
     device: str = "auto",
     reporter: Reporter = SILENT,
 ) -> Encoded:
-    """Encode folders, files and lists into one token file.
+    """Encode folders, files, archives and lists into one token file.
 
     Items that cannot be read are listed in the result and in the file.
 
     Args:
-        inputs: folders, files and .txt lists of files.
+        inputs: folders, files, archives and .txt lists of these.
         output: of the token file; its ending picks the format.
         model: a file, a run folder or a shipped name; None takes $TOK_MODEL, else the last finished run, else what is
             shipped for such files.
@@ -197,17 +197,25 @@ def _encode_rest(
         for group in group_items(readings, batch_size):
             if isinstance(group, list):
                 for item, tokens in zip(group, encode_what_fits(model, group), strict=True):
-                    if isinstance(tokens, Failure):
-                        _leave_out(tokens, writer, notes)
-                        continue
-                    size, about = item.signal.shape[1:], known.find(item.name, item.about)
-                    writer.append(item.name, tokens, item.original_size, size, about)
+                    failure = tokens if isinstance(tokens, Failure) else _append(item, tokens, writer, known)
+                    if failure is not None:
+                        _leave_out(failure, writer, notes)
                 task.advance(len(group))
                 continue
             failure = encode_stream(model, group, writer, known) if isinstance(group, Stream) else group
             if failure is not None:
                 _leave_out(failure, writer, notes)
             task.advance()
+
+
+def _append(item: Item, tokens: torch.Tensor, writer: TokenWriter, known: AboutItems) -> Failure | None:
+    """Append an item; or why it is left out: it lacks what others have."""
+    try:
+        about = known.find(item.name, item.about, item.lacks)
+    except InputError as error:
+        return Failure(item.name, str(error))
+    writer.append(item.name, tokens, item.original_size, item.signal.shape[1:], about)
+    return None
 
 
 def _leave_out(failure: Failure, writer: TokenWriter, notes: FailureNotes) -> None:
@@ -253,10 +261,11 @@ def encode_stream(model: Model, stream: Stream, writer: TokenWriter, known: Abou
             yield block
 
     try:
+        about = known.find(stream.name, stream.about, stream.lacks)
         tokens = model.tokenizer.encode_stream(count_samples()).cpu()
     except InputError as error:
         return make_failure(stream.name, error)
-    writer.append(stream.name, tokens, (size,), (size,), known.find(stream.name, {}))
+    writer.append(stream.name, tokens, (size,), (size,), about)
     return None
 
 

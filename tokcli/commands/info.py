@@ -17,7 +17,9 @@ from tokcli.commands.environment import describe_environment
 from tokcli.commands.foreign_tokens import find_foreign, is_foreign
 from tokcli.commands.run_facts import advise, describe_history, find_end, list_runs, read_figures
 from tokcli.contracts import BuildsCodebook, compute_rate
-from tokcli.data.modality import MODALITIES
+from tokcli.data.files import ARCHIVES, describe_skipped, find_files
+from tokcli.data.modality import MODALITIES, find_modality
+from tokcli.data.places import is_remote
 from tokcli.errors import InputError, MismatchError, quote
 from tokcli.exchange.arrays import SUFFIXES, open_arrays
 from tokcli.exchange.sequences import format_grid
@@ -54,7 +56,7 @@ def info(path: str | None = None) -> dict[str, Any]:
         return {"runs": list_runs(RUNS), **({"tokenizers": tokenizers} if tokenizers else {}), **describe_environment()}
     place = pathlib.Path(path)
     if not place.exists():
-        return _describe_name(path)
+        return _describe_items(path) if is_remote(path) or "{" in path else _describe_name(path)
     if place.is_dir():
         return _describe_folder(place)
     describe = _find_describer(place)
@@ -109,6 +111,30 @@ def _describe_folder(folder: pathlib.Path) -> dict[str, Any]:
     raise MismatchError(f"{folder} is {_name_content(folder)}; expected {EXPECTED}")
 
 
+def _describe_items(path: str) -> dict[str, Any]:
+    """Archives, or what is remote. Raises InputError where it holds neither pictures nor sounds."""
+    modality = find_modality(path)
+    files = find_files([path], modality.suffixes, modality.file_noun)
+    skipped = describe_skipped(files)
+    return {
+        modality.nouns[1]: len(files.names),
+        "path": path,
+        **({"skipped": skipped} if skipped else {}),
+        "next": f"tok encode '{path}' -o tokens.npy",
+    }
+
+
+def _holds_items(path: pathlib.Path) -> bool:
+    """Whether it is an archive of pictures or sounds; an archive of tokens is none."""
+    if not path.name.lower().endswith(tuple(ARCHIVES)):
+        return False
+    try:
+        find_modality(str(path))
+    except InputError:
+        return False
+    return True
+
+
 def _name_content(folder: pathlib.Path) -> str:
     """What a folder that is none of ours holds, with what could be done with it."""
     for modality in MODALITIES.values():
@@ -127,6 +153,8 @@ def _find_describer(path: pathlib.Path) -> Callable[[pathlib.Path], dict[str, An
         return _describe_tokens
     if path.suffix in (".yaml", ".yml"):
         return _describe_recipe
+    if _holds_items(path):
+        return lambda archive: _describe_items(str(archive))
     if is_foreign(path) and path.name != "metrics.jsonl":
         return _describe_foreign
     raise MismatchError(f"{path} is {_name_file(path)}; expected {EXPECTED}")

@@ -210,6 +210,7 @@ class _StackedItems:
     original_sizes: list[tuple[int, ...]]
     abouts: list[Mapping[str, Any]]
     returned: Tensor | None
+    lacks: list[Sequence[str]]
 
     @classmethod
     def stack(cls, items: list[Item]) -> Self:
@@ -217,11 +218,11 @@ class _StackedItems:
         names, sizes = [item.name for item in items], [item.original_size for item in items]
         returned = [item.returned for item in items if item.returned is not None]
         stacked = torch.stack(returned) if returned else None
-        return cls(names, signals, sizes, [item.about for item in items], stacked)
+        return cls(names, signals, sizes, [item.about for item in items], stacked, [item.lacks for item in items])
 
     def items(self) -> Iterator[Item]:
         returned = [None] * len(self.names) if self.returned is None else self.returned
-        return map(Item, self.names, self.signals, self.original_sizes, self.abouts, returned)
+        return map(Item, self.names, self.signals, self.original_sizes, self.abouts, returned, self.lacks)
 
 
 class _GroupsOfItems(Dataset[Any]):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tokcli.data.files import ARCHIVES
 from tokcli.data.image.views import strip_view
 from tokcli.errors import InputError, UsageError
 from tokcli.untrusted import check_plain, parse_json
@@ -81,10 +82,23 @@ class AboutItems:
         told = json.dumps([self._by_folder, self._known], sort_keys=True)
         self.digest = hashlib.sha256(told.encode()).hexdigest() if about is not None else None
 
-    def find(self, name: str, said: Mapping[str, Any]) -> dict[str, Any]:
-        """All that is known of an item. said: by the data itself."""
+    def find(self, name: str, said: Mapping[str, Any], lacks: Sequence[str] = ()) -> dict[str, Any]:
+        """All that is known of an item.
+
+        Args:
+            name: the item's.
+            said: by the data itself.
+            lacks: what the data says of most items and not of this one; it may be known from elsewhere.
+
+        Raises:
+            InputError: where it is not; with the reason but without the name.
+        """
         folder = find_folder(name) if self._by_folder else None
-        return {**said, **({"label": folder} if folder is not None else {}), **find_about(self._known, name)}
+        known = {**said, **({"label": folder} if folder is not None else {}), **find_about(self._known, name)}
+        missing = [key for key in lacks if key not in known]
+        if missing:
+            raise InputError(f"it has no {' and no '.join(missing)}, which most others beside it have")
+        return known
 
 
 @dataclass(frozen=True)
@@ -155,6 +169,6 @@ def find_labels(names: Iterable[str], about: Iterable[Mapping[str, Any]], source
 
 
 def find_folder(name: str) -> str | None:
-    """The folder that an item lies in; None where it lies at the top."""
+    """The folder that an item lies in; None where it lies at the top, of an archive too."""
     parts = name.split("/")
-    return parts[-2] if len(parts) > 1 else None
+    return parts[-2] if len(parts) > 1 and not parts[-2].lower().endswith(tuple(ARCHIVES)) else None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tokcli import shipped
 from tokcli.artifacts import ARTIFACT_NAME
-from tokcli.data.files import STANDARD_INPUT
+from tokcli.data.expansion import STANDARD_INPUT
 from tokcli.data.modality import MODALITIES, count_files
 from tokcli.errors import InputError, MismatchError, TokError
 from tokcli.progress import SILENT, Reporter

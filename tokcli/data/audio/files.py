@@ -34,7 +34,7 @@ class AudioFiles(Source):
     that the whole file has at `sample_rate`.
 
     Args:
-        path: A folder (with its subfolders), an audio file, a .txt list of them, or several of these.
+        path: A folder (with its subfolders), an audio file, a .txt list or a tar of them, or several of these.
         size: Samples to take, at `sample_rate`; None keeps every file whole. A shorter file is followed by silence.
         sample_rate: In Hz; files of another rate are resampled.
         crop: Where the samples are taken. Only what they depend on is read, however long the file is.
@@ -64,7 +64,8 @@ class AudioFiles(Source):
             else:
                 start = self._start(length, self._size, index, draw)
                 signal = _read_part(reader, self._rate, start, self._size, length)
-        return Item(self.names[index], signal, (length,), self._files.about(index))
+            about, lacks = self._files.about(index), self._files.lacks(index)
+        return Item(self.names[index], signal, (length,), about, lacks=lacks)
 
     def load_or_stream(self, index: int, draw: int = 0) -> Item | Stream:
         """Item `index`, as a stream where it is whole and longer than a minute."""
@@ -74,9 +75,10 @@ class AudioFiles(Source):
         with naming_item(name), AudioReader(opener()) as reader:
             is_long = reader.frames > LONG_SECONDS * reader.sample_rate
             samples = _measure(reader, self._rate) if is_long else 0
+            about, lacks = self._files.about(index), self._files.lacks(index)
         if not is_long:
             return self.load(index, draw)
-        return Stream(name, partial(_read_stream, opener, name, self._rate), samples)
+        return Stream(name, partial(_read_stream, opener, name, self._rate), samples, about=about, lacks=lacks)
 
     def protocol(self) -> dict[str, object]:
         """What was done to the sounds, for the record."""

@@ -26,7 +26,7 @@ class ImageFiles(Source):
     """The images that a path stands for, as (3, height, width) float32 in [-1, 1].
 
     Args:
-        path: A folder (with its subfolders), an image, a .txt list of images, or several of these.
+        path: A folder (with its subfolders), an image, a .txt list of images, a tar of images, or several of these.
         size: Side of the square crop; None keeps every image whole.
         resize: True resizes the shorter side to `size` first; false crops the image as it is; a number resizes the
             shorter side to that many pixels. An image smaller than the crop is always enlarged to it.
@@ -64,7 +64,8 @@ class ImageFiles(Source):
                 image = read_image(file, MAX_PIXELS if self._size else MAX_WHOLE_PIXELS)
             original_size = (image.height, image.width)
             signal = to_signal(self._prepare(image, index, draw))
-        return Item(self.names[index], signal, original_size, self._files.about(index))
+            about, lacks = self._files.about(index), self._files.lacks(index)
+        return Item(self.names[index], signal, original_size, about, lacks=lacks)
 
     def describe(self) -> SourceDescription:
         """Size and crop, as they were asked for."""

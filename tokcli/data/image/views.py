@@ -67,7 +67,8 @@ class ImageViews(Source):
         if self._latest is None or self._latest[0] != number:
             self._latest = number, self._images.load(number, draw)
         item = self._latest[1]
-        return Item(self.names[index], self._cut(item.signal, view), item.original_size, item.about)
+        signal = self._cut(item.signal, view)
+        return Item(self.names[index], signal, item.original_size, item.about, lacks=item.lacks)
 
     def describe(self) -> SourceDescription:
         """The size of a view."""
