@@ -96,7 +96,7 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help="An artifact, a run folder, or photo or speech. [default: $TOK_MODEL, else the last run]",
+        help="An artifact, a run folder, or photo or speech. [default: $TOK_MODEL, the last run, or by the files]",
         autocompletion=complete_model,
     ),
 ]
