@@ -1,8 +1,12 @@
 """A uniform sample of latents, and the codebooks built from it."""
 
+import pathlib
+
 import pytest
 import torch
 
+from tokcli.artifacts import Artifact, load_artifact, save_artifact
+from tokcli.artifacts.fingerprint import compute_fingerprints
 from tokcli.codebooks import LatentSample, build_codebooks, sample_latents
 from tokcli.data.image.dead_leaves import DeadLeaves
 from tokcli.errors import InputError, UsageError
@@ -77,7 +81,31 @@ def test_several_sizes_are_built_and_the_trained_one_is_used(tiny: str) -> None:
     assert int(tokenizer.quantizer.quantize(latents).max()) > 16
 
 
-def test_a_quantizer_that_learns_its_codebook_has_nothing_to_build(tiny: str) -> None:
-    tokenizer = build_tokenizer(from_text(tiny, "tiny", ["quantizer={kind: vq, dim: 3, codebook_size: 16}"]))
-    with pytest.raises(UsageError, match="has its codebook of 16 codes from training"):
+def test_a_quantizer_whose_codebook_is_a_grid_has_nothing_to_build(tiny: str) -> None:
+    tokenizer = build_tokenizer(from_text(tiny, "tiny", ["quantizer={kind: fsq, levels: [5, 3, 3]}"]))
+    with pytest.raises(UsageError, match="has its codebook of 45 codes from training"):
         build_codebooks(tokenizer, torch.randn(100, 3), [16])
+
+
+@pytest.mark.parametrize("kind", ["vq", "simvq", "vaevq"])
+def test_a_learnt_codebook_can_be_replaced_by_one_of_any_size_and_the_network_stays_the_same(
+    kind: str, tiny: str, tmp_path: pathlib.Path
+) -> None:
+    width = {"vaevq": ["autoencoder.latent_dim=6", "autoencoder.decoder_dim=3"]}.get(kind, [])
+    recipe = from_text(tiny, "tiny", [f"quantizer={{kind: {kind}, dim: 3, codebook_size: 16}}", *width])
+    tokenizer = build_tokenizer(recipe).eval()
+    learnt = compute_fingerprints(tokenizer, recipe)
+    latents = torch.randn(2000, tokenizer.quantizer.input_dim, generator=torch.Generator().manual_seed(0))
+    reports = build_codebooks(tokenizer, latents, [8, 64])
+    assert tokenizer.quantizer.codebooks == (8, 16, 64)
+    assert tokenizer.quantizer.codebook_size == 64
+    rebuilt = compute_fingerprints(tokenizer, recipe)
+    assert rebuilt.network == learnt.network
+    assert rebuilt.codebook != learnt.codebook
+    save_artifact(tmp_path / "a.safetensors", Artifact(tokenizer, recipe, "raw", reports))
+    for size in (8, 64):
+        loaded = load_artifact(tmp_path / "a.safetensors", size).tokenizer
+        tokenizer.quantizer.use_codebook(size)
+        assert torch.equal(loaded.quantizer.quantize(latents), tokenizer.quantizer.quantize(latents))
+    loaded = load_artifact(tmp_path / "a.safetensors", 16)
+    assert compute_fingerprints(loaded.tokenizer, recipe) == learnt

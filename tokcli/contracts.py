@@ -121,6 +121,10 @@ class Quantizer(Part, nn.Module, ABC):
         They are fingerprinted apart from the network, so that building another codebook does not disown older tokens.
         """
 
+    def codebook_parameters(self) -> frozenset[str]:
+        """Names of the learnt parameters that are a codebook and no part of the network, in use or not."""
+        return frozenset(self.codebook_tensors())
+
     @property
     def codebook_ready(self) -> bool:
         """Whether there are tokens: `quantize` and `dequantize` can be called."""
@@ -170,6 +174,10 @@ class BuildsCodebook(Quantizer):
     """
 
     any_size: ClassVar[bool] = True
+
+    def codebook_parameters(self) -> frozenset[str]:
+        """None, where the codebook is built from data alone."""
+        return frozenset()
 
     @property
     @abstractmethod

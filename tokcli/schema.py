@@ -43,7 +43,7 @@ Codes = Annotated[int, Field(ge=2)]
 Counts = Annotated[Sequence[Count], Field(min_length=1)]
 """One or more counts. Its default in a signature is a tuple, which nobody can change; recipes write lists."""
 
-NOT_WRITTEN = "not written where it is None"
+NOT_WRITTEN = "not written where it has its default"
 """Marks an argument that came later: recipes that do not name it stay word for word what they were."""
 LocalFile = Annotated[str | None, NOT_WRITTEN]
 """A file on this machine in the place of what would be fetched."""
@@ -80,10 +80,11 @@ def complete_arguments(constructor: Callable[..., Any], given: Mapping[str, Any]
         constructor.__init__ if inspect.isclass(constructor) else constructor, include_extras=True
     )
     for name, parameter in read_signature(constructor).parameters.items():
+        came_later = NOT_WRITTEN in getattr(hints.get(name), "__metadata__", ())
+        if came_later and given.get(name, parameter.default) == parameter.default:
+            continue
         if name in given:
             complete[name] = given[name]
-        elif parameter.default is None and NOT_WRITTEN in getattr(hints.get(name), "__metadata__", ()):
-            continue
         elif parameter.default is not parameter.empty:
             complete[name] = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
     return complete

@@ -299,6 +299,32 @@ def test_it_says_what_to_do_about_uneven_use_and_shows_its_arguments(example: Ex
         assert f"{name}=" in repr(quantizer).splitlines()[0] + quantizer.extra_repr()
 
 
+@every_example
+def test_a_codebook_built_afterwards_changes_no_training_and_is_part_of_the_state(example: Example) -> None:
+    """Of any size, where the kind can: the learnt one is kept beside it, and training goes on with that."""
+    quantizer = example.ready()
+    if not isinstance(quantizer, BuildsCodebook) or not quantizer.any_size:
+        return
+    untouched = copy.deepcopy(quantizer)
+    latents = latents_for(quantizer, 2000)
+    sizes = (7, quantizer.codebook_size, 50)
+    for size in sizes:
+        assert quantizer.build_codebook(latents, size).size == size == quantizer.codebook_size
+        assert quantizer.quantize(latents).max() < size
+    assert set(sizes) <= set(quantizer.codebooks)
+    assert quantizer.codebook_parameters() == untouched.codebook_parameters()
+    torch.testing.assert_close(train(quantizer, steps=2), train(untouched, steps=2), rtol=0, atol=0)
+    quantizer.eval()
+    fresh = example.build().eval()
+    fresh.load_state_dict(copy.deepcopy(quantizer.state_dict()), strict=True)
+    for size in sizes:
+        for each in (quantizer, fresh):
+            each.use_codebook(size)
+        assert torch.equal(fresh.quantize(latents), quantizer.quantize(latents))
+        output = fresh(latents.view(20, 100, -1))
+        assert torch.equal(output.tokens, fresh.quantize(latents).view(20, 100, 1))
+
+
 BUILDERS = [example for example in EXAMPLES if isinstance(example.build(), BuildsCodebook)]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tokcli.contracts import BuildsCodebook, Quantizer
+from tokcli.contracts import Quantizer
 from tokcli.recipe.recipe import Recipe
 from tokcli.tokenizer import Tokenizer
 
@@ -56,6 +56,5 @@ def digest_tensors(tensors: Mapping[str, Tensor], words: str = "") -> str:
 
 def _projections(quantizer: Quantizer) -> dict[str, Tensor]:
     """The learnt parameters of a quantizer that are no codebook: they belong to the network."""
-    built = not isinstance(quantizer, BuildsCodebook) or quantizer.codebook_ready
-    codebook = quantizer.codebook_tensors() if built else {}  # one built from data is no parameter
+    codebook = quantizer.codebook_parameters()
     return {name: tensor for name, tensor in quantizer.named_parameters() if name not in codebook}

@@ -2,26 +2,21 @@
 
 import functools
 import math
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Generic, TypeVar, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tokcli.contracts import Quantizer
 from tokcli.quantizers.ops import (
-    GRADIENTS,
-    GradientName,
     count_codes,
     digits_to_tokens,
     place_values,
     tokens_to_digits,
 )
-from tokcli.schema import Codes, Count, NotNegative
-from tokcli.search import nearest_code
+from tokcli.schema import Codes
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -41,65 +36,6 @@ def in_float32(method: Method) -> Method:
 
 
 # Codebooks of vectors
-
-
-class NearestCodeQuantizer(Quantizer):
-    """The token of a latent is the index of the nearest of `codebook_size` codes in `dim` channels."""
-
-    def __init__(
-        self,
-        dim: Count,
-        codebook_size: Codes,
-        commitment: NotNegative = 0.25,
-        codebook_weight: NotNegative = 1.0,
-        gradient: GradientName = "straight-through",
-    ) -> None:
-        super().__init__()
-        self.input_dim = self.dim = dim
-        self.groups = 1
-        self.codebook_size = codebook_size
-        self.commitment = commitment
-        self.codebook_weight = codebook_weight
-        self.gradient: GradientName = gradient
-
-    @abstractmethod
-    def codes(self) -> Tensor:
-        """What the tokens decode to: (codebook_size, dim) float32."""
-
-    def points(self, latents: Tensor) -> Tensor:
-        """What of the latents (..., input_dim) is compared with the codes: (..., dim)."""
-        return latents
-
-    @in_float32
-    def quantize(self, latents: Tensor) -> Tensor:
-        """latents: (..., input_dim) -> tokens: (..., 1)."""
-        return nearest_tokens(self.points(latents), self.codes())
-
-    def dequantize(self, tokens: Tensor) -> Tensor:
-        """tokens: (..., 1) int64 -> codes: (..., dim) float32."""
-        return F.embedding(tokens.squeeze(-1), self.codes())
-
-    def pass_gradient(self, points: Tensor, quantized: Tensor) -> Tensor:
-        """What the decoder reads: the codes, or in training what the rule `gradient` makes of them; both (..., dim)."""
-        return GRADIENTS[self.gradient if self.training else "straight-through"](points, quantized)
-
-    def alignment(self, points: Tensor, quantized: Tensor) -> Tensor:
-        """The loss of VQ: codebook_weight·‖sg(z) − e‖² + commitment·‖z − sg(e)‖², as means over elements.
-
-        Args:
-            points: z, (..., dim).
-            quantized: e, the code of each, (..., dim).
-
-        Returns:
-            A scalar.
-        """
-        code_term = self.codebook_weight * F.mse_loss(quantized, points.detach())
-        return code_term + self.commitment * F.mse_loss(points, quantized.detach())
-
-
-def nearest_tokens(points: Tensor, codes: Tensor) -> Tensor:
-    """points: (..., dim), codes: (size, dim) -> tokens: (..., 1)."""
-    return nearest_code(points.flatten(0, -2), codes).view(*points.shape[:-1], 1)
 
 
 class MappedCodebook(nn.Module):

@@ -19,7 +19,8 @@ from tokcli.contracts import Quantized
 from tokcli.distributed import sum_over_ranks, world_size
 from tokcli.errors import ArgumentError
 from tokcli.quantizers.base import in_float32
-from tokcli.quantizers.codebooks import BuiltCodebookQuantizer, replace_codes
+from tokcli.quantizers.codebooks import replace_codes
+from tokcli.quantizers.nearest import BuiltCodebookQuantizer
 from tokcli.quantizers.ops import substitute_noise, tally
 from tokcli.schema import Codes, Count, NotNegative, OpenShare, Positive
 from tokcli.search import nearest_code

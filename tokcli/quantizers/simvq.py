@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tokcli.contracts import Quantized
-from tokcli.quantizers.base import MappedCodebook, NearestCodeQuantizer, in_float32, nearest_tokens
+from tokcli.quantizers.base import MappedCodebook, in_float32
+from tokcli.quantizers.nearest import NearestCodeQuantizer, nearest_tokens
 from tokcli.quantizers.ops import GradientName
 from tokcli.schema import Codes, Count, NotNegative
 
@@ -43,6 +44,8 @@ class SimVectorQuantizer(NearestCodeQuantizer):
     @in_float32
     def forward(self, latents: Tensor) -> Quantized:
         """latents: (..., dim) -> codes (..., dim), tokens (..., 1), the loss of VQ as means over elements."""
+        if self.rebuilt.ready and not self.training:
+            return self.nearest_codes(latents)
         codes = self.codes()
         tokens = nearest_tokens(latents, codes)
         quantized = F.embedding(tokens.squeeze(-1), codes)
@@ -51,9 +54,9 @@ class SimVectorQuantizer(NearestCodeQuantizer):
         return Quantized(self.pass_gradient(latents, quantized), tokens, loss, stats)
 
     def codes(self) -> Tensor:
-        """The image of the frozen codebook: (codebook_size, dim) float32."""
+        """The image of the frozen codebook: (learnt_size, dim) float32."""
         return self.codebook()
 
-    def codebook_tensors(self) -> dict[str, Tensor]:
+    def learnt_tensors(self) -> dict[str, Tensor]:
         """The frozen codebook and the map."""
         return self.codebook.tensors("codebook.")

@@ -6,20 +6,21 @@ Gaussian is narrow (RCS), and the codebook as a whole is held near the prior (DC
 """
 
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from tokcli.contracts import Quantized
-from tokcli.quantizers.base import MappedCodebook, NearestCodeQuantizer, in_float32, nearest_tokens
+from tokcli.quantizers.base import MappedCodebook, in_float32
+from tokcli.quantizers.nearest import NearestCodeQuantizer, nearest_tokens
 from tokcli.quantizers.ops import (
     Gaussian,
     distance_between_gaussians,
     distance_to_standard_normal,
     straight_through,
 )
-from tokcli.schema import Codes, Count, NotNegative, PositiveShare
+from tokcli.schema import NOT_WRITTEN, Codes, Count, NotNegative, PositiveShare
 
 Coherence = Literal["detached", "attached", "tempered"]
 
@@ -57,9 +58,9 @@ class VAEVectorQuantizer(NearestCodeQuantizer):
         kl_weight: NotNegative = 1e-6,
         vq_weight: NotNegative = 0.0,
         query: Literal["sample", "mean"] = "sample",
-        coherence: Coherence = "detached",
-        dcr_target: Literal["prior", "latents"] = "prior",
-        rcs_mean_share: PositiveShare = 1.0,
+        coherence: Annotated[Coherence, NOT_WRITTEN] = "detached",
+        dcr_target: Annotated[Literal["prior", "latents"], NOT_WRITTEN] = "prior",
+        rcs_mean_share: Annotated[PositiveShare, NOT_WRITTEN] = 1.0,
     ) -> None:
         super().__init__(dim, codebook_size)
         self.input_dim = 2 * dim
@@ -73,6 +74,8 @@ class VAEVectorQuantizer(NearestCodeQuantizer):
     @in_float32
     def forward(self, latents: Tensor) -> Quantized:
         """latents: (batch, *positions, 2·dim) -> codes (batch, *positions, dim) and, in training, samples to decode."""
+        if self.rebuilt.ready and not self.training:
+            return self.nearest_codes(latents)
         gaussian = Gaussian.of(latents)
         codes = self.codes()
         sample = gaussian.sample() if self.training else gaussian.mean
@@ -103,14 +106,14 @@ class VAEVectorQuantizer(NearestCodeQuantizer):
         return distance_to_standard_normal(codes)
 
     def codes(self) -> Tensor:
-        """The embedding behind its linear layer: (codebook_size, dim) float32."""
+        """The embedding behind its linear layer: (learnt_size, dim) float32."""
         return self.codebook()
 
     def points(self, latents: Tensor) -> Tensor:
         """The means, (..., dim)."""
         return Gaussian.of(latents).mean
 
-    def codebook_tensors(self) -> dict[str, Tensor]:
+    def learnt_tensors(self) -> dict[str, Tensor]:
         """The embedding and its linear layer."""
         return self.codebook.tensors("codebook.")
 

@@ -20,8 +20,8 @@ from tokcli.contracts import Quantized
 from tokcli.distributed import gather_rows
 from tokcli.errors import ArgumentError
 from tokcli.quantizers.base import HostMirror, in_float32, moment_penalty
-from tokcli.quantizers.codebooks import BuiltCodebookQuantizer
 from tokcli.quantizers.kmeans import kmeans
+from tokcli.quantizers.nearest import BuiltCodebookQuantizer
 from tokcli.schema import Codes, Count, NotNegative, Positive, PositiveShare
 from tokcli.search import CodeIndex, build_live_index
 

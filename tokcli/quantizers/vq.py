@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from tokcli.contracts import Quantized
 from tokcli.distributed import sum_over_ranks
 from tokcli.errors import ArgumentError
-from tokcli.quantizers.base import Flag, NearestCodeQuantizer, in_float32, nearest_tokens
+from tokcli.quantizers.base import Flag, in_float32
 from tokcli.quantizers.codebooks import replace_codes, start_codes
+from tokcli.quantizers.nearest import NearestCodeQuantizer, nearest_tokens
 from tokcli.quantizers.ops import GradientName, tally
 from tokcli.schema import Codes, Count, NotNegative, OpenShare
 
@@ -83,6 +84,8 @@ class VectorQuantizer(NearestCodeQuantizer):
     @in_float32
     def forward(self, latents: Tensor) -> Quantized:
         """latents: (..., dim) -> codes (..., dim), tokens (..., 1), the loss of eq. 3 as means over elements."""
+        if self.rebuilt.ready and not self.training:
+            return self.nearest_codes(latents)
         points = self.points(latents)
         stats = self._renew_codes(points.detach().flatten(0, -2)) if self.training else {}
         codes = self.codes()
@@ -95,15 +98,19 @@ class VectorQuantizer(NearestCodeQuantizer):
         return Quantized(self.pass_gradient(points, quantized), tokens, loss, stats)
 
     def codes(self) -> Tensor:
-        """The codebook; on the unit sphere where `cosine`: (codebook_size, dim) float32."""
+        """The codebook; on the unit sphere where `cosine`: (learnt_size, dim) float32."""
         return self.points(self.codebook.float())
 
     def points(self, latents: Tensor) -> Tensor:
         """The latents; on the unit sphere where `cosine`: (..., dim)."""
         return F.normalize(latents, dim=-1) if self.cosine else latents
 
-    def codebook_tensors(self) -> dict[str, Tensor]:
-        """The codebook, (codebook_size, dim)."""
+    def place_codes(self, codes: Tensor) -> Tensor:
+        """On the unit sphere where `cosine`."""
+        return self.points(codes)
+
+    def learnt_tensors(self) -> dict[str, Tensor]:
+        """The codebook, (learnt_size, dim)."""
         return {"codebook": self.codebook.detach()}
 
     def advice_for_uneven_use(self) -> str:
@@ -119,7 +126,7 @@ class VectorQuantizer(NearestCodeQuantizer):
         Before the look-up, so that a restarted code serves at once and no tensor changes that autograd still needs.
         """
         if self.started is not None and not self.started.is_set:
-            self.codebook.copy_(self.points(start_codes(points, self.codebook_size)))
+            self.codebook.copy_(self.points(start_codes(points, self.learnt_size)))
             self.started.set()
             if self.ema:
                 self.ema_sums.copy_(self.codebook)
@@ -136,7 +143,7 @@ class VectorQuantizer(NearestCodeQuantizer):
     @torch.no_grad()
     def _move_averages(self, points: Tensor, tokens: Tensor) -> None:
         """Move the averages, and with `ema` the codes, towards this step's latents of all ranks."""
-        counts = tally(tokens, self.codebook_size)
+        counts = tally(tokens, self.learnt_size)
         if not self.ema:
             self.ema_counts.lerp_(sum_over_ranks(counts), 1 - self.decay)
             return
@@ -145,7 +152,7 @@ class VectorQuantizer(NearestCodeQuantizer):
         self.ema_counts.lerp_(both[:, 0], 1 - self.decay)
         self.ema_sums.lerp_(both[:, 1:], 1 - self.decay)
         total = self.ema_counts.sum()
-        smoothed = (self.ema_counts + SMOOTHING) / (total + self.codebook_size * SMOOTHING) * total
+        smoothed = (self.ema_counts + SMOOTHING) / (total + self.learnt_size * SMOOTHING) * total
         self.codebook.copy_(self.points(self.ema_sums / smoothed.unsqueeze(-1)))
 
 
