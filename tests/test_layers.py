@@ -35,7 +35,7 @@ KEEPERS = {
     "accelerate": {"training", "probing", "commands"},
     "transformers": {"backbones", "probing"},
     "safetensors": {"artifacts", "tokens", "backbones", "probing"},
-    "pyarrow": {"exchange"},
+    "pyarrow": {"data", "exchange"},
     "yaml": {"recipe"},
     "pickle": set(),
 }

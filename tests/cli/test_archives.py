@@ -5,6 +5,8 @@ import pathlib
 import tarfile
 
 import numpy
+import pyarrow
+import pyarrow.parquet
 import pytest
 import yaml
 from PIL import Image
@@ -27,7 +29,7 @@ def pictures() -> dict[str, bytes]:
 
 @pytest.fixture
 def sets(tmp_path: pathlib.Path, pictures: dict[str, bytes]) -> dict[str, str]:
-    """The same pictures as a folder and as three tars, where they have labels and captions."""
+    """The same pictures as a folder and as three tars and as a parquet file, where they have labels and captions."""
     (tmp_path / "folder").mkdir()
     for name, content in pictures.items():
         (tmp_path / "folder" / name).write_bytes(content)
@@ -43,7 +45,11 @@ def sets(tmp_path: pathlib.Path, pictures: dict[str, bytes]) -> dict[str, str]:
                     member = tarfile.TarInfo(f"{number:02d}.{suffix}")
                     member.size = len(content)
                     tar.addfile(member, io.BytesIO(content))
-    return {"folder": "folder", "tar": "{0..2}.tar"}
+    rows = [{"bytes": content, "path": name} for name, content in pictures.items()]
+    columns = {"image": rows, "label": [number % 2 for number in range(12)]}
+    table = pyarrow.table(columns | {"text": [f"picture {number}" for number in range(12)]})
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet", row_group_size=5)
+    return {"folder": "folder", "tar": "{0..2}.tar", "parquet": "rows.parquet"}
 
 
 def read_tokens(path: pathlib.Path) -> dict[str, tuple[list[int], dict]]:
@@ -61,9 +67,12 @@ def test_every_form_gives_the_same_tokens_and_labels_arrive(
         tokens[form] = read_tokens(tmp_path / f"{form}.safetensors")
     plain = [codes for codes, _ in tokens["folder"].values()]
     assert [codes for codes, _ in tokens["tar"].values()] == plain
-    assert tokens["tar"]["07.png"][1] == {"label": 1, "caption": "picture 7"}
+    assert [codes for codes, _ in tokens["parquet"].values()] == plain
+    assert tokens["tar"]["07.png"][1] == tokens["parquet"]["00000007"][1] == {"label": 1, "caption": "picture 7"}
     assert tok("decode", "tar.safetensors", "-o", "out").code == 0
     assert (tmp_path / "out/1.tar/07.png").is_file()
+    assert tok("decode", "parquet.safetensors", "-o", "rows").code == 0
+    assert (tmp_path / "rows/00000007.png").is_file()
 
 
 def test_every_command_takes_archives(
@@ -74,7 +83,7 @@ def test_every_command_takes_archives(
         outcome = tok("eval", "--data", given, "--metrics", "psnr", "--json")
         assert outcome.code == 0, outcome.err
         scores.append(outcome.json["metrics"])
-    assert scores[0] == scores[1]
+    assert scores[0] == scores[1] == scores[2]
     built = tok("build-codebook", "--data", sets["tar"], "--size", "36", "--force", "--json")
     assert built.code == 0, built.err
     for given in ("0.tar", sets["tar"]):

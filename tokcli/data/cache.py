@@ -18,9 +18,12 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import TypeVar
 
 from tokcli.errors import UsageError
 from tokcli.files import parse_size, remove_abandoned, write_bytes
+
+T = TypeVar("T")
 
 FOLDER = "TOK_CACHE"
 """Environment variable: the folder."""
@@ -39,13 +42,19 @@ KEPT = 0.9
 HEAD = 64
 """Bytes before the content, which say what it is and its sum."""
 
-AT_HAND = 16
-"""Contents that a process keeps open."""
+AT_HAND = 200
+"""Files that a process keeps open; each takes one of the usual 1024 descriptors, and no memory."""
+
+IN_MEMORY = 4
+"""Contents that a process keeps which no file holds."""
 
 TOUCHED_EVERY = 60.0
 """Seconds after which a use is noted again."""
 
 _open: OrderedDict[str, tuple[memoryview, float]] = OrderedDict()
+_made: OrderedDict[str, memoryview] = OrderedDict()
+_checked: dict[str, tuple[int, int]] = {}
+"""Files whose content this process has found undamaged: inode and size."""
 _written: dict[str, float] = {}
 """Bytes that this process wrote since it last looked, by folder; absent: it never looked."""
 
@@ -61,17 +70,27 @@ def recall(key: str, make: Callable[[], bytes]) -> memoryview:
     path = _find_path(folder, key)
     held = _open.get(str(path))
     if held is not None and time.monotonic() - held[1] < TOUCHED_EVERY:
-        _open.move_to_end(str(path))
         return held[0]
     content = _read(path)
-    if content is None:
-        made = make()
-        content = _keep(folder, path, made) or memoryview(made)
-    _open[str(path)] = content, time.monotonic()
-    _open.move_to_end(str(path))
-    while len(_open) > AT_HAND:
-        _open.popitem(last=False)
-    return content
+    if content is not None:
+        return _remember(_open, str(path), (content, time.monotonic()), AT_HAND)[0]
+    if str(path) in _made:
+        return _made[str(path)]
+    made = make()
+    content = _keep(folder, path, made)
+    if content is not None:
+        return _remember(_open, str(path), (content, time.monotonic()), AT_HAND)[0]
+    return _remember(_made, str(path), memoryview(made), IN_MEMORY)
+
+
+def _remember(entries: OrderedDict[str, T], name: str, entry: T, most: int) -> T:
+    """Put an entry last, and drop the first where there are too many. Several threads may do so."""
+    entries[name] = entry
+    with contextlib.suppress(KeyError):
+        entries.move_to_end(name)
+        while len(entries) > most:
+            entries.popitem(last=False)
+    return entry
 
 
 def find_cache_folder() -> pathlib.Path:
@@ -107,11 +126,14 @@ def _read(path: pathlib.Path) -> memoryview | None:
     try:
         with open(path, "rb") as file:
             mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            status = os.fstat(file.fileno())
     except (OSError, ValueError):  # not there, or empty
         return None
     content = mapped[HEAD:]
-    if bytes(mapped[:HEAD]) != _head_of(content):
-        return None
+    if _checked.get(str(path)) != (status.st_ino, status.st_size):
+        if bytes(mapped[:HEAD]) != _head_of(content):
+            return None
+        _checked[str(path)] = status.st_ino, status.st_size
     with contextlib.suppress(OSError):
         os.utime(path)
     return content

@@ -23,6 +23,7 @@ from tokcli.errors import InputError
 from tokcli.files import open_regular
 
 ARCHIVES: dict[str, str] = {
+    ".parquet": "tokcli.data.parquet:Parquet",
     ".tar": "tokcli.data.tar:Tar",
 }
 """What the names of archives end in, lower case with the dot, and the `module:Class` of the `Files` in such a one."""

@@ -15,7 +15,7 @@ from tokcli.contracts import ModalityName, Source
 from tokcli.data.audio import decoding as audio_decoding
 from tokcli.data.audio.files import AudioFiles, read_sample_rate, save_audio
 from tokcli.data.audio.view import AudioView
-from tokcli.data.files import find_files
+from tokcli.data.files import FilesInFolders, RemoteFiles, find_files
 from tokcli.data.image import decoding as image_decoding
 from tokcli.data.image.files import ImageFiles, save_image
 from tokcli.data.image.view import ImageView
@@ -162,11 +162,14 @@ def count_files(inputs: Sequence[str]) -> dict[ModalityName, int]:
         reasons = []
         for modality in MODALITIES.values():
             try:
-                names = find_files([given], modality.suffixes, modality.file_noun).names
+                files = find_files([given], modality.suffixes, modality.file_noun)
             except InputError as error:
                 reasons.append(str(error))
             else:
-                counts[modality.name] += sum(name.lower().endswith(modality.suffixes) for name in names)
+                # A list may name files of any kind; what an archive gives is of the kind that was asked for.
+                listed = isinstance(files, FilesInFolders | RemoteFiles)
+                suffixes = modality.suffixes if listed else ("",)
+                counts[modality.name] += sum(name.lower().endswith(suffixes) for name in files.names)
         if len(reasons) == len(MODALITIES):
             raise InputError("; ".join(dict.fromkeys(reasons)))
     return {name: count for name, count in counts.items() if count}

@@ -34,7 +34,8 @@ class AudioFiles(Source):
     that the whole file has at `sample_rate`.
 
     Args:
-        path: A folder (with its subfolders), an audio file, a .txt list or a tar of them, or several of these.
+        path: A folder (with its subfolders), an audio file, a .txt list, a tar or a parquet file of them,
+            or several of these.
         size: Samples to take, at `sample_rate`; None keeps every file whole. A shorter file is followed by silence.
         sample_rate: In Hz; files of another rate are resampled.
         crop: Where the samples are taken. Only what they depend on is read, however long the file is.

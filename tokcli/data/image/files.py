@@ -26,7 +26,8 @@ class ImageFiles(Source):
     """The images that a path stands for, as (3, height, width) float32 in [-1, 1].
 
     Args:
-        path: A folder (with its subfolders), an image, a .txt list of images, a tar of images, or several of these.
+        path: A folder (with its subfolders), an image, a .txt list of images, a tar or parquet file of
+            them, or several of these.
         size: Side of the square crop; None keeps every image whole.
         resize: True resizes the shorter side to `size` first; false crops the image as it is; a number resizes the
             shorter side to that many pixels. An image smaller than the crop is always enlarged to it.
