@@ -123,3 +123,16 @@ def test_the_next_step_of_an_encode_names_its_model(tok, tiny_run, tiny: str, ph
     (line,) = [line for line in outcome.out.splitlines() if line.startswith("next: tok ")]
     assert line == "next: tok decode t.npy -o out/ -m runs/tiny"
     assert tok(*line.split()[2:]).code == 0
+
+
+@pytest.mark.parametrize("kind", ["vpvae", "nsvq"])
+def test_a_run_begins_with_weights_whose_codebooks_were_built_and_leaves_those(tok, tiny: str, kind: str) -> None:
+    recipe = tiny.replace("{kind: fsp, levels: [4, 3, 3]}", f"{{kind: {kind}, dim: 3, codebook_size: 16}}")
+    pathlib.Path("built.yaml").write_text(recipe + "codebook: {sizes: [16, 32], samples: 400}\n")
+    pathlib.Path("tuned.yaml").write_text(recipe.replace("name: tiny", "name: tuned"))
+    assert tok("train", "built.yaml", "-q").code == 0
+    tuned = tok("train", "tuned.yaml", "--init-from", "runs/tiny")
+    assert tuned.code == 0, tuned.err
+    assert "the quantizer of" not in tuned.err
+    assert tok("info", "runs/tuned", "--json").json["codebook_size"] is None
+    assert tok("build-codebook", "runs/tuned", "--size", 24).code == 0

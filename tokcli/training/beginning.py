@@ -18,6 +18,7 @@ from tokcli.errors import InputError, MismatchError, RecipeError, UsageError, qu
 from tokcli.files import write_bytes, write_text
 from tokcli.models import name_model
 from tokcli.progress import Reporter
+from tokcli.quantizers.nearest import BuiltCodebooks
 from tokcli.recipe.recipe import REQUIRED, Recipe
 from tokcli.recipe.text import parse
 from tokcli.training.checkpoint import DamagedCheckpointError, list_checkpoints, load_checkpoint
@@ -217,7 +218,10 @@ def _take_weights(training: Training, path: pathlib.Path, reporter: Reporter) ->
         words = describe_differences(differing) or ", ".join(unfit[:NAMED])
         raise MismatchError(f"{name_model(path)} has another autoencoder than the recipe ({words}); make them alike")
     parts = set(networks)
+    modules = tokenizer.quantizer.named_modules()
+    built = tuple(f"quantizer.{name}." for name, module in modules if isinstance(module, BuiltCodebooks))
     quantizer = [name for name in own if name.startswith("quantizer.") and name in theirs]
+    quantizer = [name for name in quantizer if not name.startswith(built)]
     kind = training.recipe.quantizer["kind"]
     if artifact.recipe.quantizer["kind"] == kind and fitting.issuperset(quantizer):
         parts |= set(quantizer)
