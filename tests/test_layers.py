@@ -12,7 +12,7 @@ RANKS = [
     {"errors", "progress", "spelling"},
     {"files", "locking", "numerics", "schema", "untrusted"},
     {"contracts", "shipped"},
-    {"registry", "optional", "distributed"},
+    {"registry", "optional", "distributed", "shards"},
     {"backbones", "search", "windows"},
     {"quantizers", "autoencoders", "losses", "discriminators", "metrics", "data"},
     {"tokenizer"},

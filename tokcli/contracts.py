@@ -7,6 +7,7 @@ Latents are channel-last outside an autoencoder, `(batch, *positions, dim)`, so 
 sequences. Tokens are int64 `(batch, *positions, groups)`. Signals are `(batch, channels, *size)` float in [-1, 1].
 """
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -536,6 +537,14 @@ class Stream:
     lacks: Sequence[str] = ()
 
 
+def make_mark(words: Iterable[str]) -> str:
+    """One word for many, the same for the same ones in the same order."""
+    digest = hashlib.sha256()
+    for word in words:
+        digest.update(word.encode(errors="surrogateescape") + b"\0")
+    return digest.hexdigest()[:16]
+
+
 class SourceFiles(Protocol):
     """Where the items of a source lie, as far as anybody asks."""
 
@@ -599,6 +608,13 @@ class Source(Part, torch.utils.data.Dataset[Any], ABC):
 
         `size`, `crop` and `made` are, where they say anything, those of `describe`.
         """
+
+    def mark(self, items: range) -> str:
+        """A word for these items that is another one when any of them, or its name, changes.
+
+        Here of names alone; files have a size and a time beside it, and those of an archive the archive's.
+        """
+        return make_mark(self.names[index] for index in items)
 
     def describe(self) -> SourceDescription:
         """What a run says of its data before the first step."""

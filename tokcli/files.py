@@ -30,6 +30,9 @@ PROBE = 2**20
 ABANDONED_AFTER = 600.0
 """Seconds without a change after which an unfinished file has nobody who writes it."""
 
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
+"""What a file system answers that gives no file two names."""
+
 UNFINISHED = ".*.tmp"
 """What unfinished files are called, as a glob pattern: a process that is killed can leave one behind."""
 
@@ -132,6 +135,13 @@ def remove_abandoned(folder: pathlib.Path) -> None:
                 path.unlink()
 
 
+def remove_unfinished(folder: pathlib.Path) -> None:
+    """Remove all unfinished files of a folder in which nobody has anything left to write."""
+    for path in folder.glob(UNFINISHED):
+        if re.fullmatch(r"\.[0-9a-f]{16}\.tmp", path.name):
+            path.unlink(missing_ok=True)
+
+
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
     """Replace `path` by a file of `content`. Raises OSError as `replacing` does."""
     with replacing(path) as unfinished:
@@ -141,6 +151,47 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 def write_text(path: pathlib.Path, text: str) -> None:
     """Replace `path` by a file of `text`, in UTF-8. Raises OSError as `replacing` does."""
     write_bytes(path, text.encode())
+
+
+def create_exclusively(path: pathlib.Path, content: bytes) -> bool:
+    """Make a whole file, unless one is there, in a folder that is made; whether it was made.
+
+    Of several processes that try, on whatever machines share the disk, one succeeds.
+
+    Raises:
+        OSError: where it cannot be written; it names `path`.
+    """
+    if path.exists():
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        _create(unfinished)
+        with open(unfinished, "rb+") as file:
+            file.write(content)
+            sync(file)
+        os.link(unfinished, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno in NO_LINKS and unfinished.exists():
+            return _create_without_links(path, content)
+        error.filename, error.filename2 = str(path), None
+        raise
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return True
+
+
+def _create_without_links(path: pathlib.Path, content: bytes) -> bool:
+    """As `create_exclusively`, where a file cannot have two names: for a moment a reader may find the file empty."""
+    try:
+        with open(path, "xb") as file:
+            file.write(content)
+            sync(file)
+    except FileExistsError:
+        return False
+    return True
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:

@@ -288,10 +288,14 @@ def _read(descriptor: int) -> Holder | None:
         return None
 
 
-def _write(descriptor: int) -> None:
+def make_holder() -> Holder:
+    """This process, as a lock file names it."""
     started = datetime.datetime.now().isoformat(" ", "seconds")
-    command = " ".join(["tok", *sys.argv[1:]])[:200]
-    text = json.dumps(asdict(Holder(os.getpid(), platform.node(), started, command)))
+    return Holder(os.getpid(), platform.node(), started, " ".join(["tok", *sys.argv[1:]])[:200])
+
+
+def _write(descriptor: int) -> None:
+    text = json.dumps(asdict(make_holder()))
     with contextlib.suppress(OSError):  # a full disk: the lock holds without its text
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text.encode(errors="replace"), 0)

@@ -109,7 +109,7 @@ def test_the_last_finished_run_is_found_and_named(tok, tiny_run: pathlib.Path) -
 def test_a_resumed_encode_equals_an_uninterrupted_one(
     tok, tiny_run: pathlib.Path, photos: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tokcli.commands import encode as workflow
+    from tokcli.commands import encode_items as workflow
 
     assert tok("encode", "photos", "-o", "whole.npy", "-q").code == 0
     original = workflow.encode_group

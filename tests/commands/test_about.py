@@ -44,7 +44,7 @@ def test_captions_of_a_file_travel_through_a_token_file_and_back(tok, tiny_run, 
 
 
 def test_an_encode_is_resumed_with_what_it_was_begun_with(tok, tiny_run, classes: pathlib.Path, monkeypatch) -> None:
-    import tokcli.commands.encode as command
+    import tokcli.commands.encode_items as command
 
     def stop(*arguments: object) -> None:
         raise KeyboardInterrupt

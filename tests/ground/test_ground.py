@@ -17,6 +17,7 @@ from tokcli.artifacts import load_artifact
 from tokcli.recipe.recipe import from_text
 from tokcli.sweeps.cells import make_cells
 from tokcli.sweeps.plan import read_sweep
+from tokcli.tokens import open_tokens
 
 GROUND = pathlib.Path(__file__).parent
 SHIPPED = GROUND.parent.parent / "recipes"
@@ -88,6 +89,11 @@ def test_an_old_artifact_gives_the_same_token_files_to_the_byte(tok, tmp_path, c
         "encode", *inputs_of(case, form), "-o", form, "-m", GROUND / case / "tokenizer.safetensors", "--quiet"
     )
     assert outcome.code == 0, outcome.err
+    if (GROUND / case / form).is_dir():  # of an older layout, which says the same of the same items
+        old, new = open_tokens(GROUND / case / form), open_tokens(tmp_path / form)
+        assert (old.header, old.grid, list(old.records)) == (new.header, new.grid, list(new.records))
+        assert all(torch.equal(one.tokens, other.tokens) for one, other in zip(old, new, strict=True))
+        return
     stored = files_of(GROUND / case / form)
     assert stored
     assert [path.name for path in files_of(tmp_path / form)] == [path.name for path in stored]

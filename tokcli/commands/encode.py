@@ -3,85 +3,27 @@
 files -> source -> signals -> tokens -> token file
 """
 
-import functools
 import json
-import math
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
-import torch
-
-from tokcli.contracts import Item, Rate, Source, Stream, compute_rate
+from tokcli.commands.encode_items import encode_items
+from tokcli.commands.encode_shards import Progress, encode_into_folder, finish_folder, read_progress
+from tokcli.commands.encoded import Encoded, summarize
+from tokcli.contracts import Source
 from tokcli.data.files import describe_skipped
 from tokcli.data.image.views import COUNTS, ImageViews, Views
-from tokcli.data.items import Failure, group_items, make_failure, read_items
-from tokcli.errors import InputError, InterruptedRunError, UsageError
+from tokcli.errors import InterruptedRunError, UsageError
 from tokcli.exchange.about import AboutItems
 from tokcli.files import try_output
-from tokcli.metrics.tokens import count_tokens, empirical_bits, entropy_bits, packed_bits
-from tokcli.models import Model, open_model, pick_batch_size, pick_device
-from tokcli.numerics import is_out_of_memory
+from tokcli.models import Model, open_model, pick_batch_size, pick_own_device
 from tokcli.progress import SILENT, FailureNotes, Reporter
-from tokcli.tokens import TokenHeader, TokenReader, TokenWriter, format_of, has_header, open_tokens, open_writer
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A token file and its rate.
-
-    Attributes:
-        output: the file.
-        items: in it.
-        failed: items that could not be read.
-        tokens: of all items.
-        codebook_size: values per token.
-        grid: positions of every item, None where they differ.
-        dtype: that tokens are stored in.
-        entropy_bits_per_token: of how often each code occurs.
-        packed: the rate of tokens stored in log2 K bits.
-        empirical: the same in as many bits as the entropy of their frequencies.
-        items_per_second: of this command, items resumed not counted.
-        model: what decodes it: the run, the file or the shipped name.
-    """
-
-    output: pathlib.Path
-    items: int
-    failed: Sequence[Failure]
-    tokens: int
-    codebook_size: int
-    grid: Sequence[int] | None
-    dtype: str
-    entropy_bits_per_token: float
-    packed: Rate
-    empirical: Rate
-    items_per_second: float
-    model: str
-
-    def to_json(self) -> dict[str, Any]:
-        """The object that `--json` prints."""
-        plain = {name: value for name, value in asdict(self).items() if name not in ("packed", "empirical", "model")}
-        rates = {self.packed.unit: self.packed.value, f"{self.empirical.unit}_empirical": self.empirical.value}
-        return plain | {"output": str(self.output)} | rates
-
-    def rows(self) -> list[tuple[str, Any]]:
-        """What a person wants to know."""
-        grid = "×".join(map(str, self.grid)) if self.grid else "differs"
-        unit = self.packed.unit.replace("_", " ")
-        return [
-            ("items", self.items),
-            ("failed", len(self.failed)),
-            ("tokens", self.tokens),
-            ("grid", grid),
-            ("codebook size", self.codebook_size),
-            ("stored as", self.dtype),
-            ("entropy, bits per token", self.entropy_bits_per_token),
-            (f"{unit} (packed)", self.packed.value),
-            (f"{unit} (empirical)", self.empirical.value),
-            ("items per second", self.items_per_second),
-        ]
+from tokcli.shards.plan import PLAN
+from tokcli.shards.share import read_share
+from tokcli.tokens import TokenHeader, format_of, has_header, open_tokens, open_writer
+from tokcli.tokens.shards import Shards
 
 
 def encode(
@@ -94,14 +36,19 @@ def encode(
     about: str | None = None,
     views: Views | None = None,
     batch_size: int | None = None,
+    shard: str | None = None,
+    shard_items: int | None = None,
+    status: bool = False,
+    finish: bool = False,
     resume: bool = False,
     force: bool = False,
     device: str = "auto",
     reporter: Reporter = SILENT,
-) -> Encoded:
+) -> Encoded | Progress:
     """Encode folders, files, archives and lists into one token file.
 
-    Items that cannot be read are listed in the result and in the file.
+    Items that cannot be read are listed in the result and in the file. A folder is written shard by shard, by any
+    number of these at the same time, on any machines that share the disk; one that was interrupted goes on.
 
     Args:
         inputs: folders, files, archives and .txt lists of these.
@@ -115,6 +62,11 @@ def encode(
             labels, captions and more, joined by item name; None: what the data itself says.
         views: encode several views of each image, as items of their own: flip or ten-crop.
         batch_size: items at a time; None chooses by the device.
+        shard: of a folder, which of its shards this one makes: I/N takes every N-th from I on, `auto` asks what started
+            it (Slurm, Kubernetes, torchrun); None: whatever nobody else is at, until all are done.
+        shard_items: of a folder, the items of each shard; None chooses by how many items there are.
+        status: of a folder, say how far it is, and do nothing.
+        finish: of a folder whose shards are all done, make it one token file.
         resume: go on with an interrupted encode.
         force: overwrite.
         device: auto, cpu, cuda or mps.
@@ -124,19 +76,43 @@ def encode(
         TokError: where nothing can be done.
     """
     path = pathlib.Path(output)
-    format_of(path)  # a name of no format is refused before anything is opened
+    in_shards = isinstance(format_of(path), Shards)  # a name of no format is refused before anything is opened
+    share = read_share(shard)
+    if (shard or shard_items or status or finish) and not in_shards:
+        raise UsageError(f"{path} is one file; --shard, --shard-items, --status and --finish are of a folder of shards")
+    if status or finish:
+        return finish_folder(path) if finish else read_progress(path)
     try_output(path, folder=path.is_dir() or not path.suffix)
-    opened = open_model(model, pick_device(device), reporter, codebook, inputs=inputs)
+    opened = open_model(model, pick_own_device(device), reporter, codebook, inputs=inputs)
     known = AboutItems(about)
     source = _open_source(opened, inputs, None if size == "native" else size or opened.default_size, views)
     if (skipped := describe_skipped(source.files)) is not None:
         reporter.note(skipped)
     if size is None and opened.default_size is not None:
         _tell_size(opened.default_size, reporter)
-    header = opened.describe_tokens(source.protocol())
-    if resume and _is_complete(path, header, source.names, known):
+    begun = in_shards and (path / PLAN).exists()
+    if resume and not begun and _is_complete(path, opened.describe_tokens(source.protocol()), source.names, known):
         reporter.note(f"{path} is complete, there is nothing to do")
-        return _summarize(open_tokens(path), path, 0.0, opened)
+        return summarize(open_tokens(path), 0.0, opened.short_name)
+    if in_shards:
+        Shards().check_free(path, force or begun)
+        how = {"batch_size": batch_size, "shard_items": shard_items, "share": share, "force": force}
+        return encode_into_folder(opened, source, path, known, inputs, **how, reporter=reporter)
+    return _encode_into_file(opened, source, path, known, batch_size, resume, force, reporter)
+
+
+def _encode_into_file(
+    model: Model,
+    source: Source,
+    path: pathlib.Path,
+    known: AboutItems,
+    batch_size: int | None,
+    resume: bool,
+    force: bool,
+    reporter: Reporter,
+) -> Encoded:
+    """Encode all items, or those that an interrupted encode did not come to, into one file."""
+    header = model.describe_tokens(source.protocol())
     started = time.perf_counter()
     with open_writer(path, header, source.names, resume=resume, force=force, about=known.digest) as writer:
         first = len(writer.done)
@@ -144,13 +120,16 @@ def encode(
             reporter.note(f"the lock of a command that was killed is taken over: {writer.abandoned_by}")
         if first:
             reporter.note(f"going on behind {first} items that were encoded before")
+        notes = FailureNotes(reporter, "the token file lists all of them with their reasons")
+        rest, at_once = range(len(source))[first:], batch_size or pick_batch_size(model.device)
         try:
-            _encode_rest(opened, source, writer, known, batch_size or pick_batch_size(opened.device), reporter)
+            with reporter.task("encoding", len(source), "items", done=first) as task:
+                encode_items(model, source, rest, writer, known, at_once, notes, task)
         except KeyboardInterrupt:
             done = f"{len(writer.done)} of {len(source)} items"
             raise InterruptedRunError(f"stopped after {done}; the same command with --resume goes on") from None
         seconds = time.perf_counter() - started
-    return _summarize(open_tokens(path), path, (len(source) - first) / seconds, opened)
+    return summarize(open_tokens(path), (len(source) - first) / seconds, model.short_name)
 
 
 def _is_complete(path: pathlib.Path, header: TokenHeader, names: Sequence[str], known: AboutItems) -> bool:
@@ -184,107 +163,3 @@ def _open_source(model: Model, inputs: Sequence[str], size: int | None, views: V
     if model.modality.name != "image":
         raise UsageError(f"--views are of pictures, and {model.name} encodes {model.modality.nouns[1]}")
     return ImageViews(list(inputs), size, views)
-
-
-def _encode_rest(
-    model: Model, source: Source, writer: TokenWriter, known: AboutItems, batch_size: int, reporter: Reporter
-) -> None:
-    """Encode what the writer does not hold yet, in order."""
-    first = len(writer.done)
-    notes = FailureNotes(reporter, "the token file lists all of them with their reasons")
-    readings = read_items(source, start=first, streams=model.tokenizer.streams)
-    with reporter.task("encoding", len(source), "items", done=first) as task:
-        for group in group_items(readings, batch_size):
-            if isinstance(group, list):
-                for item, tokens in zip(group, encode_what_fits(model, group), strict=True):
-                    failure = tokens if isinstance(tokens, Failure) else _append(item, tokens, writer, known)
-                    if failure is not None:
-                        _leave_out(failure, writer, notes)
-                task.advance(len(group))
-                continue
-            failure = encode_stream(model, group, writer, known) if isinstance(group, Stream) else group
-            if failure is not None:
-                _leave_out(failure, writer, notes)
-            task.advance()
-
-
-def _append(item: Item, tokens: torch.Tensor, writer: TokenWriter, known: AboutItems) -> Failure | None:
-    """Append an item; or why it is left out: it lacks what others have."""
-    try:
-        about = known.find(item.name, item.about, item.lacks)
-    except InputError as error:
-        return Failure(item.name, str(error))
-    writer.append(item.name, tokens, item.original_size, item.signal.shape[1:], about)
-    return None
-
-
-def _leave_out(failure: Failure, writer: TokenWriter, notes: FailureNotes) -> None:
-    writer.fail(failure.item, failure.reason)
-    notes.add(f"cannot encode {failure.item}: {failure.reason}")
-
-
-def encode_what_fits(model: Model, group: Sequence[Item]) -> Iterator[torch.Tensor | Failure]:
-    """The tokens of each item of one shape; where memory is short, item by item, or why one has none."""
-    try:
-        tokens = encode_group(model, group)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        tokens = None
-    if tokens is not None:
-        yield from tokens
-    elif len(group) > 1:
-        for item in group:
-            yield from encode_what_fits(model, [item])
-    else:
-        size = "×".join(map(str, group[0].signal.shape[1:]))
-        yield Failure(group[0].name, f"there is not enough memory to encode it at {size}; give it a --size")
-
-
-def encode_group(model: Model, group: Sequence[Item]) -> torch.Tensor:
-    """Tokens (batch, *grid, groups) of items of one shape, on the CPU."""
-    signals = torch.stack([item.signal for item in group]).to(model.device)
-    return model.tokenizer.encode(signals).cpu()
-
-
-def encode_stream(model: Model, stream: Stream, writer: TokenWriter, known: AboutItems) -> Failure | None:
-    """Append the item that a stream is, which is read while it is encoded; or what went wrong with it.
-
-    Its size is known at its end.
-    """
-    size = 0
-
-    def count_samples() -> Iterator[torch.Tensor]:
-        nonlocal size
-        for block in stream.blocks():
-            size += block.shape[1]
-            yield block
-
-    try:
-        about = known.find(stream.name, stream.about, stream.lacks)
-        tokens = model.tokenizer.encode_stream(count_samples()).cpu()
-    except InputError as error:
-        return make_failure(stream.name, error)
-    writer.append(stream.name, tokens, (size,), (size,), about)
-    return None
-
-
-def _summarize(reader: TokenReader, path: pathlib.Path, items_per_second: float, model: Model) -> Encoded:
-    """Count over the whole file, so that a resumed encode reports what an uninterrupted one would."""
-    header = reader.header
-    counts = functools.reduce(torch.add, (count_tokens(item.tokens, header.codebook_size) for item in reader))
-    samples = sum(math.prod(record.signal_size) for record in reader.records)
-    return Encoded(
-        output=path,
-        items=len(reader),
-        failed=reader.failed,
-        tokens=int(counts.sum()),
-        codebook_size=header.codebook_size,
-        grid=reader.grid,
-        dtype=str(header.dtype),
-        entropy_bits_per_token=entropy_bits(counts),
-        packed=compute_rate(packed_bits(counts), samples, header.sample_rate),
-        empirical=compute_rate(empirical_bits(counts), samples, header.sample_rate),
-        items_per_second=items_per_second,
-        model=model.short_name,
-    )

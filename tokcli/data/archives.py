@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy
 
+from tokcli.contracts import make_mark
 from tokcli.data.cache import recall
 from tokcli.data.named_files import Files
 from tokcli.data.places import Place, find_shared_root, is_remote, measure
@@ -63,6 +64,12 @@ class FilesInArchives(Files):
         """What the archive says of file `index`."""
         archive, number = self.find(index)
         return archive.about(number)
+
+    def mark(self, items: range) -> str:
+        """What changes when one of the archives does that these files lie in; none of them is opened."""
+        first, last = (bisect.bisect_right(self.starts, index) - 1 for index in (items.start, items.stop - 1))
+        places = ((self._stems[shard], self._places[shard]) for shard in range(first, last + 1))
+        return make_mark([str(items), *(f"{stem} {place.size} {place.mark}" for stem, place in places)])
 
     def lacks(self, index: int) -> Sequence[str]:
         """What most others of its archive are about."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO
 
-from tokcli.contracts import SourceFiles
+from tokcli.contracts import SourceFiles, make_mark
 from tokcli.data.archives import FilesInArchives
 from tokcli.data.expansion import LIST_SUFFIX, expand, expand_braces
 from tokcli.data.named_files import Files, is_writable, make_shown, refuse
@@ -53,6 +53,10 @@ class FilesInFolders(Files):
     def path(self, index: int) -> str:
         """Where file `index` lies."""
         return os.path.join(self.root, *self.names[index].split("/"))
+
+    def mark(self, items: range) -> str:
+        """What changes when one of these files does: names, sizes and times."""
+        return make_mark(f"{self.names[index]} {_stamp_file(self.path(index))}" for index in items)
 
     def resolved(self, count: int | None = None) -> Iterator[str]:
         """Where the first `count` files (None: all) lie once links are followed; a file in two folders is one path.
@@ -106,6 +110,15 @@ def _find_links(folder: str) -> set[str]:
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         return {entry.name for entry in entries if entry.is_symlink()}
     return set()
+
+
+def _stamp_file(path: str) -> str:
+    """Size and time of change of a file, links followed; empty where it is not there."""
+    try:
+        about = os.stat(path)
+    except (OSError, ValueError):
+        return ""
+    return f"{about.st_size} {about.st_mtime_ns}"
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from typing import Any, BinaryIO
 
 import numpy
 
+from tokcli.contracts import make_mark
 from tokcli.errors import InputError
 
 
@@ -47,6 +48,10 @@ class Files(ABC):
     def lacks(self, index: int) -> Sequence[str]:
         """What file `index` is not about though most files of its archive are, as `label`."""
         return ()
+
+    def mark(self, items: range) -> str:
+        """A word that is another one when one of these files changes; here where one has another name."""
+        return make_mark(self.names[index] for index in items)
 
     def open(self, index: int) -> BinaryIO:
         """Open file `index`. Raises InputError as its opener does."""

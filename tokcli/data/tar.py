@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy
 
+from tokcli.contracts import make_mark
 from tokcli.data.cache import recall
 from tokcli.data.expansion import find_unread
 from tokcli.data.named_files import Files, PackedNames, is_writable, make_shown, refuse
@@ -79,6 +80,10 @@ class Tar(Files):
         """The tar and the place of each item in it."""
         url = self._place.resolved
         return (f"{url}:{start}" for start in self._spans[:count, 0])
+
+    def mark(self, items: range) -> str:
+        """What changes when the tar does."""
+        return make_mark([f"{self._place.size} {self._place.mark} {items}"])
 
     def about(self, index: int) -> Mapping[str, Any]:
         """What lies beside item `index`. Raises InputError where that cannot be read."""

@@ -14,7 +14,7 @@ from tokcli.exchange.base import ExchangeItem, Expected
 from tokcli.exchange.sequences import check_range, format_grid
 from tokcli.files import require_regular
 from tokcli.tokens.npy import map_array
-from tokcli.tokens.safetensors import get_tensor, map_tensors
+from tokcli.tokens.tensors import get_tensor, map_tensors
 
 SUFFIXES = (".npy", ".safetensors")
 

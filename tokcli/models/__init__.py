@@ -9,6 +9,7 @@ from tokcli.models.opening import (
     open_model,
     pick_batch_size,
     pick_device,
+    pick_own_device,
     require_maker,
 )
 
@@ -24,6 +25,7 @@ __all__ = [
     "open_model",
     "pick_batch_size",
     "pick_device",
+    "pick_own_device",
     "require_maker",
     "shorten_labels",
 ]

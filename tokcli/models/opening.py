@@ -258,6 +258,14 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def pick_own_device(name: str) -> torch.device:
+    """The device called `name`, of several GPUs the one of this worker: torchrun and `--processes` number them."""
+    device = pick_device(name)
+    if device.type == "cuda" and os.environ.get("LOCAL_RANK", "").isdecimal():
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    return device
+
+
 def pick_batch_size(device: torch.device) -> int:
     """Items at a time where nobody said: enough to fill a GPU, few enough to keep a CPU's caches and memory calm."""
     return 8 if device.type == "cpu" else 32

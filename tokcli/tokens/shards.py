@@ -1,25 +1,33 @@
-"""A folder of safetensors files of so many items each, with `manifest.jsonl`, one line per item: for large sets."""
+"""A folder of safetensors files of so many items each, with `manifest.json`, which adds them up: for large sets.
+
+Workers write the shards one by one (`tokcli/shards` says how); here a finished spool is cut into them. Folders of
+older versions have `manifest.jsonl`, a line for each item, and are read as before.
+"""
 
 import itertools
 import math
 import os
 import pathlib
 import shutil
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from tokcli.errors import MismatchError, UsageError
-from tokcli.files import find_problem, move_into_place, read_bytes, sync
+from tokcli.errors import InputError, MismatchError, UsageError
+from tokcli.files import find_problem, move_into_place, read_bytes
+from tokcli.shards.ledger import OUTPUT
+from tokcli.shards.plan import PLAN, read_plan
 from tokcli.tokens.format import TokenFormat
-from tokcli.tokens.header import TokenHeader, dump_json, parse_json, read_entries
+from tokcli.tokens.header import TokenHeader, parse_json, read_entries
+from tokcli.tokens.manifest import MANIFEST, Shard, open_folder, write_manifest
 from tokcli.tokens.reading import TokenReader
-from tokcli.tokens.safetensors import get_tensor, map_tensors, read_header, write_items
 from tokcli.tokens.spool import Spool
+from tokcli.tokens.stacked import write_shard
+from tokcli.tokens.tally import Tally
+from tokcli.tokens.tensors import get_tensor, map_tensors, read_header
 from tokcli.untrusted import LONGEST_JSON
 
-MANIFEST = "manifest.jsonl"
+OLDER = "manifest.jsonl"
 
 
 class Shards(TokenFormat):
@@ -49,7 +57,7 @@ class Shards(TokenFormat):
         if path.is_dir():
             if not any(path.iterdir()):
                 return
-            if not (path / MANIFEST).is_file():
+            if not is_folder_of_tokens(path):
                 raise UsageError(f"{path} is a folder with other things in it; choose another name for the tokens")
         super().check_free(path, force)
 
@@ -59,50 +67,74 @@ class Shards(TokenFormat):
         for leftover in (result, previous):
             shutil.rmtree(leftover, ignore_errors=True)
         result.mkdir()
-        records, tokens = spool.records(), spool.tokens()
-        with open(result / MANIFEST, "wb") as manifest:
-            shards = math.ceil(spool.written / self._shard_items)
-            manifest.write(dump_json({**header.to_json(), "items": spool.written, "shards": shards}) + b"\n")
-            for number in range(shards):
-                name = f"shard-{number:05d}.safetensors"
-                shard = list(itertools.islice(records, self._shard_items))
-                write_items(result / name, header, shard, [], tokens)
-                manifest.writelines(dump_json({"shard": name, **record.to_json()}) + b"\n" for record in shard)
-            manifest.writelines(dump_json(asdict(failure)) + b"\n" for failure in spool.failures())
-            sync(manifest)
+        records, tokens, failures = spool.records(), spool.tokens(), spool.failures()
+        lines, tally = [], Tally(header)
+        for number in range(math.ceil(spool.written / self._shard_items)):
+            name = f"shard-{number:05d}.safetensors"
+            own = list(itertools.islice(records, self._shard_items))
+            values = list(itertools.islice(tokens, self._shard_items))
+            written = write_shard(result / name, header, own, failures, values)
+            tally.add(own, values)
+            lines.append(Shard(name, len(own), len(failures), written.bytes, written.sha256))
+            failures = []  # the first shard names them all
+        write_manifest(result, header, lines, tally)
         if path.exists():
             os.rename(path, previous)
         move_into_place(result, path)
 
     def has_header(self, path: pathlib.Path) -> bool:
-        """Whether the manifest is there."""
-        return (path / MANIFEST).exists()
+        """Whether it is one of tokens, finished or not."""
+        return is_folder_of_tokens(path)
 
     def open(self, path: pathlib.Path) -> TokenReader:
-        """Read the manifest and check every shard's header; one shard stays open at a time."""
-        manifest = path / MANIFEST
-        if not manifest.is_file():
-            raise MismatchError(f"{path} is not a folder of tokens: it has no {MANIFEST}")
-        first, *lines = read_bytes(manifest, LONGEST_JSON).splitlines() or [b"null"]
-        about = parse_json(first, manifest)
-        header = TokenHeader.from_json(about, manifest)
-        entries = [parse_json(line, manifest) for line in lines]
-        records, failed = read_entries([entries], manifest)
-        if len(records) != about.get("items"):
-            raise MismatchError(f"{manifest} lists {len(records)} items of {about.get('items')}: it was cut off")
-        shards = [str(entry.get("shard")) for entry in entries if "reason" not in entry]
-        for shard in sorted(set(shards)):
-            if pathlib.PurePath(shard).name != shard or find_problem(path / shard):
-                raise MismatchError(f"{path}: the shard {shard}, which {MANIFEST} lists, is missing")
-            if read_header(map_tensors(path / shard), path / shard) != header:
-                raise MismatchError(f"{path / shard} comes from another encode than the {MANIFEST} beside it")
-        latest: dict[str, Any] = {}
+        """Read the manifest, and each shard when an item of it is asked for."""
+        if (path / MANIFEST).is_file():
+            return open_folder(path)
+        if (path / OLDER).is_file():
+            return _open_older(path)
+        if (path / PLAN).is_file():
+            done = sum(1 for entry in path.iterdir() if OUTPUT.fullmatch(entry.name) and entry.suffix == ".json")
+            raise InputError(
+                f"{path} is not finished: {done} of its {read_plan(path).shards} shards are done; go on with the "
+                f"same tok encode command, or see how far it is: tok encode -o {path} --status"
+            )
+        raise MismatchError(f"{path} is not a folder of tokens: it has no {MANIFEST}")
 
-        def fetch(index: int) -> np.ndarray:
-            shard = shards[index]
-            if shard not in latest:
-                latest.clear()
-                latest[shard] = map_tensors(path / shard)
-            return get_tensor(latest[shard], records[index].item, path / shard)
 
-        return TokenReader(path, header, records, failed, fetch)
+def is_folder_of_tokens(path: pathlib.Path) -> bool:
+    """Whether a folder holds tokens, or a plan to make some."""
+    return any((path / name).is_file() for name in (MANIFEST, OLDER, PLAN))
+
+
+def clear_manifest(path: pathlib.Path) -> None:
+    """Remove what makes a folder look finished."""
+    for name in (MANIFEST, OLDER):
+        (path / name).unlink(missing_ok=True)
+
+
+def _open_older(path: pathlib.Path) -> TokenReader:
+    """A folder of an older version: check every shard's header; one shard stays open at a time."""
+    manifest = path / OLDER
+    first, *lines = read_bytes(manifest, LONGEST_JSON).splitlines() or [b"null"]
+    about = parse_json(first, manifest)
+    header = TokenHeader.from_json(about, manifest)
+    entries = [parse_json(line, manifest) for line in lines]
+    records, failed = read_entries([entries], manifest)
+    if len(records) != about.get("items"):
+        raise MismatchError(f"{manifest} lists {len(records)} items of {about.get('items')}: it was cut off")
+    shards = [str(entry.get("shard")) for entry in entries if "reason" not in entry]
+    for shard in sorted(set(shards)):
+        if pathlib.PurePath(shard).name != shard or find_problem(path / shard):
+            raise MismatchError(f"{path}: the shard {shard}, which {OLDER} lists, is missing")
+        if read_header(map_tensors(path / shard), path / shard) != header:
+            raise MismatchError(f"{path / shard} comes from another encode than the {OLDER} beside it")
+    latest: dict[str, Any] = {}
+
+    def fetch(index: int) -> np.ndarray:
+        shard = shards[index]
+        if shard not in latest:
+            latest.clear()
+            latest[shard] = map_tensors(path / shard)
+        return get_tensor(latest[shard], records[index].item, path / shard)
+
+    return TokenReader(path, header, records, failed, fetch)

@@ -86,7 +86,7 @@ class TokenWriter:
         tokens that no such tokenizer gives or a name out of order, OSError where the disk is full.
         """
         self._expect(name)
-        values = self._checked(name, tokens)
+        values = check_tokens(name, tokens, self.header)
         sizes = tuple(map(int, original_size)), tuple(map(int, signal_size))
         record = TokenRecord(name, values.shape[:-1], *sizes, dict(about or {}))
         first = self._spool.first
@@ -108,18 +108,6 @@ class TokenWriter:
         if self._spool.done == len(self._names) or name != self._names[self._spool.done]:
             expected = "no more items" if self._spool.done == len(self._names) else self._names[self._spool.done]
             raise ValueError(f"items are written in order: expected {expected}, got {name}")
-
-    def _checked(self, name: str, tokens: Tensor | np.ndarray) -> np.ndarray:
-        values = tokens.detach().cpu().numpy() if isinstance(tokens, Tensor) else tokens
-        if values.ndim < 2 or values.shape[-1] != self.header.groups or not values.size:
-            raise ValueError(f"{name}: tokens of shape {values.shape} are not (*grid, {self.header.groups})")
-        low, high = int(values.min()), int(values.max())
-        if values.dtype.kind not in "iu" or low < 0 or high >= self.header.codebook_size:
-            raise ValueError(
-                f"{name}: tokens of type {values.dtype} from {low} to {high} are not integers below "
-                f"{self.header.codebook_size}"
-            )
-        return values
 
     def close(self) -> None:
         """Publish the file.
@@ -163,6 +151,19 @@ class TokenWriter:
                 self._spool.close()
         finally:
             self._lock.release()
+
+
+def check_tokens(name: str, tokens: Tensor | np.ndarray, header: TokenHeader) -> np.ndarray:
+    """The tokens (*grid, groups) of an item as an array. Raises ValueError for what no such tokenizer gives."""
+    values = tokens.detach().cpu().numpy() if isinstance(tokens, Tensor) else tokens
+    if values.ndim < 2 or values.shape[-1] != header.groups or not values.size:
+        raise ValueError(f"{name}: tokens of shape {values.shape} are not (*grid, {header.groups})")
+    low, high = int(values.min()), int(values.max())
+    if values.dtype.kind not in "iu" or low < 0 or high >= header.codebook_size:
+        raise ValueError(
+            f"{name}: tokens of type {values.dtype} from {low} to {high} are not integers below {header.codebook_size}"
+        )
+    return values
 
 
 def open_writer(

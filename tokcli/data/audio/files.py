@@ -92,6 +92,10 @@ class AudioFiles(Source):
             "beyond_full_scale": "clamped",
         }
 
+    def mark(self, items: range) -> str:
+        """What changes when one of the files does."""
+        return self._files.mark(items)
+
     def describe(self) -> SourceDescription:
         """The size and where it is taken."""
         return SourceDescription(self._size, crop=None if self._size is None else self._crop)

@@ -68,6 +68,10 @@ class ImageFiles(Source):
             about, lacks = self._files.about(index), self._files.lacks(index)
         return Item(self.names[index], signal, original_size, about, lacks=lacks)
 
+    def mark(self, items: range) -> str:
+        """What changes when one of the files does."""
+        return self._files.mark(items)
+
     def describe(self) -> SourceDescription:
         """Size and crop, as they were asked for."""
         return SourceDescription(self._size, crop=None if self._size is None else self._crop)

@@ -70,6 +70,11 @@ class ImageViews(Source):
         signal = self._cut(item.signal, view)
         return Item(self.names[index], signal, item.original_size, item.about, lacks=item.lacks)
 
+    def mark(self, items: range) -> str:
+        """That of the images that the views are of."""
+        count = COUNTS[self._views]
+        return self._images.mark(range(items.start // count, -(-items.stop // count)))
+
     def describe(self) -> SourceDescription:
         """The size of a view."""
         return SourceDescription(self._size, crop=None if self._size is None else "center")

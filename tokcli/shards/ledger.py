@@ -1,0 +1,316 @@
+"""Which shards of a plan are done, claimed or missing, by the files of their folder alone."""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tokcli import untrusted
+from tokcli.errors import MismatchError, TokError
+from tokcli.files import read_bytes, remove_unfinished, replacing, sync, write_bytes
+from tokcli.locking import BusyError, describe, hold, lock_beside, read_holder
+from tokcli.shards.leases import EXPIRY, Lease, claim, is_expired
+from tokcli.shards.plan import PLAN, Plan, read_plan, require_same
+
+CLAIMS = "claims"
+FORMAT = "tok-shard/1"
+LONGEST_RECORD = 1 << 28
+GLANCE = 0.5
+"""Seconds between looks at shards that others work on."""
+
+OUTPUT = re.compile(r"shard-(\d{5,})\.(safetensors|json)")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a shard that is done.
+
+    Attributes:
+        plan: the digest of its plan.
+        shard: its number.
+        items: in it.
+        failed: `{"item": NAME, "reason": WORDS}` of those that are not.
+        bytes: of its output.
+        sha256: of its output.
+        facts: what the work adds up over shards; plain JSON values.
+        device: that computed it.
+        host: whose device that is.
+        seconds: that it took.
+    """
+
+    plan: str
+    shard: int
+    items: int
+    failed: Sequence[Mapping[str, str]]
+    bytes: int
+    sha256: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    device: str = ""
+    host: str = ""
+    seconds: float = 0.0
+
+
+class NotDone(Exception):
+    """A shard that is missing or damaged."""
+
+    def __init__(self, shard: int) -> None:
+        super().__init__(shard)
+        self.shard = shard
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far the work is.
+
+    Attributes:
+        shards: of the plan.
+        done: shards that are done.
+        claimed: shards that a living worker is at.
+        expired: shards whose worker died or fell silent; the next one takes them.
+        missing: shards that nobody is at.
+        items: in shards that are done.
+        all_items: of the plan.
+        failed: items in shards that are done which could not be read.
+        finished: whether the whole can be read.
+    """
+
+    shards: int
+    done: int
+    claimed: int
+    expired: int
+    missing: int
+    items: int
+    all_items: int
+    failed: int
+    finished: bool
+
+
+class Ledger:
+    """The shards of one plan in their folder.
+
+    Args:
+        folder: that holds the plan.
+        plan: which it holds.
+    """
+
+    def __init__(self, folder: pathlib.Path, plan: Plan) -> None:
+        self.folder = folder
+        self.plan = plan
+        self._stamp = self._stamp_plan()
+
+    def output(self, shard: int) -> pathlib.Path:
+        """Where the output of a shard lies."""
+        return self.folder / f"shard-{shard:05d}.safetensors"
+
+    def record(self, shard: int) -> pathlib.Path:
+        """Where the record of a shard lies, whose presence means done."""
+        return self.folder / f"shard-{shard:05d}.json"
+
+    def is_done(self, shard: int) -> bool:
+        """Whether record and output are there."""
+        return self.record(shard).exists() and self.output(shard).exists()
+
+    def list_done(self) -> set[int]:
+        """The numbers of all shards that are done, by one look into the folder."""
+        found: dict[str, set[int]] = {"safetensors": set(), "json": set()}
+        for entry in os.scandir(self.folder):
+            if match := OUTPUT.fullmatch(entry.name):
+                found[match[2]].add(int(match[1]))
+        return found["safetensors"] & found["json"]
+
+    def read(self, shard: int) -> Record | None:
+        """The record of a shard; None where it is not done, or what is there is damaged or of another plan."""
+        try:
+            values = untrusted.parse_json(read_bytes(self.record(shard), LONGEST_RECORD))
+            if values.pop("format") != FORMAT:
+                return None
+            record = Record(**values)
+            whole = self.output(shard).stat().st_size == record.bytes
+        except (TokError, OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+        same = record.plan == self.plan.digest and record.shard == shard
+        return record if same and whole and _is_complete(record, len(self.plan.span(shard))) else None
+
+    def publish(self, shard: int, write: Callable[[pathlib.Path], Record]) -> None:
+        """Put the output of a shard into its place, then its record.
+
+        Args:
+            shard: its number.
+            write: writes the output to the path that it is given, and returns the record.
+
+        Raises:
+            MismatchError: where the folder was given another plan meanwhile.
+        """
+        self.require_plan()
+        try:
+            with replacing(self.output(shard)) as unfinished:
+                record = write(unfinished)
+            content = {"format": FORMAT, **asdict(record)}
+            write_bytes(self.record(shard), json.dumps(content, ensure_ascii=False).encode() + b"\n")
+        except FileNotFoundError:
+            if not self.is_done(shard):  # else it was tidied away behind somebody who had done the same
+                raise
+
+    def require_plan(self) -> None:
+        """Raises MismatchError where the folder has another plan by now."""
+        if self._stamp_plan() != self._stamp:
+            if not (self.folder / PLAN).exists() or read_plan(self.folder).digest != self.plan.digest:
+                raise MismatchError(f"{self.folder} was begun anew by another command while this one worked on it")
+            self._stamp = self._stamp_plan()
+
+    def pull(self, own: Collection[int], note: Callable[[str], None]) -> Iterator[int]:
+        """Shards to be done, each claimed while the caller works on it, until all are done by whomever.
+
+        Waits for those that others are at, and takes over what they leave.
+
+        Args:
+            own: the shards that this worker is to see done.
+            note: is told of work that is taken over.
+        """
+        done = self.list_done()
+        waiting = [shard for shard in own if shard not in done]
+        while waiting:
+            self.require_plan()
+            busy = []
+            for shard in waiting:
+                if self.is_done(shard):
+                    continue
+                lease = claim(self.folder / CLAIMS / f"{shard:05d}")
+                if not isinstance(lease, Lease):
+                    busy.append(shard)
+                    continue
+                try:
+                    if not self.is_done(shard):
+                        if lease.former is not None:
+                            note(f"shard {shard} is taken over from {lease.former}, which ended or fell silent")
+                        yield shard
+                finally:
+                    lease.release()
+            if len(busy) == len(waiting):
+                time.sleep(GLANCE)
+            waiting = busy
+        with contextlib.suppress(OSError):
+            (self.folder / CLAIMS).rmdir()
+
+    def finish(self, write: Callable[[Iterator[Record]], object], is_finished: Callable[[], bool]) -> int | None:
+        """Make the whole of all shards, once, and tidy up what killed workers left; of several, one does it.
+
+        Args:
+            write: makes it, of the records in order.
+            is_finished: whether it is there.
+
+        Returns:
+            None, or the first shard that is not done: what is left of it is as good as missing from now on.
+        """
+        while not is_finished():
+            lease = claim(self.folder / CLAIMS / "finish")
+            if isinstance(lease, Lease):
+                try:
+                    write(self._read_all())
+                except NotDone as error:
+                    self.record(error.shard).unlink(missing_ok=True)
+                    return error.shard
+                finally:
+                    lease.release()
+            else:
+                time.sleep(GLANCE)
+        shutil.rmtree(self.folder / CLAIMS, ignore_errors=True)
+        remove_unfinished(self.folder)
+        return None
+
+    def _read_all(self) -> Iterator[Record]:
+        for shard in range(self.plan.shards):
+            record = self.read(shard)
+            if record is None:
+                raise NotDone(shard)
+            yield record
+
+    def describe(self, finished: bool) -> Status:
+        """How far the work is."""
+        done = self.list_done()
+        claimed, expired = set(), set()
+        for path in (self.folder / CLAIMS).glob("[0-9]*"):
+            if path.name.isdecimal() and int(path.name) not in done:
+                (expired if is_expired(path, read_holder(path)) else claimed).add(int(path.name))
+        records = [self.read(shard) for shard in done]
+        whole = [record for record in records if record is not None]
+        return Status(
+            shards=self.plan.shards,
+            done=len(whole),
+            claimed=len(claimed),
+            expired=len(expired),
+            missing=self.plan.shards - len(whole) - len(claimed) - len(expired),
+            items=sum(record.items for record in whole),
+            all_items=self.plan.items,
+            failed=sum(len(record.failed) for record in whole),
+            finished=finished,
+        )
+
+    def _stamp_plan(self) -> tuple[int, int] | None:
+        try:
+            about = os.stat(self.folder / PLAN)
+        except FileNotFoundError:
+            return None
+        return about.st_ino, about.st_mtime_ns
+
+
+def begin(folder: pathlib.Path, plan: Plan, force: bool, clear: Callable[[], None]) -> tuple[Ledger, bool]:
+    """The ledger of a plan in its folder, and whether the work was begun before, by this command or another.
+
+    Args:
+        folder: need not be there.
+        plan: of the work.
+        force: start over, whatever the folder's plan is.
+        clear: removes what is there, except the plan.
+
+    Raises:
+        MismatchError: where the folder has another plan, and `force` is not given.
+        BusyError: where somebody is at work on what `force` would remove.
+    """
+    if force and folder.exists():
+        with hold(lock_beside(folder), folder):
+            require_idle(folder)
+            with replacing(folder / PLAN) as unfinished:
+                with open(unfinished, "wb") as file:  # a full disk is noticed before anything is removed
+                    file.write(json.dumps(plan.to_json(), ensure_ascii=False).encode())
+                    sync(file)
+                clear()
+        return Ledger(folder, plan), False
+    created = plan.create(folder)
+    if not created:
+        require_same(folder, read_plan(folder), plan)
+    return Ledger(folder, plan), not created
+
+
+def require_idle(folder: pathlib.Path) -> None:
+    """Raises BusyError where a living worker is at a shard of the folder."""
+    for path in (folder / CLAIMS).glob("*"):
+        holder = read_holder(path)
+        if not is_expired(path, holder):
+            raise BusyError(
+                f"{folder} is being written by {describe(holder)}; wait for it to end (one that died "
+                f"on another machine is believed alive for {EXPIRY:.0f} seconds), or write to another place"
+            )
+
+
+def clear_shards(folder: pathlib.Path) -> None:
+    """Remove all shards, records and claims of a folder."""
+    for path in list(folder.iterdir()):
+        if OUTPUT.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+    shutil.rmtree(folder / CLAIMS, ignore_errors=True)
+
+
+def _is_complete(record: Record, planned: int) -> bool:
+    try:
+        failed = [(each["item"], each["reason"]) for each in record.failed]
+        words = all(isinstance(word, str) for each in failed for word in each)
+        return words and record.items + len(failed) == planned and isinstance(record.facts, dict)
+    except (TypeError, KeyError):
+        return False
