@@ -14,7 +14,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
+import numpy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tokcli.progress import SILENT, Reporter
@@ -584,12 +586,15 @@ class Source(Part, torch.utils.data.Dataset[Any], ABC):
         names: of the items, each once.
         sample_rate: of audio, in Hz; None for images.
         files: where the items lie; None where they are no files. Training warns of files that it would be evaluated on.
+        starts: the number of the first item of each shard, (shards + 1,) with the number of items at the end; training
+            reads few shards at a time. None where any item is as near as the next.
     """
 
     modality: ClassVar[ModalityName]
     names: Sequence[str]
     sample_rate: int | None = None
     files: SourceFiles | None = None
+    starts: NDArray[numpy.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.names)

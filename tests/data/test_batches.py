@@ -5,14 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 
+import numpy
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tokcli.contracts import Item, Source
-from tokcli.data.batches import ATTEMPTS, LARGEST_TABLE, TrainingOrder, open_training_loader, permute
+from tokcli.data.batches import ATTEMPTS, FEWEST_SHARDS, LARGEST_TABLE, TrainingOrder, open_training_loader, permute
 from tokcli.data.image.dead_leaves import DeadLeaves
 from tokcli.errors import InputError, UsageError
 
@@ -78,6 +80,51 @@ def test_an_epoch_of_a_billion_items_takes_no_table() -> None:
     assert TrainingOrder(10**9, 64, seed=1).batch(3) != order.batch(3)
     (next_epoch,) = TrainingOrder(LARGEST_TABLE + 1, 1, seed=0).batch(LARGEST_TABLE + 1)
     assert next_epoch[1] == order.batch(0)[0][1] + 1
+
+
+SHARDS = st.lists(st.integers(0, 9), min_size=1, max_size=30).filter(any)
+
+
+@given(sizes=SHARDS, batch_size=st.integers(1, 20), seed=st.integers(0, 2**32), window=st.integers(1, 60))
+def test_every_epoch_of_shards_is_a_permutation_that_reads_few_at_a_time(
+    sizes: list[int], batch_size: int, seed: int, window: int
+) -> None:
+    starts = numpy.cumsum([0, *sizes])
+    items = int(starts[-1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tokcli.data.batches.WINDOW", window)
+        order = TrainingOrder(items, batch_size, seed, starts=starts)
+        pairs = [pair for step in range(-(-2 * items // batch_size)) for pair in order.batch(step)]
+        later = TrainingOrder(items, batch_size, seed, starts=starts).batch(3)
+    for epoch in range(2):
+        indices = [index for index, _ in pairs[epoch * items : (epoch + 1) * items]]
+        assert sorted(indices) == list(range(items))
+        near = max(FEWEST_SHARDS, -(-window * len(sizes) // items))
+        shards = [int(numpy.searchsorted(starts, index, "right")) - 1 for index in indices]
+        filled = [size for size in sizes if size]
+        if len(filled) == len(sizes) and len(set(sizes)) == 1:
+            for first in range(0, items, near * sizes[0]):
+                assert len(set(shards[first : first + near * sizes[0]])) <= near
+    if batch_size * 4 <= len(pairs):
+        assert later == pairs[3 * batch_size : 4 * batch_size]
+
+
+def test_a_billion_items_in_shards_take_the_memory_of_the_shards() -> None:
+    starts = numpy.arange(0, 10**9 + 1, 10**4)
+    order = TrainingOrder(10**9, 64, seed=0, starts=starts)
+    tracemalloc.start()
+    pairs = [pair for step in range(10**6, 10**6 + 20) for pair in order.batch(step)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+    assert len({index for index, _ in pairs}) == len(pairs)
+    assert len({index // 10**4 for index, _ in pairs}) <= 14
+    assert TrainingOrder(10**9, 64, seed=0, starts=starts).batch(10**6 + 3) == pairs[3 * 64 : 4 * 64]
+    assert TrainingOrder(10**9, 64, seed=1, starts=starts).batch(10**6 + 3) != pairs[3 * 64 : 4 * 64]
+    halves = [TrainingOrder(10**9, 64, 0, rank, 2, starts).batch(10**6 + 3) for rank in range(2)]
+    assert halves[0] + halves[1] == pairs[3 * 64 : 4 * 64]
+    large = TrainingOrder(10**9, 64, seed=0, starts=[0, 10**9])
+    assert len({index for index, _ in large.batch(7)}) == 64
 
 
 @given(

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from tokcli.data.audio.files import AudioFiles
+from tokcli.data.batches import open_training_loader
 from tokcli.data.files import find_files
 from tokcli.data.image.files import ImageFiles
 from tokcli.data.items import Failure, read_items
@@ -272,6 +273,23 @@ def test_tars_and_folders_give_the_same_items(tmp_path: pathlib.Path) -> None:
         assert not isinstance(item, Failure)
         index = list(loose.names).index(item.name.partition("/")[2])
         assert torch.equal(item.signal, loose.load(index).signal)
+
+
+def test_training_on_tars_goes_on_in_mid_epoch_with_any_number_of_processes(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokcli.data.batches.WINDOW", 8)  # windows of four tars
+    for shard in range(6):
+        pack(tmp_path / f"{shard}.tar", {f"{number}.png": draw(3 * shard + number) for number in range(3)})
+    source = ImageFiles(str(tmp_path / "{0..5}.tar"), 16, crop="random", flip=True)
+    settings = {"batch_size": 4, "seed": 5, "steps": 10}
+    whole = [batch.signals for batch in open_training_loader(source, start_step=0, **settings)]
+    assert len({signal.numpy().tobytes() for batch in whole for signal in batch}) > 18  # crops and flips are drawn
+    resumed = [batch.signals for batch in open_training_loader(source, start_step=3, workers=1, **settings)]
+    assert all(map(torch.equal, resumed, whole[3:]))
+    ranks = [open_training_loader(source, start_step=6, rank=rank, world=2, **settings) for rank in range(2)]
+    shared = [torch.cat([first.signals, second.signals]) for first, second in zip(*ranks, strict=True)]
+    assert all(map(torch.equal, shared, whole[6:]))
 
 
 def test_sounds_are_read_from_tars_and_long_ones_as_streams(tmp_path: pathlib.Path) -> None:

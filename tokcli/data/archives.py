@@ -36,9 +36,6 @@ class FilesInArchives(Files):
         suffixes: Of the files.
         open_one: Opens an archive; raises InputError, naming it, where it cannot.
 
-    Attributes:
-        starts: The number of the first file of each archive, and at the end how many there are, (archives + 1,) int64.
-
     Raises:
         InputError: Archives are missing or cannot be read, all of which are named.
     """
@@ -51,7 +48,7 @@ class FilesInArchives(Files):
         self._opened: OrderedDict[int, Files] = OrderedDict()
         identities = "\n".join(place.identity for place in self._places)
         told = json.loads(bytes(recall(f"archives 1 {suffixes} {identities}", self._count)))
-        self.starts = numpy.cumsum([0, *told["counts"]], dtype=numpy.int64)
+        self._firsts = self.starts = numpy.cumsum([0, *told["counts"]], dtype=numpy.int64)
         self.skipped: Mapping[str, int] = told["skipped"]
         self.names = _NamesInArchives(self)
 
@@ -80,15 +77,20 @@ class FilesInArchives(Files):
         """What the archives say, one after another."""
         return islice((each for shard in range(len(self._places)) for each in self.shard(shard).resolved()), count)
 
+    @property
+    def count(self) -> int:
+        """How many files there are."""
+        return int(self._firsts[-1])
+
     def find(self, index: int) -> tuple[Files, int]:
         """The archive of file `index`, and its number in it."""
-        shard = bisect.bisect_right(self.starts, index) - 1
-        return self.shard(shard), index - int(self.starts[shard])
+        shard = bisect.bisect_right(self._firsts, index) - 1
+        return self.shard(shard), index - int(self._firsts[shard])
 
     def name(self, index: int) -> str:
         """The name of file `index`: its archive's and its own."""
-        shard = bisect.bisect_right(self.starts, index) - 1
-        return f"{self._stems[shard]}/{self.shard(shard).names[index - int(self.starts[shard])]}"
+        shard = bisect.bisect_right(self._firsts, index) - 1
+        return f"{self._stems[shard]}/{self.shard(shard).names[index - int(self._firsts[shard])]}"
 
     def shard(self, number: int) -> Files:
         """Archive `number`, opened. Raises InputError where it is no longer what it was."""
@@ -96,7 +98,7 @@ class FilesInArchives(Files):
         if archive is None:
             place = self._places[number]
             archive = self._open_one(place.url)
-            count = int(self.starts[number + 1] - self.starts[number])
+            count = int(self._firsts[number + 1] - self._firsts[number])
             if len(archive.names) != count or measure(place.url) != place:
                 raise InputError(f"'{place.url}' was changed while it was being read; give the command again")
             self._opened[number] = archive
@@ -124,7 +126,7 @@ class _NamesInArchives(Sequence[str]):
         self._files = files
 
     def __len__(self) -> int:
-        return int(self._files.starts[-1])
+        return self._files.count
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):

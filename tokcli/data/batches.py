@@ -3,15 +3,19 @@
 The batch of a step is a pure function of (seed, step). Each epoch is a seeded permutation of all items; batches run
 on across the seam of two epochs, so every item is read once per epoch whatever the batch size. All ranks together
 read one batch, so that the number of processes does not change what is learnt from.
+
+Where items lie in shards (archives, row groups), the shards are permuted, then cut into windows of some of them, and
+the items of a window permuted: readers need few shards at a time, and memory grows with the shards, not the items.
 """
 
 import hashlib
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -24,6 +28,12 @@ BATCHES_AHEAD = 4
 
 LARGEST_TABLE = 2**24
 """Items of which an epoch's permutation is kept as a table, 128 MB; of more, it is computed place by place."""
+
+WINDOW = 2**17
+"""Items, about, among which those of shards are permuted: 13 GB of pictures of 100 kB."""
+
+FEWEST_SHARDS = 4
+"""In a window, whatever they hold."""
 
 ROUNDS = 6
 """Of the Feistel network that permutes more items; four already look random."""
@@ -58,12 +68,22 @@ class TrainingOrder:
         seed: Another seed is another order with other draws.
         rank: This process, which reads its own contiguous share of each batch.
         world: How many processes there are.
+        starts: The number of the first item of each shard, and at the end how many items there are; None where items
+            lie in no shards.
 
     Raises:
         UsageError: The batch cannot be shared out evenly.
     """
 
-    def __init__(self, items: int, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self,
+        items: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        starts: Sequence[int] | NDArray[numpy.int64] | None = None,
+    ) -> None:
         if batch_size % world:
             raise UsageError(
                 f"a batch of {batch_size} cannot be split over {world} processes; use a multiple of {world}"
@@ -74,6 +94,8 @@ class TrainingOrder:
         self._rank = rank
         self._world = world
         self._first_draw = int(numpy.random.default_rng(seed).integers(1, 2**62))
+        self._starts = None if starts is None else numpy.asarray(starts, numpy.int64)
+        self._windows: _Windows | None = None
         self._epoch = -1
         self._permutation = numpy.empty(0, dtype=numpy.int64)
 
@@ -89,12 +111,55 @@ class TrainingOrder:
     def _read_at(self, position: int) -> tuple[int, int]:
         """The pair at a position of the endless sequence of epochs."""
         epoch, number = divmod(position, self._items)
+        if self._starts is not None:
+            if self._windows is None or epoch != self._windows.epoch:
+                self._windows = _Windows(self._starts, self._seed, epoch)
+            return self._windows.read_at(number), self._first_draw + epoch
         if self._items > LARGEST_TABLE:
             return permute(number, self._items, self._seed, epoch), self._first_draw + epoch
         if epoch != self._epoch:
             self._epoch = epoch
             self._permutation = numpy.random.default_rng([self._seed, epoch]).permutation(self._items)
         return int(self._permutation[number]), self._first_draw + epoch
+
+
+class _Windows:
+    """The order of one epoch of items that lie in shards.
+
+    Args:
+        starts: The first item of each shard, and at the end how many there are: (shards + 1,).
+        seed: Of the order.
+        epoch: Counted from 0.
+    """
+
+    def __init__(self, starts: NDArray[numpy.int64], seed: int, epoch: int) -> None:
+        self.epoch = epoch
+        self._seed = seed
+        sizes = numpy.diff(starts)
+        self._shards = numpy.random.default_rng([seed, epoch]).permutation(len(sizes))
+        self._starts = starts[self._shards]
+        self._ends = numpy.cumsum(sizes[self._shards])
+        shards = max(FEWEST_SHARDS, -(-WINDOW * len(sizes) // int(starts[-1])))
+        self._window_ends = numpy.append(self._ends[shards - 1 : -1 : shards], self._ends[-1])
+        self._window = -1
+        self._permutation = numpy.empty(0, dtype=numpy.int64)
+
+    def read_at(self, number: int) -> int:
+        """The item that is read as number `number` of the epoch."""
+        window = int(numpy.searchsorted(self._window_ends, number, "right"))
+        first = int(self._window_ends[window - 1]) if window else 0
+        place = first + self._permute(number - first, int(self._window_ends[window]) - first, window)
+        shard = int(numpy.searchsorted(self._ends, place, "right"))
+        before = int(self._ends[shard - 1]) if shard else 0
+        return int(self._starts[shard]) + place - before
+
+    def _permute(self, number: int, items: int, window: int) -> int:
+        if items > LARGEST_TABLE:
+            return permute(number, items, self._seed, (self.epoch << 40) + window + 1)
+        if window != self._window:
+            self._window = window
+            self._permutation = numpy.random.default_rng([self._seed, self.epoch, window]).permutation(items)
+        return int(self._permutation[number])
 
 
 def permute(number: int, items: int, seed: int, epoch: int) -> int:
@@ -141,7 +206,7 @@ def open_training_loader(
         UsageError: At once, where the batch cannot be shared out evenly.
         InputError: While reading, where ATTEMPTS items in a row cannot be read or signals differ in shape.
     """
-    order = TrainingOrder(len(source), batch_size, seed, rank, world)
+    order = TrainingOrder(len(source), batch_size, seed, rank, world, source.starts)
     loader = DataLoader(
         _Batches(source, order),
         batch_size=None,

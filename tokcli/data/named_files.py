@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy
+from numpy.typing import NDArray
 
 from tokcli.contracts import make_mark
 from tokcli.errors import InputError
@@ -22,10 +23,13 @@ class Files(ABC):
     Attributes:
         names: Of the files, each once, relative, with `/`. A sequence may compute them when they are asked for.
         skipped: How many files of this modality lie beside them that no decoder here reads, by their suffix.
+        starts: The number of the first file of each part that is fetched or unpacked together (an archive, a group of
+            rows), and at the end how many there are, (parts + 1,); None where there are no such parts.
     """
 
     names: Sequence[str]
     skipped: Mapping[str, int] = {}
+    starts: NDArray[numpy.int64] | None = None
 
     @abstractmethod
     def opener(self, index: int) -> Callable[[], BinaryIO]:

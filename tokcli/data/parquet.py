@@ -39,9 +39,6 @@ COLUMNS_NAMED = 20
 class Parquet(Files):
     """The pictures or sounds in the rows of a parquet file.
 
-    Attributes:
-        starts: The number of the first row of each row group, and at the end how many there are.
-
     Raises:
         InputError: where it cannot be read, or has no such column or no row.
     """
@@ -58,13 +55,13 @@ class Parquet(Files):
             raise InputError(f"'{path}': {error}") from error
         except Exception as error:  # pyarrow has several
             raise InputError(f"'{path}': it is no parquet file, or cut off: {_shorten(error)}") from error
-        self.starts = numpy.cumsum([0, *counts], dtype=numpy.int64)
+        self._firsts = self.starts = numpy.cumsum([0, *counts], dtype=numpy.int64)
         self._features = _read_features(self._schema)
         self._column = self._choose_column(path, noun)
         self._read = self._choose_read()
-        if not self.starts[-1]:
+        if not self._firsts[-1]:
             raise InputError(f"'{path}' holds no {noun}: it has no rows")
-        self.names = _RowNames(int(self.starts[-1]))
+        self.names = _RowNames(int(self._firsts[-1]))
         self._told = self._choose_told()
         self._expected = [key for key, column in self._told.items() if _is_usual(metadata, column)]
 
@@ -109,8 +106,8 @@ class Parquet(Files):
 
     def _find(self, index: int) -> tuple[int, int]:
         """The row group of row `index`, and its number in it."""
-        group = bisect.bisect_right(self.starts, index) - 1
-        return group, index - int(self.starts[group])
+        group = bisect.bisect_right(self._firsts, index) - 1
+        return group, index - int(self._firsts[group])
 
     def _choose_column(self, path: str, noun: str) -> str:
         """The column of the items. Raises InputError, with those that there are."""

@@ -52,6 +52,7 @@ class AudioFiles(Source):
         self._files = find_files([path] if isinstance(path, str) else path, SUFFIXES, "audio files")
         self.files = self._files
         self.names = self._files.names
+        self.starts = self._files.starts
         self.sample_rate = self._rate = sample_rate
         self._size = size
         self._crop: Crop = crop

@@ -53,6 +53,7 @@ class ImageFiles(Source):
         self._files = find_files([path] if isinstance(path, str) else path, SUFFIXES, "images")
         self.files = self._files
         self.names = self._files.names
+        self.starts = self._files.starts
         self._size = size
         self._resize = resize
         self._crop: Crop = crop
