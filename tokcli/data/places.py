@@ -129,6 +129,8 @@ def find_remote(url: str) -> list[Place]:
     lists = system.glob if glob.has_magic(path) else system.find
     try:
         found = _ask(url, partial(lists, path, detail=True))
+        if not found:  # a pattern in a bucket that is not there, or that is not to be read, matches nothing
+            _ask(url, partial(system.ls, re.split(r"[*?\[]", path)[0].rpartition("/")[0] or path, detail=False))
     except InputError as error:
         raise InputError(f"'{url}' cannot be listed: {error}") from error
     entries = [each for each in found.values() if each.get("type") == "file"]
@@ -239,6 +241,8 @@ def _fetch_block(place: Place, number: int) -> bytes:
 
 def explain(url: str, error: BaseException) -> InputError:
     """Why a remote file cannot be read, in a sentence without its URL."""
+    if isinstance(error, FileNotFoundError) and error.__cause__ is not None and " 404" not in f" {error.__cause__}":
+        error = error.__cause__  # of whatever a web server answers fsspec says that the file is not there
     words = f"{type(error).__name__} {error}"
     scheme = url.partition("://")[0].lower()
     known = CREDENTIALS.get(scheme)
@@ -249,7 +253,7 @@ def explain(url: str, error: BaseException) -> InputError:
     if "bucket does not exist" in words or "NoSuchBucket" in words:
         return InputError(f"there is no bucket '{url.partition('://')[2].partition('/')[0]}'")
     if isinstance(error, FileNotFoundError):
-        return InputError("there is no such file")
+        return InputError("there is no such file, folder or bucket")
     if isinstance(error, PermissionError) or re.search(r"\b40[13]\b|Forbidden|AccessDenied", words):
         return InputError(f"reading it is not allowed{f'; credentials come from {known}' if known else ''}")
     reason = " ".join(words.split())
