@@ -78,3 +78,28 @@ def test_a_codebook_built_by_two_processes_is_the_one_built_by_one(folder: pathl
     one, two = (load_file(folder / f"runs/{name}/tokenizer.safetensors") for name in ("tiny", "other"))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_tokens_made_by_two_processes_are_those_of_one(folder: pathlib.Path) -> None:
+    from PIL import Image
+
+    (folder / "many").mkdir()
+    for index in range(12):
+        Image.new("RGB", (20, 20), (20 * index, 100, 200)).save(folder / "many" / f"{index:02}.png")
+    assert run(folder, "-m", "tokcli", "train", "tiny.yaml", "--device", "cpu", "--quiet").returncode == 0
+    command = ["-m", "tokcli", "encode", "many", "--shard-items", "2", "--device", "cpu", "--json", "--quiet"]
+    alone = run(folder, *command, "-o", "one")
+    shared = run(folder, *command, "-o", "two", "--processes", "2")
+    assert shared.returncode == 0, shared.stderr
+    same = {"output": "", "items_per_second": 0}
+    assert json.loads(shared.stdout) | same == json.loads(alone.stdout) | same
+    for path in (folder / "one").glob("*.safetensors"):
+        assert path.read_bytes() == (folder / "two" / path.name).read_bytes()
+    forced = run(folder, *command, "-o", "two", "--processes", "2", "--force")
+    assert forced.returncode == 0, forced.stderr
+    wrong = run(folder, *command, "-o", "two", "--processes", "2", "--size", "8")
+    assert (wrong.returncode, wrong.stderr.count("begun with other settings")) == (4, 0)
+    assert "begun with other settings" in json.loads(wrong.stdout)["error"]["message"]
+    single = run(folder, *command, "-o", "two.npy", "--processes", "2")
+    assert single.returncode == 2

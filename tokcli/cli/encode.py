@@ -1,12 +1,16 @@
 """`tok encode`."""
 
+import pathlib
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tokcli.cli.console import print_failed, print_json, print_table
+from tokcli.cli.launch import launched
 from tokcli.cli.options import BatchSize, Codebook, Device, Force, Model, is_number
 from tokcli.cli.verb import Run, verb
+from tokcli.cli.workers import count_workers
 from tokcli.errors import PARTIAL_FAILURE, UsageError
 from tokcli.tokens import FORMATS
 
@@ -53,6 +57,12 @@ def encode(
         str | None, typer.Option(metavar="flip|ten-crop", help="Encode several views of each picture.")
     ] = None,
     batch_size: BatchSize = None,
+    processes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|auto", help="Of a folder, workers on this machine; auto: one for each GPU, else for each core."
+        ),
+    ] = None,
     shard: Annotated[
         str | None,
         typer.Option(metavar="I/N|auto", help="Of a folder, make every N-th shard from I on; auto asks the scheduler."),
@@ -60,6 +70,12 @@ def encode(
     shard_items: Annotated[
         int | None, typer.Option("--shard-items", help="Of a folder, items in a shard. [default: by how many]", min=1)
     ] = None,
+    on: Annotated[
+        str | None, typer.Option(metavar="slurm", help="Of a folder, hand the work to Slurm as an array of jobs.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", help="With --on, how many.", min=1)] = 8,
+    time: Annotated[str | None, typer.Option(metavar="H:MM", help="With --on, how long each may take.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --on, print the script instead.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Of a folder, say how far it is.")] = False,
     finish: Annotated[bool, typer.Option("--finish", help="Of a folder, put its shards together.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted encode.")] = False,
@@ -69,7 +85,35 @@ def encode(
     """Turn files into tokens."""
     if not inputs and not (status or finish):
         raise UsageError("Missing argument 'INPUT...'. (tok encode --help says more)")
-    return Run("tokcli.commands.encode:encode", _show, {"inputs": inputs or []})
+    if on is not None:
+        _require_slurm(on, output, force, "-" in (inputs or []))
+        return Run("tokcli.cli.slurm:submit", _show_script, {"arguments": sys.argv[1:]}, 1)
+    if dry_run or time is not None:
+        raise UsageError("--dry-run, --jobs and --time go with --on slurm")
+    workers = count_workers(processes) if not launched() else None
+    changes = {"inputs": inputs or [], "processes": workers}
+    return Run("tokcli.commands.encode:encode", _show, changes, 1 if status or finish else workers or 1)
+
+
+def _require_slurm(on: str, output: str, force: bool, piped: bool) -> None:
+    """Raises UsageError for what jobs cannot do."""
+    if on != "slurm":
+        raise UsageError(f"--on: expected slurm, got '{on[:40]}'")
+    if pathlib.Path(output).suffix and not pathlib.Path(output).is_dir():
+        raise UsageError(f"--on slurm makes a folder of shards: -o {pathlib.Path(output).with_suffix('')}")
+    if force or piped:
+        raise UsageError(
+            "--on slurm starts jobs that go on with each other: remove the folder instead of --force, and "
+            "name a list instead of '-'"
+        )
+
+
+def _show_script(text: str, json: bool) -> int:
+    if json:
+        print_json({"slurm": text})
+    else:
+        print(text, end="")
+    return 0
 
 
 def _show(result: "Encoded | Progress", json: bool) -> int:

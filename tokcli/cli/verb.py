@@ -19,6 +19,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from tokcli import __version__
 from tokcli.cli.console import make_reporter
 from tokcli.cli.launch import launch, launched
+from tokcli.cli.workers import launch_workers
 from tokcli.distributed import first_process
 from tokcli.progress import listening
 
@@ -32,11 +33,14 @@ class Run:
             was not given and has no default here leaves the command its own.
         show: Prints the result of the command, as one JSON value or for people, and returns the exit code.
         changes: Arguments that are not what was typed.
+        workers: Processes that each do the command and share its output; None: it is done here, or by `--processes`
+            that share each batch.
     """
 
     command: str
     show: Callable[[Any, bool], int]
     changes: Mapping[str, Any] = field(default_factory=dict)
+    workers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,10 @@ def verb(example: str, quiet: bool = True) -> Callable[[Callable[..., Run]], Ver
 
 def _run(run: Run, flags: Mapping[str, Any], json: bool, quiet: bool) -> int:
     """Call the command with the flags that it knows, in several processes where that is asked for, and show."""
-    if flags.get("processes", 1) > 1 and not launched():
+    if run.workers is not None:
+        if run.workers > 1 and not launched():
+            return launch_workers(sys.argv[1:], run.workers)
+    elif (flags.get("processes") or 1) > 1 and not launched():
         return launch(sys.argv[1:], flags["processes"])
     module, _, name = run.command.partition(":")
     command = getattr(importlib.import_module(module), name)

@@ -36,6 +36,7 @@ def encode(
     about: str | None = None,
     views: Views | None = None,
     batch_size: int | None = None,
+    processes: int | None = None,
     shard: str | None = None,
     shard_items: int | None = None,
     status: bool = False,
@@ -62,6 +63,7 @@ def encode(
             labels, captions and more, joined by item name; None: what the data itself says.
         views: encode several views of each image, as items of their own: flip or ten-crop.
         batch_size: items at a time; None chooses by the device.
+        processes: of a folder, how many of this machine make its shards; the command line starts them.
         shard: of a folder, which of its shards this one makes: I/N takes every N-th from I on, `auto` asks what started
             it (Slurm, Kubernetes, torchrun); None: whatever nobody else is at, until all are done.
         shard_items: of a folder, the items of each shard; None chooses by how many items there are.
@@ -78,8 +80,11 @@ def encode(
     path = pathlib.Path(output)
     in_shards = isinstance(format_of(path), Shards)  # a name of no format is refused before anything is opened
     share = read_share(shard)
-    if (shard or shard_items or status or finish) and not in_shards:
-        raise UsageError(f"{path} is one file; --shard, --shard-items, --status and --finish are of a folder of shards")
+    if (shard or shard_items or status or finish or (processes or 1) > 1) and not in_shards:
+        raise UsageError(
+            f"{path} is one file; --processes, --shard, --shard-items, --status and --finish are of a folder, "
+            f"such as -o {path.with_suffix('')}"
+        )
     if status or finish:
         return finish_folder(path) if finish else read_progress(path)
     try_output(path, folder=path.is_dir() or not path.suffix)

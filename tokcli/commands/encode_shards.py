@@ -4,7 +4,6 @@ plan -> a shard nobody is at -> its items -> signals -> tokens -> the shard, and
 """
 
 import contextlib
-import os
 import pathlib
 import platform
 import time
@@ -26,6 +25,7 @@ from tokcli.progress import FailureNotes, Reporter, Task
 from tokcli.shards.ledger import Ledger, NotDone, Record, Status, begin, clear_shards
 from tokcli.shards.plan import PLAN, make_plan, read_plan
 from tokcli.shards.share import Share
+from tokcli.shards.workers import count_local, joins, tell_begun
 from tokcli.tokens import TokenHeader, open_tokens
 from tokcli.tokens.header import TokenRecord
 from tokcli.tokens.manifest import MANIFEST, Shard, add_up, read_tally, write_manifest
@@ -33,9 +33,6 @@ from tokcli.tokens.shards import clear_manifest
 from tokcli.tokens.stacked import write_shard
 from tokcli.tokens.tally import Tally
 from tokcli.tokens.writing import check_tokens
-
-LOCAL_WORKERS = "LOCAL_WORLD_SIZE"
-"""Environment variable: how many workers share this machine. Torchrun sets it too."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +135,7 @@ class ShardEncoder:
         started = time.perf_counter()
         plan, content = self._ledger.plan, ShardContent(self._header)
         span = plan.span(shard)
-        readers = default_workers(len(span), int(os.environ.get(LOCAL_WORKERS, "1")))
+        readers = default_workers(len(span), count_local())
         encode_items(
             self._model,
             self._source,
@@ -236,6 +233,7 @@ def begin_folder(
     reporter: Reporter,
 ) -> Ledger:
     """The ledger of a folder, whose plan is made where there is none. Raises as `encode_into_folder` does."""
+    force = force and not joins()
     begun = read_plan(folder) if (folder / PLAN).exists() and not force else None
     header = model.describe_tokens(source.protocol())
     if begun is not None:  # what nobody asked for now is as it was then
@@ -244,6 +242,7 @@ def begin_folder(
     settings = {"about": known.digest, "batch_size": batch_size or pick_batch_size(model.device)}
     plan = make_plan({"command": "encode", **header.to_json(), **settings}, inputs, source, shard_items)
     ledger, joined = begin(folder, plan, force, lambda: _clear(folder))
+    tell_begun()
     if joined and (done := len(ledger.list_done())):
         reporter.note(f"going on with {folder}: {done} of {plan.shards} shards are done")
     return ledger

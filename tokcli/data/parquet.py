@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, overload
 
 import numpy
 
+from tokcli.contracts import make_mark
 from tokcli.data.cache import recall
 from tokcli.data.named_files import Files
 from tokcli.data.places import Place, measure, open_part
@@ -69,6 +70,10 @@ class Parquet(Files):
         """What opens row `index`."""
         group, row = self._find(index)
         return partial(_open_row, self._place, group, row, self._column, self._read)
+
+    def mark(self, items: range) -> str:
+        """What changes when the file does."""
+        return make_mark([f"{self._place.size} {self._place.mark} {items}"])
 
     def resolved(self, count: int | None = None) -> Iterator[str]:
         """The file and the number of each row."""
