@@ -64,7 +64,7 @@ class FilesInArchives(Files):
 
     def mark(self, items: range) -> str:
         """What changes when one of the archives does that these files lie in; none of them is opened."""
-        first, last = (bisect.bisect_right(self.starts, index) - 1 for index in (items.start, items.stop - 1))
+        first, last = (bisect.bisect_right(self._firsts, index) - 1 for index in (items.start, items.stop - 1))
         places = ((self._stems[shard], self._places[shard]) for shard in range(first, last + 1))
         return make_mark([str(items), *(f"{stem} {place.size} {place.mark}" for stem, place in places)])
 
