@@ -203,6 +203,9 @@ def test_info_shows_the_card(tok, stand_ins) -> None:
     assert next(iter(facts.items())) == ("tokenizer", "photo@1")
     assert facts["figures"] == card["figures"]
     assert tok("info", "photo", "--json").json["tokenizer"] == "photo@2"
+    pathlib.Path("photo").mkdir()
+    pathlib.Path("photo/notes.txt").write_text("a folder of that name, which is nothing to describe")
+    assert tok("info", "photo", "--json").json["tokenizer"] == "photo@2"
     assert "does not have the tokenizer photo@9" in tok("info", "photo@9").err
     assert set(tok("info", "--json").json["tokenizers"]) == {"photo@1", "photo@2", "speech@1"}
     (stand_ins / "photo-1.json").write_text("{")

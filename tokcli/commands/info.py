@@ -108,6 +108,8 @@ def _describe_folder(folder: pathlib.Path) -> dict[str, Any]:
         return {"folder": str(folder), "runs": rows, "next": f"tok eval {folder}/*/    compares them"}
     if is_foreign(folder):
         return _describe_foreign(folder)
+    if str(folder) in list_names():  # a folder of photographs may well be called photo
+        return _describe_name(str(folder))
     raise MismatchError(f"{folder} is {_name_content(folder)}; expected {EXPECTED}")
 
 
