@@ -22,13 +22,18 @@ COMPLETED = {
     "bench": {"named"},
     "evaluate": {"model"},
     "eval": {"model"},
+    "encode": {"on", "jobs", "time", "dry_run"},
     "sweep": {"list_them"},
     "export": set(FORMAT_OPTIONS),
     "import": set(FORMAT_OPTIONS),
 }
 """Flags that a verb turns into something else."""
 
-NEEDED = {"train": {"recipe": "tiny.yaml"}, "sweep": {"reference": "table.yaml"}}
+NEEDED = {
+    "train": {"recipe": "tiny.yaml"},
+    "encode": {"inputs": ["photos"]},
+    "sweep": {"reference": "table.yaml"},
+}
 """Arguments without which a verb refuses to begin."""
 
 

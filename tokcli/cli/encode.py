@@ -84,7 +84,7 @@ def encode(
 ) -> Run:
     """Turn files into tokens."""
     if not inputs and not (status or finish):
-        raise UsageError("Missing argument 'INPUT...'. (tok encode --help says more)")
+        raise UsageError("Missing argument 'INPUT'. (tok encode --help says more)")
     if on is not None:
         _require_slurm(on, output, force, "-" in (inputs or []))
         return Run("tokcli.cli.slurm:submit", _show_script, {"arguments": sys.argv[1:]}, 1)
