@@ -28,7 +28,7 @@ class Listing:
     """The names of made-up archives of so many items each."""
 
     def __init__(self, inputs: int, items: int) -> None:
-        self.names = NumberedNames("item", inputs * items)
+        self.names = NumberedNames("item-", inputs * items)
         self._items = items
 
     def __len__(self) -> int:

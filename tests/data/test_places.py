@@ -233,3 +233,23 @@ def test_here_and_remote_are_not_mixed(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.png").touch()
     with pytest.raises(InputError, match=r"'s3://b/a\.png' is remote and '.*/a\.png' is not; files of"):
         find_files([str(tmp_path / "a.png"), "s3://b/a.png"], SUFFIXES, "images")
+
+
+def test_a_mistake_in_a_program_does_not_read_as_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise TypeError("a mistake")
+
+    system = fsspec.filesystem("memory")
+    system.pipe("/folder/a.png", b"a")
+    place = places.measure("memory://folder/a.png")
+    for name, use in (
+        ("info", lambda: places.measure("memory://folder/a.png")),
+        ("find", lambda: places.find_remote("memory://folder")),
+        ("cat_file", lambda: place.read(0, 1)),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(system, name, fail)
+            with pytest.raises(TypeError, match="a mistake"):
+                use()

@@ -119,11 +119,11 @@ def test_workers_leave_a_core_to_each_consumer(
 
 
 def test_numbered_names_are_a_sequence_that_takes_no_memory() -> None:
-    names = NumberedNames("leaf", 10**9)
+    names = NumberedNames("leaf-", 10**9)
     assert len(names) == 10**9
     assert (names[0], names[-1]) == ("leaf-000000", "leaf-999999999")
     assert names[2:4] == ["leaf-000002", "leaf-000003"]
     with pytest.raises(IndexError):
         names[10**9]
-    assert list(NumberedNames("leaf", 2)) == ["leaf-000000", "leaf-000001"]
-    assert NumberedNames("leaf", 2) == NumberedNames("leaf", 2)
+    assert list(NumberedNames("leaf-", 2)) == ["leaf-000000", "leaf-000001"]
+    assert NumberedNames("leaf-", 2) == NumberedNames("leaf-", 2)

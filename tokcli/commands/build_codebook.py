@@ -106,26 +106,37 @@ def build_codebook(
         processes.wait_for_everyone()
         opened = _open_shared(str(path), picked, processes, reporter)
         artifact, tokenizer = opened.artifact, opened.tokenizer
-        require_builder(tokenizer)
-        recipe = change_record(artifact.recipe, record)
-        storage = storage or artifact.storage
-        round_weights(tokenizer, storage)
-        sizes = list(sizes or [tokenizer.quantizer.codebook_size])
-        if not force and output is None:
-            _check_new(opened, sizes)
-        if codebook not in (None, *sizes):
-            use_codebook(tokenizer, codebook)  # before the work, where there is none
+        recipe, storage = change_record(artifact.recipe, record), storage or artifact.storage
+        sizes = _prepare(opened, sizes, storage, codebook, replaces=force or output is not None)
         source = _open_data(opened, data, reporter)
         latents = _sample(opened, source, processes.num_processes, samples, passes, seed, reporter)
         reports = build_codebooks(tokenizer, latents, sizes, seed=seed, reporter=reporter)
         use_codebook(tokenizer, codebook)
         if processes.is_main_process:
-            remove_abandoned(target.parent)
             training = artifact.training if output is None else _forget_run(artifact.training)
-            made = dataclasses.replace(artifact, recipe=recipe, storage=storage, training=training)
-            save_artifact(target, dataclasses.replace(made, codebooks=_add_reports(opened, reports)))
+            changes = {"recipe": recipe, "storage": storage, "training": training}
+            _save(target, opened, reports, changes)
         processes.wait_for_everyone()
     return BuiltCodebooks(target, reports)
+
+
+def _prepare(
+    model: Model, sizes: Sequence[int] | None, storage: Storage, codebook: int | None, replaces: bool
+) -> list[int]:
+    """The sizes to build, for a model whose weights are rounded to `storage`.
+
+    Raises UsageError, before the work, where they cannot be built, are there already, or the codebook to be used at the
+    end will not be there.
+    """
+    tokenizer = model.tokenizer
+    require_builder(tokenizer)
+    round_weights(tokenizer, storage)
+    chosen = list(sizes or [tokenizer.quantizer.codebook_size])
+    if not replaces:
+        _check_new(model, chosen)
+    if codebook not in (None, *chosen):
+        use_codebook(tokenizer, codebook)
+    return chosen
 
 
 def _choose_target(
@@ -150,6 +161,13 @@ def _choose_target(
     if target.exists() and not force:
         raise UsageError(f"{target} is there; --force overwrites it")
     return target
+
+
+def _save(target: pathlib.Path, model: Model, reports: Sequence[CodebookReport], changes: Mapping[str, Any]) -> None:
+    """Write the artifact with its new codebooks, and whatever else of it changes."""
+    remove_abandoned(target.parent)
+    made = dataclasses.replace(model.artifact, **changes)
+    save_artifact(target, dataclasses.replace(made, codebooks=_add_reports(model, reports)))
 
 
 def _forget_run(training: Mapping[str, Any]) -> dict[str, Any]:

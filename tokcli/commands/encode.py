@@ -10,7 +10,14 @@ from collections.abc import Sequence
 from typing import Literal
 
 from tokcli.commands.encode_items import encode_items
-from tokcli.commands.encode_shards import Progress, encode_into_folder, finish_folder, read_progress
+from tokcli.commands.encode_shards import (
+    Encoding,
+    Progress,
+    begin_folder,
+    encode_into_folder,
+    finish_folder,
+    read_progress,
+)
 from tokcli.commands.encoded import Encoded, summarize
 from tokcli.contracts import Source
 from tokcli.data.files import describe_skipped
@@ -101,8 +108,9 @@ def encode(
         return summarize(open_tokens(path), 0.0, opened.short_name)
     if in_shards:
         Shards().check_free(path, force or begun)
-        how = {"batch_size": batch_size, "shard_items": shard_items, "share": share, "force": force}
-        return encode_into_folder(opened, source, path, known, inputs, **how, reporter=reporter)
+        work = Encoding(opened, source, known, inputs, reporter)
+        ledger = begin_folder(work, path, batch_size=batch_size, shard_items=shard_items, force=force)
+        return encode_into_folder(work, ledger, share)
     return _encode_into_file(opened, source, path, known, batch_size, resume, force, reporter)
 
 

@@ -75,6 +75,25 @@ class Progress:
         ]
 
 
+@dataclass(frozen=True)
+class Encoding:
+    """What is encoded, and by what: the same for every worker.
+
+    Attributes:
+        model: that encodes.
+        source: of the items.
+        known: what is kept about them.
+        inputs: as they were typed.
+        reporter: is told what happens.
+    """
+
+    model: Model
+    source: Source
+    known: AboutItems
+    inputs: Sequence[str]
+    reporter: Reporter
+
+
 class ShardContent:
     """The items of one shard, held until all are there.
 
@@ -111,20 +130,15 @@ class ShardEncoder:
     """Encodes shards of a plan, one after the other: what a worker is, however it was started.
 
     Args:
-        model: that encodes.
-        source: of the items.
-        known: what is kept about them.
+        work: what is encoded, and by what.
         ledger: of the plan.
-        reporter: is told of items that fail.
     """
 
-    def __init__(self, model: Model, source: Source, known: AboutItems, ledger: Ledger, reporter: Reporter) -> None:
-        self._model = model
-        self._source = source
-        self._known = known
+    def __init__(self, work: Encoding, ledger: Ledger) -> None:
+        self._work = work
         self._ledger = ledger
         self._header = _read_header(ledger)
-        self._notes = FailureNotes(reporter, "the shards list all of them with their reasons")
+        self._notes = FailureNotes(work.reporter, "the shards list all of them with their reasons")
 
     def encode(self, shard: int, task: Task) -> int:
         """Encode a shard and publish it; how many items that were.
@@ -133,21 +147,11 @@ class ShardEncoder:
             MismatchError: where its inputs are not those of the plan any more.
         """
         started = time.perf_counter()
-        plan, content = self._ledger.plan, ShardContent(self._header)
+        work, plan, content = self._work, self._ledger.plan, ShardContent(self._header)
         span = plan.span(shard)
-        readers = default_workers(len(span), count_local())
-        encode_items(
-            self._model,
-            self._source,
-            span,
-            content,
-            self._known,
-            plan.work["batch_size"],
-            self._notes,
-            task,
-            readers,
-        )
-        if self._source.mark(span) != plan.marks[shard]:
+        at_once, readers = plan.work["batch_size"], default_workers(len(span), count_local())
+        encode_items(work.model, work.source, span, content, work.known, at_once, self._notes, task, readers)
+        if work.source.mark(span) != plan.marks[shard]:
             raise MismatchError(
                 f"{self._ledger.folder}: the inputs of shard {shard} changed while they were encoded; bring them "
                 "back, or start over with --force"
@@ -168,33 +172,26 @@ class ShardEncoder:
             bytes=written.bytes,
             sha256=written.sha256,
             facts=tally.to_json(),
-            device=describe_device(self._model.device),
+            device=describe_device(self._work.model.device),
             host=platform.node(),
             seconds=round(seconds, 3),
         )
 
 
-def encode_into_folder(
-    model: Model,
-    source: Source,
-    folder: pathlib.Path,
-    known: AboutItems,
-    inputs: Sequence[str],
-    *,
-    batch_size: int | None,
-    shard_items: int | None,
-    share: Share,
-    force: bool,
-    reporter: Reporter,
-) -> Encoded | Progress:
+def encode_into_folder(work: Encoding, ledger: Ledger, share: Share) -> Encoded | Progress:
     """Do a worker's share of a folder of tokens, and finish the folder where nothing is left to do.
 
+    Args:
+        work: what is encoded, and by what.
+        ledger: of the folder, as `begin_folder` made it.
+        share: the worker's.
+
     Raises:
-        MismatchError: where the folder is of another plan.
+        MismatchError: where the folder was begun anew, or its inputs changed.
         InputError: where none of the items could be encoded.
     """
-    ledger = begin_folder(model, source, folder, known, inputs, batch_size, shard_items, force, reporter)
-    encoder = ShardEncoder(model, source, known, ledger, reporter)
+    folder, reporter = ledger.folder, work.reporter
+    encoder = ShardEncoder(work, ledger)
     started, encoded = time.perf_counter(), 0
     own: Sequence[int] = share.of(ledger.plan.shards)
     try:
@@ -218,33 +215,37 @@ def encode_into_folder(
         raise
     if not encoded:
         reporter.note(f"{folder} is complete, there is nothing to do")
-    return summarize_folder(folder, encoded / (time.perf_counter() - started), model.short_name)
+    return summarize_folder(folder, encoded / (time.perf_counter() - started), work.model.short_name)
 
 
 def begin_folder(
-    model: Model,
-    source: Source,
-    folder: pathlib.Path,
-    known: AboutItems,
-    inputs: Sequence[str],
-    batch_size: int | None,
-    shard_items: int | None,
-    force: bool,
-    reporter: Reporter,
+    work: Encoding, folder: pathlib.Path, *, batch_size: int | None, shard_items: int | None, force: bool
 ) -> Ledger:
-    """The ledger of a folder, whose plan is made where there is none. Raises as `encode_into_folder` does."""
+    """The ledger of a folder, whose plan is made where there is none.
+
+    Args:
+        work: what is to be encoded, and by what.
+        folder: that is written.
+        batch_size: items at a time; None: as the folder was begun, else by the device.
+        shard_items: items in each shard; None: as the folder was begun, else by how many there are.
+        force: start over.
+
+    Raises:
+        MismatchError: where the folder is of another plan.
+    """
     force = force and not joins()
     begun = read_plan(folder) if (folder / PLAN).exists() and not force else None
-    header = model.describe_tokens(source.protocol())
+    header = work.model.describe_tokens(work.source.protocol())
     if begun is not None:  # what nobody asked for now is as it was then
         batch_size = batch_size or begun.work.get("batch_size")
         shard_items = shard_items or begun.shard_items
-    settings = {"about": known.digest, "batch_size": batch_size or pick_batch_size(model.device)}
-    plan = make_plan({"command": "encode", **header.to_json(), **settings}, inputs, source, shard_items)
+    at_once = batch_size or pick_batch_size(work.model.device)
+    settings = {"about": work.known.digest, "batch_size": at_once}
+    plan = make_plan({"command": "encode", **header.to_json(), **settings}, work.inputs, work.source, shard_items)
     ledger, joined = begin(folder, plan, force, lambda: _clear(folder))
     tell_begun()
     if joined and (done := len(ledger.list_done())):
-        reporter.note(f"going on with {folder}: {done} of {plan.shards} shards are done")
+        work.reporter.note(f"going on with {folder}: {done} of {plan.shards} shards are done")
     return ledger
 
 

@@ -24,15 +24,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class NumberedNames(Sequence[str]):
-    """`stem`-000000, `stem`-000001, ..., made when they are asked for: a billion take no memory.
+    """000000, 000001, ..., made when they are asked for: a billion take no memory.
 
     Attributes:
-        stem: What all begin with.
+        beginning: Of all of them, before the number.
         total: How many there are.
+        digits: Of a number, at least.
     """
 
-    stem: str
+    beginning: str
     total: int
+    digits: int = 6
 
     def __len__(self) -> int:
         return self.total
@@ -43,8 +45,11 @@ class NumberedNames(Sequence[str]):
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
         if isinstance(index, slice):
-            return [f"{self.stem}-{number:06d}" for number in range(self.total)[index]]
-        return f"{self.stem}-{range(self.total)[index]:06d}"
+            return [self._name(number) for number in range(self.total)[index]]
+        return self._name(range(self.total)[index])
+
+    def _name(self, number: int) -> str:
+        return f"{self.beginning}{number:0{self.digits}d}"
 
 
 ITEMS_AT_ONCE = 8

@@ -12,12 +12,13 @@ import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, BinaryIO, overload
+from typing import Any, BinaryIO
 
 import numpy
 
 from tokcli.contracts import make_mark
 from tokcli.data.cache import recall
+from tokcli.data.items import NumberedNames
 from tokcli.data.named_files import Files
 from tokcli.data.places import Place, measure, open_part
 from tokcli.errors import InputError
@@ -54,7 +55,7 @@ class Parquet(Files):
             counts = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
         except InputError as error:
             raise InputError(f"'{path}': {error}") from error
-        except Exception as error:  # pyarrow has several
+        except _list_damage() as error:
             raise InputError(f"'{path}': it is no parquet file, or cut off: {_shorten(error)}") from error
         self._firsts = self.starts = numpy.cumsum([0, *counts], dtype=numpy.int64)
         self._features = _read_features(self._schema)
@@ -62,7 +63,7 @@ class Parquet(Files):
         self._read = self._choose_read()
         if not self._firsts[-1]:
             raise InputError(f"'{path}' holds no {noun}: it has no rows")
-        self.names = _RowNames(int(self._firsts[-1]))
+        self.names = NumberedNames("", int(self._firsts[-1]), digits=8)
         self._told = self._choose_told()
         self._expected = [key for key, column in self._told.items() if _is_usual(metadata, column)]
 
@@ -144,25 +145,6 @@ class Parquet(Files):
         return {"label_name": str(names[label])}
 
 
-class _RowNames(Sequence[str]):
-    """The numbers of rows, as names."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [f"{row:08d}" for row in range(self._count)[index]]
-        return f"{range(self._count)[index]:08d}"
-
-
 def _open_row(place: Place, group: int, row: int, column: str, columns: tuple[str, ...]) -> BinaryIO:
     """The bytes of a row, as a file. Raises InputError, with the reason, where there are none."""
     value = _load_rows(place, group, columns).column(column)[row]
@@ -193,14 +175,17 @@ def _unpack_rows(place: Place, group: int, columns: tuple[str, ...]) -> bytes:
             if size > LARGEST_GROUP:
                 raise InputError(f"its row group has {size:,} bytes; write the file in groups of {LARGEST_GROUP:,}")
             rows = file.read_row_group(group, columns=list(columns), use_threads=False)
-        except InputError:
-            raise
-        except Exception as error:  # pyarrow has several
+        except _list_damage() as error:
             raise InputError(f"row group {group} of the file is damaged: {_shorten(error)}") from error
     sink = arrow.BufferOutputStream()
     with arrow.ipc.new_file(sink, rows.schema) as writer:
         writer.write_table(rows)
     return sink.getvalue().to_pybytes()
+
+
+def _list_damage() -> tuple[type[Exception], ...]:
+    """What pyarrow raises for a file that is damaged: its own errors, and those of reading and of text."""
+    return (require("pyarrow", "parquet").ArrowException, OSError, UnicodeDecodeError)
 
 
 def _read_features(schema: Any) -> dict[str, Any]:

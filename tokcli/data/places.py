@@ -57,6 +57,9 @@ CREDENTIALS = {
 MARKS = ("ETag", "etag", "generation", "blob_id", "md5Hash", "LastModified", "last_modified", "updated", "mtime")
 """What file systems tell that changes with a file's content, the surest first."""
 
+BUGS = (TypeError, AttributeError, NameError, AssertionError)
+"""What no network raises: a mistake in a program, which must look like one."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -228,6 +231,8 @@ def _fetch_block(place: Place, number: int) -> bytes:
             content = system.cat_file(path, start=start, end=end)
         except (FileNotFoundError, PermissionError) as error:
             raise OSError(error.errno, str(explain(place.url, error))) from error
+        except BUGS:
+            raise
         except Exception as error:  # each library has its own
             if attempt + 1 == TRIES:
                 raise OSError(f"{explain(place.url, error)}") from error
@@ -264,6 +269,8 @@ def _ask(url: str, question: Callable[[], Any]) -> Any:
     """What a remote file system answers. Raises InputError where it fails; with the reason but without the URL."""
     try:
         return question()
+    except BUGS:
+        raise
     except Exception as error:  # each library has its own
         raise explain(url, error) from error
 
@@ -279,6 +286,8 @@ def _find_system(url: str) -> tuple[Any, str]:
     except (ImportError, ValueError) as error:
         known = ", ".join(f"{each}://" for each in LIBRARIES)
         raise UsageError(f"'{url}': fsspec {fsspec.__version__} cannot read it ({error}); expected {known}") from error
+    except BUGS:
+        raise
     except Exception as error:  # credentials are looked for when it is made
         raise InputError(f"'{url}': {explain(url, error)}") from error
 

@@ -57,7 +57,7 @@ class SyntheticVoices(Source):
         sample_rate: Annotated[int, Field(ge=1000)] = 16000,
         seed: CountOrZero = 0,
     ) -> None:
-        self.names = NumberedNames("synthetic-voice", items)
+        self.names = NumberedNames("synthetic-voice-", items)
         self.sample_rate = self._rate = sample_rate
         self._size = size
         self._seed = seed

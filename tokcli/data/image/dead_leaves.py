@@ -50,7 +50,7 @@ class DeadLeaves(Source):
     modality: ClassVar[ModalityName] = "image"
 
     def __init__(self, items: Count = 1000, size: Annotated[int, Field(ge=8)] = 64, seed: CountOrZero = 0) -> None:
-        self.names = NumberedNames("dead-leaves", items)
+        self.names = NumberedNames("dead-leaves-", items)
         self._size = size
         self._seed = seed
 
