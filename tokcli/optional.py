@@ -1,9 +1,18 @@
-"""Libraries that only some users need: imported when they are used, and asked for by name when absent."""
+"""What may be absent: libraries that only some users need, asked for by name, and the network, if forbidden."""
 
 import importlib
+import os
 from types import ModuleType
 
 from tokcli.errors import UsageError
+
+OFFLINE = "TOK_OFFLINE"
+"""The environment variable that forbids the network."""
+
+
+def is_offline() -> bool:
+    """Whether the network is forbidden."""
+    return os.environ.get(OFFLINE, "0") not in ("", "0")
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import os
 import pathlib
 import socket
 import sys
@@ -20,10 +19,8 @@ from torch import Tensor
 from tokcli.errors import InputError
 from tokcli.files import require_regular
 from tokcli.locking import wait
+from tokcli.optional import OFFLINE, is_offline
 from tokcli.progress import SILENT, listener
-
-OFFLINE = "TOK_OFFLINE"
-"""The environment variable that forbids the network."""
 
 PATIENCE = 30.0
 """Seconds without an answer after which a server is given up."""
@@ -106,7 +103,7 @@ def _fetch(file: OfficialFile, path: pathlib.Path) -> None:
         f"{file.needed_by} needs the file {file.name}, which is not in {path.parent}; "
         f"download {file.address} and put it there (TORCH_HOME moves that folder){file.way_on}"
     )
-    if os.environ.get(OFFLINE, "0") not in ("", "0"):
+    if is_offline():
         raise InputError(f"{absent}; {OFFLINE} is set, so nothing was fetched")
     reporter = listener()
     try:
