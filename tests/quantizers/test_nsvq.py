@@ -105,3 +105,25 @@ def test_two_ranks_hold_the_same_live_codebooks(tmp_path: pathlib.Path) -> None:
         assert torch.equal(tensor, second[name]), name
     assert bool((first["live.codes"].mean(-1) < 2).any())
     assert bool((first["live.codes"].mean(-1) > 8).any())
+
+
+def test_without_noise_the_decoder_reads_the_codes_and_the_encoder_gets_its_gradient_as_it_is() -> None:
+    quantizer = settled()
+    quantizer.noise_share = 0.0
+    codes = quantizer.live.codes.clone()  # none is dead any more, so these are the codes that are looked up
+    latents = torch.randn(8, 64, 2, requires_grad=True)
+    moved = quantizer(latents).latents
+    torch.testing.assert_close(moved.flatten(0, 1), codes[nearest_code(latents.detach().flatten(0, 1), codes)])
+    (passed,) = torch.autograd.grad(moved.sum(), latents)
+    assert torch.equal(passed, torch.ones_like(passed))
+
+
+def test_a_share_of_the_items_gets_noise_and_the_others_their_codes() -> None:
+    quantizer = settled(turnover=1e6)
+    quantizer.noise_share = 0.25
+    codes = quantizer.live.codes.clone()
+    latents = torch.randn(400, 4, 2)
+    at_codes = quantizer(latents).latents.isclose(codes[nearest_code(latents.flatten(0, 1), codes)].view_as(latents))
+    whole = at_codes.all(-1)
+    assert torch.equal(whole.all(-1), whole.any(-1))  # an item is of one kind throughout
+    assert 0.15 < 1 - float(whole.all(-1).float().mean()) < 0.35

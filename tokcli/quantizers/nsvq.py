@@ -4,12 +4,14 @@ A latent z with the nearest code c becomes z + ‖c − z‖·v/‖v‖, v ~ N(0
 decoder learns to bear an error of that length, as in VP-VAE, at the cost of VQ: no queue, no search for neighbours, no
 test. The codes follow their latents as moving averages and serve training alone; afterwards a codebook of any size is
 built as VP-VAE's is. Several live codebooks at once, one drawn for each item, teach one decoder the errors of them all.
+Noise makes good latents and no finished decoder: a second training with the codes themselves, `noise_share: 0`, rids
+it of the errors in all directions but the one that occurs.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +23,8 @@ from tokcli.errors import ArgumentError
 from tokcli.quantizers.base import in_float32
 from tokcli.quantizers.codebooks import replace_codes
 from tokcli.quantizers.nearest import BuiltCodebookQuantizer
-from tokcli.quantizers.ops import substitute_noise, tally
-from tokcli.schema import Codes, Count, NotNegative, OpenShare, Positive
+from tokcli.quantizers.ops import straight_through, substitute_noise, tally
+from tokcli.schema import NOT_WRITTEN, Codes, Count, NotNegative, OpenShare, Positive, Share
 from tokcli.search import nearest_code
 
 LOWEST_DECAY = 0.8
@@ -42,6 +44,7 @@ class NoiseSubstitution(BuiltCodebookQuantizer):
         commitment: weight of the pull of latents towards their codes.
         turnover: latents for each code over which a live codebook averages; a larger one lags behind the encoder.
         restart_below: a code whose moving count is below so much of the average one's takes a random latent.
+        noise_share: of the items of a batch, drawn anew each time; the others take their codes, straight through.
     """
 
     training_only: ClassVar[frozenset[str]] = frozenset({"live.codes", "live.sums", "live.counts"})
@@ -56,6 +59,7 @@ class NoiseSubstitution(BuiltCodebookQuantizer):
         commitment: NotNegative = 0.25,
         turnover: Positive = 5.0,
         restart_below: OpenShare = 0.1,
+        noise_share: Annotated[Share, NOT_WRITTEN] = 1.0,
     ) -> None:
         sizes = [codebook_size] if sizes is None else sizes
         if codebook_size not in sizes or len(set(sizes)) < len(sizes):
@@ -67,6 +71,7 @@ class NoiseSubstitution(BuiltCodebookQuantizer):
         self.commitment = commitment
         self.turnover = turnover
         self.restart_below = restart_below
+        self.noise_share = noise_share
         self.live = LiveCodebooks(sizes, dim)
 
     @in_float32
@@ -80,11 +85,21 @@ class NoiseSubstitution(BuiltCodebookQuantizer):
             return self.nearest_codes(latents)
         values = latents.detach()
         codes = self._follow(values)
-        moved = substitute_noise(latents, codes)
+        moved = self._move(latents, codes)
         commitment = F.mse_loss(latents, codes)
         displacement = (codes - values).norm(dim=-1).mean()
         stats = {"commitment": commitment.detach(), "displacement": displacement}
         return Quantized(moved, tokens=None, loss=self.commitment * commitment, stats=stats)
+
+    def _move(self, latents: Tensor, codes: Tensor) -> Tensor:
+        """What the decoder reads, (batch, *positions, dim): noise or codes, by item."""
+        if self.noise_share == 1:
+            return substitute_noise(latents, codes)
+        coded = straight_through(latents, codes)
+        if self.noise_share == 0:
+            return coded
+        noisy = torch.rand(len(latents), *[1] * (latents.ndim - 1), device=latents.device) < self.noise_share
+        return torch.where(noisy, substitute_noise(latents, codes), coded)
 
     @contextmanager
     def provisional_codebook(self) -> Iterator[None]:
