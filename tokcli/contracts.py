@@ -477,6 +477,82 @@ class Candidate(ABC):
 
 
 @dataclass(frozen=True)
+class Pass:
+    """A network's own computation, with nothing around it: what `tok bench` holds the whole of a direction against.
+
+    Attributes:
+        run: takes some of `inputs`.
+        inputs: (items, ...).
+    """
+
+    run: Callable[[Tensor], Tensor]
+    inputs: Tensor
+
+
+class Codec(Candidate):
+    """What is evaluated, encoded with and decoded with: a tokenizer of ours, or one that was published elsewhere.
+
+    The same signal gives the same tokens by itself and in a batch, and comes back at its own length.
+    """
+
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """Of its signals."""
+
+    @property
+    @abstractmethod
+    def groups(self) -> int:
+        """Tokens per position."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether `encode_stream` and `decode_stream` hold a part of the signal at a time."""
+        return False
+
+    @abstractmethod
+    def grid(self, size: Sequence[int]) -> tuple[int, ...]:
+        """The positions that a signal of `size` samples takes, incomplete ones included."""
+
+    @abstractmethod
+    def cover(self, grid: Sequence[int]) -> tuple[int, ...]:
+        """The samples along each axis of the largest signal that takes so many positions."""
+
+    @abstractmethod
+    def encode(self, signals: Tensor) -> Tensor:
+        """signals: (batch, channels, *size) in [-1, 1] -> tokens (batch, *grid, groups) int64."""
+
+    @abstractmethod
+    def decode(self, tokens: Tensor, size: Sequence[int]) -> Tensor:
+        """tokens: (batch, *grid, groups) -> signals (batch, channels, *size)."""
+
+    def encode_stream(self, blocks: Iterable[Tensor]) -> Tensor:
+        """blocks: (channels, samples) of any lengths, in order -> tokens (positions, groups), as `encode` gives.
+
+        Raises InputError where there is no sample at all.
+        """
+        return self.encode(torch.cat(list(blocks), dim=1)[None].to(self.device))[0]
+
+    def decode_stream(self, tokens: Tensor, size: Sequence[int]) -> Iterator[Tensor]:
+        """tokens: (positions, groups) -> pieces (channels, samples), in order, that make up what `decode` gives."""
+        yield self.decode(tokens[None], size)[0]
+
+    @abstractmethod
+    def bare_encoding(self, signals: Tensor) -> Pass:
+        """What the network alone does in `encode`, on inputs as large as these signals (items, channels, *size)."""
+
+    @abstractmethod
+    def bare_decoding(self, tokens: Tensor) -> Pass:
+        """What the network alone does in `decode`, of these tokens (items, *grid, groups)."""
+
+    def round_trip(self, signals: Tensor) -> RoundTrip:
+        """Encode and decode as a user would, for evaluation."""
+        tokens = self.encode(signals)
+        reconstruction = self.decode(tokens, signals.shape[2:])
+        return RoundTrip(signals, reconstruction, tokens, self.codebook_size, self.sample_rate)
+
+
+@dataclass(frozen=True)
 class Rate:
     """What tokens or a file cost per unit of signal, as `0.75 bits_per_pixel` or `3 kbps`.
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tokcli.contracts import Autoencoder, Candidate, ModalityName, Quantized, Quantizer, RoundTrip, Stream
+from tokcli.contracts import Autoencoder, Codec, ModalityName, Pass, Quantized, Quantizer, RoundTrip, Stream
 from tokcli.errors import InputError, RecipeError
 from tokcli.numerics import exact_float32
 from tokcli.windows import Echo, Layout, Window, crop, encode_window, encode_windows, pad
@@ -37,7 +37,7 @@ class Reconstructed:
     quantized: Quantized
 
 
-class Tokenizer(nn.Module, Candidate):
+class Tokenizer(nn.Module, Codec):
     """Signals (batch, channels, *size) in [-1, 1] to tokens (batch, *grid, groups) and back, for any size.
 
     Args:
@@ -67,9 +67,19 @@ class Tokenizer(nn.Module, Candidate):
         return self.autoencoder.sample_rate
 
     @property
+    def channels(self) -> int:
+        """Of the signal."""
+        return self.autoencoder.channels
+
+    @property
     def codebook_size(self) -> int:
         """The values that a token can take."""
         return self.quantizer.codebook_size
+
+    @property
+    def groups(self) -> int:
+        """Tokens per position."""
+        return self.quantizer.groups
 
     @property
     def device(self) -> torch.device:
@@ -89,6 +99,10 @@ class Tokenizer(nn.Module, Candidate):
     def grid(self, size: Sequence[int]) -> tuple[int, ...]:
         """The positions that a signal of `size` samples takes, incomplete ones included."""
         return tuple(-(-length // self.autoencoder.stride) for length in size)
+
+    def cover(self, grid: Sequence[int]) -> tuple[int, ...]:
+        """The samples along each axis that so many positions stand for."""
+        return tuple(positions * self.autoencoder.stride for positions in grid)
 
     def forward(self, signals: Tensor) -> Reconstructed:
         """signals: (batch, channels, *size) -> reconstructions of the same shape, differentiable."""
@@ -163,11 +177,13 @@ class Tokenizer(nn.Module, Candidate):
         """tokens: (batch, *grid, groups) -> the latents that they stand for, (batch, *grid, decoder_dim)."""
         return self.quantizer.dequantize(tokens)
 
-    def round_trip(self, signals: Tensor) -> RoundTrip:
-        """Encode and decode as a user would, for evaluation."""
-        tokens = self.encode(signals)
-        reconstruction = self.decode(tokens, signals.shape[2:])
-        return RoundTrip(signals, reconstruction, tokens, self.quantizer.codebook_size, self.autoencoder.sample_rate)
+    def bare_encoding(self, signals: Tensor) -> Pass:
+        """The encoder, on signals (items, channels, *size) that need no padding any more."""
+        return Pass(self.autoencoder.encode, pad(signals, self.autoencoder.stride))
+
+    def bare_decoding(self, tokens: Tensor) -> Pass:
+        """The decoder, on the latents that these tokens (items, *grid, groups) stand for."""
+        return Pass(self.autoencoder.decode, self.quantizer.dequantize(tokens))
 
     @torch.no_grad()
     def round_trip_parts(self, stream: Stream) -> Iterator[RoundTrip]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tokcli.codecs import build_codecs
-from tokcli.codecs.base import Codec
+from tokcli.codecs.base import ClassicalCodec
 from tokcli.data.image.dead_leaves import DeadLeaves
 from tokcli.evaluation.codecs import CodecAtSetting, find_setting, remark_on_rate
 
@@ -12,7 +12,7 @@ IMAGES = [DeadLeaves(items=3, size=48).load(index).signal for index in range(3)]
 
 
 def test_the_setting_that_comes_closest_is_found_and_the_ends_are_the_ends() -> None:
-    class Straight(Codec):
+    class Straight(ClassicalCodec):
         """Costs exactly one byte a step, and one to begin with."""
 
         modality = "image"

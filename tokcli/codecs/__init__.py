@@ -2,7 +2,7 @@
 
 To add one:
 
-1. Write a class of `Codec` (base.py) in image.py, audio.py or a file of its own.
+1. Write a class of `ClassicalCodec` (base.py) in image.py, audio.py or a file of its own.
 2. Declare `modality` and `settings`, the qualities it can be asked for, the cheapest first.
 3. Write `compress` and `decompress`; lengths come back exact or longer, and `header_bytes` counts what is no signal.
 4. Say in `protocol` which library and options the figures depend on.
@@ -11,17 +11,17 @@ To add one:
 """
 
 from tokcli.codecs.audio import Opus
-from tokcli.codecs.base import Codec
+from tokcli.codecs.base import ClassicalCodec
 from tokcli.codecs.image import Jpeg, WebP
 from tokcli.contracts import ModalityName
 from tokcli.errors import UsageError
 from tokcli.registry import Registry
 from tokcli.spelling import nearest
 
-CODECS: Registry[Codec] = Registry("codec", {"jpeg": Jpeg, "webp": WebP, "opus": Opus}, Codec)
+CODECS: Registry[ClassicalCodec] = Registry("codec", {"jpeg": Jpeg, "webp": WebP, "opus": Opus}, ClassicalCodec)
 
 
-def build_codecs(names: list[str], modality: ModalityName) -> dict[str, Codec]:
+def build_codecs(names: list[str], modality: ModalityName) -> dict[str, ClassicalCodec]:
     """The named codecs.
 
     Raises:

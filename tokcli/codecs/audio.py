@@ -8,7 +8,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from tokcli.codecs.base import Codec
+from tokcli.codecs.base import ClassicalCodec
 from tokcli.contracts import ModalityName
 from tokcli.errors import UsageError
 
@@ -24,7 +24,7 @@ PAGE_HEAD = 27
 """Bytes of an Ogg page before the table of its segments, whose length the last of them tells."""
 
 
-class Opus(Codec):
+class Opus(ClassicalCodec):
     """Opus at a variable bit rate, from 6 kbps a channel upwards.
 
     That lower end is libsndfile's: most speech tokenizers spend less.

@@ -10,7 +10,7 @@ from torch import Tensor
 from tokcli.contracts import ModalityName, Part
 
 
-class Codec(Part, ABC):
+class ClassicalCodec(Part, ABC):
     """Signals (channels, *size) in [-1, 1] to the bytes of a file and back.
 
     Attributes:

@@ -7,7 +7,7 @@ import PIL
 from PIL import Image
 from torch import Tensor
 
-from tokcli.codecs.base import Codec
+from tokcli.codecs.base import ClassicalCodec
 from tokcli.contracts import ModalityName
 from tokcli.data.image.decoding import to_image, to_signal
 
@@ -18,7 +18,7 @@ WEBP_CHUNK = 20
 """Bytes of the RIFF header and of the head of the one chunk that a plain lossy WebP holds."""
 
 
-class ImageCodec(Codec):
+class ImageCodec(ClassicalCodec):
     """A format that Pillow writes; a subclass names it and its options."""
 
     modality: ClassVar[ModalityName] = "image"

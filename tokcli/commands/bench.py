@@ -1,7 +1,7 @@
-"""`tok bench`: how fast a tokenizer is on this machine, and how much of that is the autoencoder alone.
+"""`tok bench`: how fast a tokenizer is on this machine, and how much of that is the network alone.
 
-encode, decode: what a user gets. The bare forward beside them: the autoencoder's own pass over the same batches, with
-no padding, no quantizer and nothing copied.
+encode, decode: what a user gets. The bare forward beside them: the network's own pass over the same batches: of
+ours the autoencoder with no padding, no quantizer and nothing copied, of others their library's own call.
 """
 
 import math
@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tokcli.contracts import Codec, Pass
 from tokcli.errors import UsageError
 from tokcli.models import open_model, pick_batch_size, pick_device
 from tokcli.progress import SILENT, Reporter
-from tokcli.tokenizer import Tokenizer
 
 IMAGE_SIZE, AUDIO_SECONDS = 256, 4
 """Of signals where the recipe judges each item at its own size."""
@@ -116,8 +116,8 @@ def bench(
         raise UsageError(f"--threads: expected numbers from 1 on, got {', '.join(map(str, threads))}")
     where = pick_device(device)
     opened = open_model(model, where, reporter, codebook)
-    tokenizer = opened.tokenizer
-    shape = choose_signal_shape(tokenizer, size or opened.trained_size)
+    codec = opened.codec
+    shape = choose_signal_shape(codec, size or opened.trained_size)
     batch = min(batch_size or pick_batch_size(where), items)
     signals = make_signals(items, shape, where)
     return Bench(
@@ -127,14 +127,12 @@ def bench(
         items=items,
         batch_size=batch,
         size=shape[1:],
-        tokens_per_item=tokenizer.encode(signals[:1]).numel(),
-        speeds=_speeds(tokenizer, signals, batch, threads, reporter),
+        tokens_per_item=codec.encode(signals[:1]).numel(),
+        speeds=_speeds(codec, signals, batch, threads, reporter),
     )
 
 
-def _speeds(
-    tokenizer: Tokenizer, signals: Tensor, batch: int, threads: Sequence[int], reporter: Reporter
-) -> list[Speed]:
+def _speeds(codec: Codec, signals: Tensor, batch: int, threads: Sequence[int], reporter: Reporter) -> list[Speed]:
     """Encode and decode timed with each number of threads; as many as there were are set again afterwards."""
     before = torch.get_num_threads()
     speeds: list[Speed] = []
@@ -143,20 +141,19 @@ def _speeds(
         try:
             for count in counts:
                 torch.set_num_threads(count)
-                for work in (_plan_encoding(tokenizer, signals), _plan_decoding(tokenizer, signals, batch)):
-                    speeds.append(_speed(work, tokenizer, signals.shape[1:], batch, count))
+                for work in (_plan_encoding(codec, signals), _plan_decoding(codec, signals, batch)):
+                    speeds.append(_speed(work, codec, signals.shape[1:], batch, count))
                     task.advance()
         finally:
             torch.set_num_threads(before)
     return speeds
 
 
-def choose_signal_shape(tokenizer: Tokenizer, size: int | None) -> tuple[int, ...]:
+def choose_signal_shape(codec: Codec, size: int | None) -> tuple[int, ...]:
     """(channels, *size) of the signals to time: square images, or a stretch of audio."""
-    autoencoder = tokenizer.autoencoder
-    if autoencoder.sample_rate is not None:
-        return (autoencoder.channels, size or AUDIO_SECONDS * autoencoder.sample_rate)
-    return (autoencoder.channels, size or IMAGE_SIZE, size or IMAGE_SIZE)
+    if codec.sample_rate is not None:
+        return (codec.channels, size or AUDIO_SECONDS * codec.sample_rate)
+    return (codec.channels, size or IMAGE_SIZE, size or IMAGE_SIZE)
 
 
 def make_signals(items: int, shape: Sequence[int], device: torch.device) -> Tensor:
@@ -170,44 +167,39 @@ def make_signals(items: int, shape: Sequence[int], device: torch.device) -> Tens
 
 @dataclass(frozen=True)
 class _Work:
-    """Something to time, beside the autoencoder's own share of it. Inputs are (items, ...), taken in batches."""
+    """Something to time, beside the network's own share of it. Inputs are (items, ...), taken in batches."""
 
     direction: str
     run: Callable[[Tensor], Tensor]
     inputs: Tensor
-    bare: Callable[[Tensor], Tensor]
-    bare_inputs: Tensor
+    bare: Pass
 
 
-def _plan_encoding(tokenizer: Tokenizer, signals: Tensor) -> _Work:
-    stride = tokenizer.autoencoder.stride
-    whole = [positions * stride for positions in tokenizer.grid(signals.shape[2:])]
-    padded = make_signals(len(signals), (signals.shape[1], *whole), signals.device)
-    return _Work("encode", tokenizer.encode, signals, tokenizer.autoencoder.encode, padded)
+def _plan_encoding(codec: Codec, signals: Tensor) -> _Work:
+    return _Work("encode", codec.encode, signals, codec.bare_encoding(signals))
 
 
-def _plan_decoding(tokenizer: Tokenizer, signals: Tensor, batch: int) -> _Work:
+def _plan_decoding(codec: Codec, signals: Tensor, batch: int) -> _Work:
     size = signals.shape[2:]
-    tokens = torch.cat([tokenizer.encode(part) for part in signals.split(batch)])
-    latents = tokenizer.quantizer.dequantize(tokens)
-    return _Work("decode", lambda part: tokenizer.decode(part, size), tokens, tokenizer.autoencoder.decode, latents)
+    tokens = torch.cat([codec.encode(part) for part in signals.split(batch)])
+    return _Work("decode", lambda part: codec.decode(part, size), tokens, codec.bare_decoding(tokens))
 
 
 @torch.no_grad()
-def _speed(work: _Work, tokenizer: Tokenizer, shape: Sequence[int], batch: int, threads: int) -> Speed:
-    device = tokenizer.device
-    batches = list(zip(work.inputs.split(batch), work.bare_inputs.split(batch), strict=True))
+def _speed(work: _Work, codec: Codec, shape: Sequence[int], batch: int, threads: int) -> Speed:
+    device = codec.device
+    batches = list(zip(work.inputs.split(batch), work.bare.inputs.split(batch), strict=True))
     seconds(work.run, batches[0][0])  # the first calls choose kernels and grow the allocator
-    seconds(work.bare, batches[0][1])
+    seconds(work.bare.run, batches[0][1])
     # In turns, so that whatever else the machine does slows both.
-    timed = [(seconds(work.run, part), seconds(work.bare, bare)) for part, bare in batches]
+    timed = [(seconds(work.run, part), seconds(work.bare.run, bare)) for part, bare in batches]
     total, bare_total = (sum(times) for times in zip(*timed, strict=True))
     singles = [work.inputs[index % len(work.inputs)][None] for index in range(max(SINGLES, len(work.inputs)))]
     seconds(work.run, singles[0])
     latencies = [seconds(work.run, single) for single in singles]
     items = len(work.inputs)
-    rate = tokenizer.autoencoder.sample_rate
-    tokens = math.prod(tokenizer.grid(shape[1:])) * tokenizer.quantizer.groups
+    rate = codec.sample_rate
+    tokens = math.prod(codec.grid(shape[1:])) * codec.groups
     return Speed(
         direction=work.direction,
         threads=threads,

@@ -19,7 +19,7 @@ from tokcli.data.items import default_workers
 from tokcli.errors import UsageError
 from tokcli.files import remove_abandoned, try_output
 from tokcli.locking import wait
-from tokcli.models import Model, find_model, name_model, open_model, pick_device
+from tokcli.models import TrainedModel, find_model, name_model, open_trained, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.build import build_training_source
 from tokcli.recipe.recipe import change_record
@@ -178,7 +178,7 @@ def _forget_run(training: Mapping[str, Any]) -> dict[str, Any]:
     return kept | ({"init_from": origin} if origin else {})
 
 
-def _open_data(model: Model, data: str | None, reporter: Reporter) -> Source:
+def _open_data(model: TrainedModel, data: str | None, reporter: Reporter) -> Source:
     """The data to build from; None takes the recipe's training data."""
     if data is None:
         way_on = "name what to encode with --data FOLDER"
@@ -190,7 +190,7 @@ def _open_data(model: Model, data: str | None, reporter: Reporter) -> Source:
 
 
 def _sample(
-    model: Model, source: Source, processes: int, samples: int, passes: int, seed: int, reporter: Reporter
+    model: TrainedModel, source: Source, processes: int, samples: int, passes: int, seed: int, reporter: Reporter
 ) -> torch.Tensor:
     """Latents (count, input_dim) of the data, encoded by all processes together."""
     return sample_latents(
@@ -206,13 +206,13 @@ def _sample(
     )
 
 
-def _open_shared(model: str | None, device: torch.device, processes: PartialState, reporter: Reporter) -> Model:
+def _open_shared(model: str | None, device: torch.device, processes: PartialState, reporter: Reporter) -> TrainedModel:
     """The model, on this process's own device where several share the work."""
     own = processes.device if processes.num_processes > 1 else None
-    return open_model(model, own or device, reporter, need_tokens=False)
+    return open_trained(model, own or device, reporter, need_tokens=False)
 
 
-def _check_new(model: Model, sizes: Sequence[int]) -> None:
+def _check_new(model: TrainedModel, sizes: Sequence[int]) -> None:
     existing = {report.size for report in model.artifact.codebooks}
     if twice := sorted(existing & set(sizes)):
         raise UsageError(
@@ -221,7 +221,7 @@ def _check_new(model: Model, sizes: Sequence[int]) -> None:
         )
 
 
-def _add_reports(model: Model, reports: Sequence[CodebookReport]) -> list[CodebookReport]:
+def _add_reports(model: TrainedModel, reports: Sequence[CodebookReport]) -> list[CodebookReport]:
     """The reports of all codebooks that the model has now: `reports`, and those of other sizes, by size."""
     built = {report.size for report in reports}
     held = require_builder(model.tokenizer).codebooks

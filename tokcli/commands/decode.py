@@ -154,7 +154,7 @@ def _open_foreign(
     foreign = find_foreign(path)
     named = choose_named(model, foreign.made_by.get("model"))
     opened = open_model(named, device, reporter, codebook or foreign.meta.get("codebook_size"))
-    if size is not None and len(size) == 1 and opened.tokenizer.modality == "image":
+    if size is not None and len(size) == 1 and opened.codec.modality == "image":
         size = (*size, *size)
     reader = make_reader(foreign, opened, find_grid(grid, size, opened), size)
     shape = format_grid(reader.grid) if reader.grid else "several sizes"
@@ -214,7 +214,7 @@ def _check_sizes(reader: TokenReader, model: Model) -> None:
     """Refuse, with a MismatchError, items that ask for more samples than their tokens stand for."""
     for record in reader.records:
         size, grid = record.signal_size, record.grid
-        needed = model.tokenizer.grid(size)
+        needed = model.codec.grid(size)
         if len(needed) != len(grid) or any(more > held for more, held in zip(needed, grid, strict=True)):
             raise MismatchError(
                 f"{reader.path}: {record.item} is said to be {'×'.join(map(str, size))} samples large, which its "
@@ -240,12 +240,12 @@ def find_unwritable(outputs: Mapping[str, str]) -> dict[str, str]:
 
 def _decode_group(model: Model, group: list[TokenItem]) -> Iterator[Iterable[torch.Tensor]]:
     """Each item's signal in pieces (channels, *size) on the CPU; long ones are decoded as they are consumed."""
-    tokenizer = model.tokenizer
+    codec = model.codec
     size = group[0].signal_size
     stacked = torch.stack([item.tokens for item in group]).to(model.device)
-    if tokenizer.streams and stacked.shape[1] > POSITIONS_AT_ONCE:
+    if codec.streams and stacked.shape[1] > POSITIONS_AT_ONCE:
         for tokens in stacked:
-            yield (piece.cpu() for piece in tokenizer.decode_stream(tokens, size))
+            yield (piece.cpu() for piece in codec.decode_stream(tokens, size))
     else:
-        for signal in tokenizer.decode(stacked, size).cpu():
+        for signal in codec.decode(stacked, size).cpu():
             yield [signal]

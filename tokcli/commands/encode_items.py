@@ -57,7 +57,7 @@ def encode_items(
         task: is told how far it is.
         readers: processes that read; None chooses.
     """
-    readings = read_items(source, readers, indices=indices, streams=model.tokenizer.streams)
+    readings = read_items(source, readers, indices=indices, streams=model.codec.streams)
     for group in group_items(readings, batch_size):
         if isinstance(group, list):
             for item, tokens in zip(group, encode_what_fits(model, group), strict=True):
@@ -108,7 +108,7 @@ def encode_what_fits(model: Model, group: Sequence[Item]) -> Iterator[torch.Tens
 def encode_group(model: Model, group: Sequence[Item]) -> torch.Tensor:
     """Tokens (batch, *grid, groups) of items of one shape, on the CPU."""
     signals = torch.stack([item.signal for item in group]).to(model.device)
-    return model.tokenizer.encode(signals).cpu()
+    return model.codec.encode(signals).cpu()
 
 
 def encode_stream(model: Model, stream: Stream, writer: TakesTokens, known: AboutItems) -> Failure | None:
@@ -126,7 +126,7 @@ def encode_stream(model: Model, stream: Stream, writer: TakesTokens, known: Abou
 
     try:
         about = known.find(stream.name, stream.about, stream.lacks)
-        tokens = model.tokenizer.encode_stream(count_samples()).cpu()
+        tokens = model.codec.encode_stream(count_samples()).cpu()
     except InputError as error:
         return make_failure(stream.name, error)
     writer.append(stream.name, tokens, (size,), (size,), about)

@@ -7,8 +7,6 @@ from typing import Literal
 
 import torch
 
-from tokcli.artifacts import load_artifact, read_recipe
-from tokcli.autoencoders import AUTOENCODERS
 from tokcli.codecs import build_codecs
 from tokcli.contracts import ModalityName, Source
 from tokcli.data.modality import MODALITIES, Modality
@@ -23,9 +21,16 @@ from tokcli.evaluation.run import evaluate as evaluate_candidate
 from tokcli.files import try_output
 from tokcli.metrics import METRICS, Weights, build_metrics, metrics_for
 from tokcli.metrics.weights import require_use
-from tokcli.models import Model, find_models, open_model, pick_device, shorten_labels
+from tokcli.models import (
+    Model,
+    find_models,
+    list_codebooks,
+    open_model,
+    pick_device,
+    read_settings,
+    shorten_labels,
+)
 from tokcli.progress import SILENT, Reporter
-from tokcli.recipe.build import build_evaluation_source
 
 Codebooks = Sequence[int] | Literal["all"]
 
@@ -39,6 +44,7 @@ class _Entry:
 
     model: Model
     source: Source
+    data: str
     metrics: Sequence[str]
     weights: Weights
     label: str
@@ -203,7 +209,7 @@ def _compare(
 ) -> list[Scores]:
     """Scores of all models, then of the codecs at their rates; those after the first with how they differ from it."""
     codecs = build_codecs(list(against), entries[0].source.modality) if against else {}
-    examples = entries[0].model.artifact.recipe.evaluation.sheet if show_examples else 0
+    examples = entries[0].model.settings.sheet if show_examples else 0
     rows = [_evaluate(entry, data, items, examples, reporter) for entry in entries]
     rows += evaluate_codecs(codecs, rows, examples, reporter, entries[0].weights) if codecs else []
     return [rows[0], *(replace(row, comparison=compare_with(row, rows[0])) for row in rows[1:])]
@@ -228,22 +234,22 @@ def _open_entries(
         for codebook in _list_codebooks(path, codebooks):
             model = open_model(str(path), where, reporter, codebook)
             label = name + (f" · {codebook}" if codebook else "")
-            entries.append(_Entry(model, _open_source(model, data, size), asked, files, label))
+            entries.append(_Entry(model, *_open_source(model, data, size), asked, files, label))
     return entries
 
 
 def _list_codebooks(path: pathlib.Path, codebooks: Codebooks | None) -> Sequence[int | None]:
     """The codebooks to judge a model with; None is the one in use."""
     if codebooks == "all":
-        return [built.size for built in load_artifact(path).codebooks] or [None]
+        return list_codebooks(path) or [None]
     return codebooks or [None]
 
 
-def _open_source(model: Model, data: str | None, size: int | None) -> Source:
-    recipe, tokenizer = model.artifact.recipe, model.artifact.tokenizer
+def _open_source(model: Model, data: str | None, size: int | None) -> tuple[Source, str]:
+    """What a model is evaluated on, and what that is called."""
     if data is None:
-        return build_evaluation_source(recipe, tokenizer.modality, way_on="judge on other data with --data FOLDER")
-    return model.open_source([data], size or model.default_size)
+        return model.open_evaluation_source()
+    return model.open_source([data], size or model.default_size), data
 
 
 def _require_same_data(sources: Sequence[Source]) -> None:
@@ -268,10 +274,10 @@ def _choose_metrics(
 
     Raises TokError, before a model is loaded, where some are not to be had.
     """
-    recipes = [read_recipe(path) for path in paths]
-    names = [tuple(dict.fromkeys(metrics or recipe.evaluation.metrics)) for recipe in recipes]
-    modalities: list[ModalityName] = [AUTOENCODERS[recipe.autoencoder["kind"]].modality for recipe in recipes]
-    files = [{**recipe.evaluation.weights, **weights} for recipe in recipes]
+    settings = [read_settings(path) for path in paths]
+    names = [tuple(dict.fromkeys(metrics or own.metrics)) for own, _ in settings]
+    modalities: list[ModalityName] = [modality for _, modality in settings]
+    files = [{**own.weights, **weights} for own, _ in settings]
     tried: list[object] = []
     for choice in zip(names, modalities, files, strict=True):
         require_use(choice[0], weights)
@@ -283,34 +289,31 @@ def _choose_metrics(
 
 def _evaluate(entry: _Entry, data: str | None, items: int | None, examples: int, reporter: Reporter) -> Scores:
     """One model's scores, with what a careful reader should be told of them."""
-    artifact, source = entry.model.artifact, entry.source
-    recipe, tokenizer = artifact.recipe, artifact.tokenizer
-    quantizer = tokenizer.quantizer
-    limit = items if items is not None or data else recipe.evaluation.items
-    groups = f" in {quantizer.groups} groups" if quantizer.groups > 1 else ""
+    model, source = entry.model, entry.source
+    limit = items if items is not None or data else model.settings.items
     title = Title(
-        model=entry.model.name,
+        model=model.name,
         label=entry.label,
-        summary=f"{recipe.quantizer['kind']}, {quantizer.codebook_size} codes{groups}",
-        data=data or str(recipe.eval_data.get("path", recipe.eval_data["kind"])),
+        summary=model.summary,
+        data=entry.data,
         split="given" if data else "evaluation data of the recipe",
     )
     count = min(limit or len(source), len(source))
     reporter.note(f"judging {title.label} on {title.data} ({title.split}), {count} items")
     scores = evaluate_candidate(
-        tokenizer,
+        model.codec,
         source,
         entry.metrics,
         rates=True,
         items=limit,
-        batch_size=recipe.evaluation.batch_size,
+        batch_size=model.settings.batch_size,
         examples=examples,
         weights=entry.weights,
         reporter=reporter,
     )
     remarks = [f"{failure.item} was left out: {failure.reason}" for failure in scores.failed]
     remarks += scores.remarks
-    uneven = remark_on_use(scores, quantizer.advice_for_uneven_use(), artifact.training.get("steps"))
+    uneven = remark_on_use(scores, model.advice, model.steps)
     remarks += [uneven] if uneven else []
-    protocol = scores.protocol | {"weights": artifact.weights, "torch": torch.__version__}
+    protocol = scores.protocol | model.protocol() | {"torch": torch.__version__}
     return replace(scores, title=title, protocol=protocol, remarks=remarks)

@@ -3,7 +3,6 @@
 file or folder -> its format, found or named -> items, checked against the tokenizer -> a header that names it
 """
 
-import math
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy
 
+from tokcli.contracts import Codec
 from tokcli.errors import InputError, MismatchError, UsageError
 from tokcli.exchange import ExchangeFormat, ExchangeItem, Expected, build_format
 from tokcli.exchange.arrays import SUFFIXES, open_arrays
@@ -55,11 +55,10 @@ class ForeignTokens:
 
     def read(self, model: Model, grid: tuple[int, ...] | None) -> Iterator[ExchangeItem]:
         """The items as tokens of `model`, one after the other; `grid`: their positions, where the file does not say."""
-        tokenizer = model.tokenizer
-        size = model.trained_size if model.tokenizer.modality == "image" else None
-        usual = tokenizer.grid((size, size)) if size is not None else None
-        quantizer = tokenizer.quantizer
-        expected = Expected(quantizer.codebook_size, quantizer.groups, tokenizer.modality, grid, usual)
+        codec = model.codec
+        size = model.trained_size if codec.modality == "image" else None
+        usual = codec.grid((size, size)) if size is not None else None
+        expected = Expected(codec.codebook_size, codec.groups, codec.modality, grid, usual)
         return guard_items(self.format.read(self.path, expected), self.path)
 
     def describe(self, model: Model) -> TokenHeader:
@@ -131,7 +130,7 @@ def make_reader(
     stored: list[numpy.ndarray] = []
     taken: set[str] = set()
     for item in foreign.read(model, grid):
-        covered = measure(item, model.tokenizer.autoencoder.stride) if size is None else tuple(size)
+        covered = measure(item, model.codec) if size is None else tuple(size)
         records.append(TokenRecord(make_unique(item.name, taken), item.grid, item.original_size or covered, covered))
         values = item.tokens.astype(header.dtype)
         stored.append(values[..., 0] if header.groups == 1 else values)
@@ -140,10 +139,10 @@ def make_reader(
     return TokenReader(foreign.path, header, records, [], lambda index: stored[index])
 
 
-def measure(item: ExchangeItem, stride: int) -> tuple[int, ...]:
+def measure(item: ExchangeItem, codec: Codec) -> tuple[int, ...]:
     """The size of an item's signal in samples. Raises MismatchError where it is not one that makes its tokens."""
-    size = item.signal_size or tuple(length * stride for length in item.grid)
-    positions = tuple(math.ceil(length / stride) for length in size)
+    size = item.signal_size or codec.cover(item.grid)
+    positions = codec.grid(size)
     if positions != item.grid:
         raise MismatchError(f"{item.name}: a signal of {list(size)} has {positions} positions, its tokens {item.grid}")
     return size
@@ -164,12 +163,12 @@ def find_grid(grid: str | None, size: Sequence[int] | None, model: Model) -> tup
     Raises:
         UsageError: where it is none of this modality.
     """
-    axes = 2 if model.tokenizer.modality == "image" else 1
+    axes = 2 if model.codec.modality == "image" else 1
     if size is not None and len(size) != axes:
         raise UsageError(
             f"--size: expected {'HxW or a side' if axes == 2 else 'samples'}, got {'x'.join(map(str, size))}"
         )
-    positions = model.tokenizer.grid(tuple(size)) if size is not None else None
+    positions = model.codec.grid(tuple(size)) if size is not None else None
     if grid is None:
         return positions
     parsed = parse_grid(grid)

@@ -114,7 +114,7 @@ def _write_items(
     ):
         items = zip(names, foreign.read(model, grid), strict=True)
         for name, item in itertools.islice(items, len(writer.done), None):
-            size = measure(item, model.tokenizer.autoencoder.stride)
+            size = measure(item, model.codec)
             writer.append(name, item.tokens, item.original_size or size, size, _keep_label(item, classes))
             task.advance()
     return len(names)

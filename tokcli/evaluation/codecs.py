@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tokcli.codecs import Codec
+from tokcli.codecs import ClassicalCodec
 from tokcli.contracts import Candidate, Item, ModalityName, Rate, RoundTrip, Source, Stream, compute_rate
 from tokcli.data.items import read_items
 from tokcli.errors import InputError
@@ -58,7 +58,7 @@ class CodecAtSetting(Candidate):
     def __init__(
         self,
         name: str,
-        codec: Codec,
+        codec: ClassicalCodec,
         setting: int,
         sample_rate: int | None,
         target: float = math.nan,
@@ -142,7 +142,7 @@ class CodecAtSetting(Candidate):
 
 
 def evaluate_codecs(
-    codecs: Mapping[str, Codec],
+    codecs: Mapping[str, ClassicalCodec],
     models: Sequence[Scores],
     examples: int,
     reporter: Reporter,
@@ -219,7 +219,9 @@ def _compute_packed_rate(model: Scores) -> float:
     return next(iter(model.rates.values()))
 
 
-def find_setting(codec: Codec, signals: Sequence[Tensor], target: float, sample_rate: int | None = None) -> int:
+def find_setting(
+    codec: ClassicalCodec, signals: Sequence[Tensor], target: float, sample_rate: int | None = None
+) -> int:
     """The setting whose whole files, headers included, come closest to a rate over `signals`.
 
     The end of the codec's range where the target lies beyond it. Between settings, rates are taken to rise.

@@ -1,15 +1,17 @@
 """Which trained tokenizer a command means, and opening it."""
 
 from tokcli.models.finding import RUNS, find_model, find_models, name_model, shorten_labels
+from tokcli.models.model import WEIGHTS, Model, TrainedModel
 from tokcli.models.opening import (
-    WEIGHTS,
-    Model,
     choose_named,
+    list_codebooks,
     open_maker,
     open_model,
+    open_trained,
     pick_batch_size,
     pick_device,
     pick_own_device,
+    read_settings,
     require_maker,
 )
 
@@ -17,15 +19,19 @@ __all__ = [
     "RUNS",
     "WEIGHTS",
     "Model",
+    "TrainedModel",
     "choose_named",
     "find_model",
     "find_models",
+    "list_codebooks",
     "name_model",
     "open_maker",
     "open_model",
+    "open_trained",
     "pick_batch_size",
     "pick_device",
     "pick_own_device",
+    "read_settings",
     "require_maker",
     "shorten_labels",
 ]

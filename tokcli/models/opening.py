@@ -2,104 +2,28 @@
 
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from tokcli import shipped
-from tokcli.artifacts import ARTIFACT_NAME, Artifact, load_artifact
-from tokcli.artifacts.artifact import codebook_ready, use_codebook
-from tokcli.artifacts.fingerprint import compute_fingerprints, compute_network_fingerprint
-from tokcli.contracts import Source
-from tokcli.data.modality import MODALITIES, Modality
+from tokcli.artifacts import ARTIFACT_NAME, load_artifact, read_recipe
+from tokcli.artifacts.artifact import codebook_ready
+from tokcli.artifacts.fingerprint import compute_network_fingerprint
+from tokcli.autoencoders import AUTOENCODERS
+from tokcli.contracts import ModalityName
 from tokcli.errors import InputError, MismatchError, TokError, UsageError, quote
 from tokcli.models.finding import RUNS, VARIABLE, explain_absence, find_model, list_finished, name_model
+from tokcli.models.model import Model, TrainedModel
 from tokcli.progress import SILENT, Reporter
-from tokcli.tokenizer import Tokenizer
+from tokcli.recipe.settings import EvaluationSettings
 from tokcli.tokens import TokenHeader
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
-WEIGHTS = {"ema": "averaged", "raw": "raw"}
-"""What people read of the kinds of weights. The averaging is over training steps, not that of a codebook."""
-
 MOST_SEARCHED = 20
 """Runs that are opened to find out which one made some tokens."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """A loaded tokenizer on its device, and the file it came from.
-
-    Attributes:
-        path: of the artifact.
-        artifact: the tokenizer with its recipe.
-        device: that it is on.
-    """
-
-    path: pathlib.Path
-    artifact: Artifact
-    device: torch.device
-
-    @property
-    def name(self) -> str:
-        """What people call it: `photo@1` where it comes with tok, else its path."""
-        return name_model(self.path)
-
-    @property
-    def short_name(self) -> str:
-        """The shortest that -m takes for it: `photo@1`, the folder of its run, or its file."""
-        return str(self.path.parent) if self.path.name == ARTIFACT_NAME else self.name
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer itself."""
-        return self.artifact.tokenizer
-
-    @property
-    def modality(self) -> Modality:
-        """What its signals are, and all that follows from that."""
-        return MODALITIES[self.tokenizer.modality]
-
-    @property
-    def trained_size(self) -> int | None:
-        """The size that its recipe evaluates at, which it was made to be good at; None where items keep their own."""
-        return self.artifact.recipe.eval_data.get("size")
-
-    @property
-    def default_size(self) -> int | None:
-        """The size that files are brought to where nobody names one; None where they keep their own."""
-        return self.modality.default_size(self.trained_size)
-
-    def open_source(self, inputs: Sequence[str], size: int | None) -> Source:
-        """The files that folders, files and lists stand for, as the model takes them.
-
-        Args:
-            inputs: folders, single files and .txt lists of files.
-            size: that each item is brought to, in samples; None leaves it at its own.
-
-        Raises:
-            InputError: where there are none.
-        """
-        return self.modality.open_source(inputs, size, self.tokenizer.autoencoder.sample_rate)
-
-    def describe_tokens(self, preprocessing: Mapping[str, Any]) -> TokenHeader:
-        """What a file of its tokens says about it, and about what was done to the signals before it."""
-        tokenizer = self.tokenizer
-        sums = compute_fingerprints(tokenizer, self.artifact.recipe)
-        return TokenHeader(
-            codebook_size=tokenizer.quantizer.codebook_size,
-            groups=tokenizer.quantizer.groups,
-            modality=tokenizer.modality,
-            network_fingerprint=sums.network,
-            codebook_fingerprint=sums.codebook,
-            weights=self.artifact.weights,
-            preprocessing=dict(preprocessing),
-            sample_rate=tokenizer.autoencoder.sample_rate,
-            model=shipped.find_label(self.path),
-        )
 
 
 def open_model(
@@ -125,23 +49,51 @@ def open_model(
         MismatchError: where the file is no artifact of this version.
         UsageError: where it has no such codebook, or none yet.
     """
-    path = find_model(model, inputs, reporter)
-    artifact = load_artifact(path, codebook)
-    ready = codebook_ready(artifact.tokenizer)
-    if need_tokens and not ready:
-        raise UsageError(f"the tokenizer {path} has no codebook yet; run: tok build-codebook {path}")
-    artifact.tokenizer.to(device)
-    opened = Model(path, artifact, device)
+    opened = _open(find_model(model, inputs, reporter), device, codebook, need_tokens)
     tell_model(opened, reporter)
     return opened
 
 
+def open_trained(
+    model: str | None,
+    device: torch.device,
+    reporter: Reporter,
+    codebook: int | None = None,
+    need_tokens: bool = True,
+) -> TrainedModel:
+    """The same, where it must be an artifact of tok, because its parts are needed."""
+    opened = _open_artifact(find_model(model, (), reporter), device, codebook, need_tokens)
+    tell_model(opened, reporter)
+    return opened
+
+
+def _open(path: pathlib.Path, device: torch.device, codebook: int | None, need_tokens: bool) -> Model:
+    """The model that lies at a path that `find_model` found."""
+    return _open_artifact(path, device, codebook, need_tokens)
+
+
+def _open_artifact(path: pathlib.Path, device: torch.device, codebook: int | None, need_tokens: bool) -> TrainedModel:
+    artifact = load_artifact(path, codebook)
+    if need_tokens and not codebook_ready(artifact.tokenizer):
+        raise UsageError(f"the tokenizer {path} has no codebook yet; run: tok build-codebook {path}")
+    artifact.tokenizer.to(device)
+    return TrainedModel(path, device, artifact)
+
+
+def list_codebooks(path: pathlib.Path) -> list[int]:
+    """The sizes that were built into the model at a path that `find_model` found. Raises what opening it raises."""
+    return [built.size for built in load_artifact(path).codebooks]
+
+
+def read_settings(path: pathlib.Path) -> tuple[EvaluationSettings, ModalityName]:
+    """How the model at such a path is evaluated, and on what kind of signals, before it is loaded."""
+    recipe = read_recipe(path)
+    return recipe.evaluation, AUTOENCODERS[recipe.autoencoder["kind"]].modality
+
+
 def tell_model(model: Model, reporter: Reporter) -> None:
     """Note which model it is."""
-    artifact, quantizer = model.artifact, model.tokenizer.quantizer
-    codes = f", {quantizer.codebook_size} codes" if codebook_ready(model.tokenizer) else ", no codebook yet"
-    weights = f"{WEIGHTS[artifact.weights]} weights"
-    reporter.note(f"model {model.name}: {artifact.recipe.quantizer['kind']}{codes}, {weights}, on {model.device}")
+    reporter.note(f"model {model.name}: {model.describe()}")
 
 
 def open_maker(
@@ -155,14 +107,14 @@ def open_maker(
     refusals = []
     for candidate in [named] if named else _list_makers(path, header):
         opened = open_model(candidate, device, SILENT, need_tokens=False)
-        own = compute_network_fingerprint(opened.tokenizer, opened.artifact.recipe)
+        own = opened.network_fingerprint
         if own == header.network_fingerprint:
             break
         refusals.append((opened, own))
     else:
         opened, own = refusals[0]
         raise _refuse_maker(opened, path, "network", own, header.network_fingerprint)
-    use_codebook(opened.tokenizer, header.codebook_size)
+    opened.use_codebook(header.codebook_size)
     require_maker(opened, path, header.network_fingerprint, header.codebook_fingerprint)
     tell_model(opened, reporter)
     return opened
@@ -207,15 +159,15 @@ def require_maker(model: Model, path: pathlib.Path, network: str, codebook: str)
         network: the fingerprint of the network that they carry.
         codebook: that of the codebook.
     """
-    sums = compute_fingerprints(model.tokenizer, model.artifact.recipe)
-    for what, own, theirs in (("network", sums.network, network), ("codebook", sums.codebook, codebook)):
+    sums = (("network", model.network_fingerprint, network), ("codebook", model.codebook_fingerprint, codebook))
+    for what, own, theirs in sums:
         if own != theirs:
             raise _refuse_maker(model, path, what, own, theirs)
 
 
 def _refuse_maker(model: Model, path: pathlib.Path, what: str, own: str, theirs: str) -> MismatchError:
     if what == "codebook":
-        size = model.tokenizer.quantizer.codebook_size
+        size = model.codec.codebook_size
         called, remedy = f"this network with another codebook of {size} codes", "name the right one with -m"
     else:
         made_in = _find_named(model.path, theirs)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tokcli.backbones.inception import WEIGHT_FILE
 from tokcli.backbones.weights import find_weight_file
-from tokcli.contracts import RoundTrip
+from tokcli.contracts import Codec, RoundTrip
 from tokcli.data.modality import MODALITIES
 from tokcli.errors import InputError, UsageError
 from tokcli.files import replacing, write_text
@@ -23,7 +23,6 @@ from tokcli.probing.sampling import draw_tokens
 from tokcli.probing.scores import ProbeScores
 from tokcli.probing.sequences import Piece, cut_grid
 from tokcli.progress import Reporter
-from tokcli.tokenizer import Tokenizer
 from tokcli.tokens import TokenReader, open_writer
 
 SHOWN = 32
@@ -54,7 +53,7 @@ def save_samples(
     folder: pathlib.Path,
     row: ProbeScores,
     given: ProbeInput,
-    tokenizer: Tokenizer,
+    codec: Codec,
     sampling: Sampling,
     device: torch.device,
     reporter: Reporter,
@@ -62,8 +61,8 @@ def save_samples(
     """Draw sequences from the finished probe in `folder` and decode them; the row comes back with where they are."""
     shape, reals = read_reals(given, row.protocol["context"], sampling.count)
     samples = _draw(folder, row, shape, sampling, device, reporter)
-    _write_tokens(folder / "samples.npy", given, samples, shape, tokenizer)
-    signals, originals = _decode(tokenizer, samples), _decode(tokenizer, reals)
+    _write_tokens(folder / "samples.npy", given, samples, shape, codec)
+    signals, originals = _decode(codec, samples), _decode(codec, reals)
     facts = {**vars(sampling), "grid": list(shape), **_show(folder, given, originals, signals)}
     facts["fid"] = _compute_fid(given, originals, signals, row.name, reporter)
     done = replace(row, samples=facts)
@@ -130,17 +129,15 @@ def _list_pieces(reader: TokenReader, given: ProbeInput, context: int) -> list[P
 
 
 @torch.no_grad()
-def _decode(tokenizer: Tokenizer, tokens: Tensor) -> Tensor:
+def _decode(codec: Codec, tokens: Tensor) -> Tensor:
     """(count, *shape, groups) -> signals (count, channels, *size) on the CPU."""
-    size = [length * tokenizer.autoencoder.stride for length in tokens.shape[1:-1]]
-    return torch.cat([tokenizer.decode(part, size).cpu() for part in tokens.split(AT_ONCE)])
+    size = codec.cover(tokens.shape[1:-1])
+    return torch.cat([codec.decode(part, size).cpu() for part in tokens.split(AT_ONCE)])
 
 
-def _write_tokens(
-    path: pathlib.Path, given: ProbeInput, samples: Tensor, shape: tuple[int, ...], tokenizer: Tokenizer
-) -> None:
+def _write_tokens(path: pathlib.Path, given: ProbeInput, samples: Tensor, shape: tuple[int, ...], codec: Codec) -> None:
     """The samples as a token file, which `tok decode` takes."""
-    size = [length * tokenizer.autoencoder.stride for length in shape]
+    size = codec.cover(shape)
     header = replace(given.header, preprocessing={"sampled_from": "probe"})
     names = [f"sample-{number:05d}" for number in range(len(samples))]
     with open_writer(path, header, names, force=True) as writer:

@@ -4,14 +4,16 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from tokcli.artifacts import ARTIFACT_NAME, load_artifact
-from tokcli.artifacts.fingerprint import compute_fingerprints
+import torch
+
+from tokcli.artifacts import ARTIFACT_NAME
+from tokcli.contracts import Codec
 from tokcli.errors import MismatchError, TokError, UsageError
 from tokcli.files import read_text
 from tokcli.metrics import METRICS
-from tokcli.models import RUNS, find_models, name_model
+from tokcli.models import RUNS, find_models, name_model, open_model
+from tokcli.progress import SILENT
 from tokcli.shipped import list_tokenizers
-from tokcli.tokenizer import Tokenizer
 from tokcli.tokens import TokenHeader
 from tokcli.untrusted import LONGEST_JSON, parse_json
 
@@ -26,20 +28,20 @@ def list_models(named: Sequence[str]) -> list[pathlib.Path]:
     return [*sorted(RUNS.glob(f"*/{ARTIFACT_NAME}")), *(each.path for each in list_tokenizers())]
 
 
-def find_tokenizer(header: TokenHeader, models: Sequence[pathlib.Path]) -> tuple[pathlib.Path, Tokenizer] | None:
+def find_tokenizer(header: TokenHeader, models: Sequence[pathlib.Path]) -> tuple[pathlib.Path, Codec] | None:
     """The first of these artifacts that made tokens with this header, with the codebook of then; None: none did."""
     for path in models:
         try:
-            artifact = load_artifact(path, header.codebook_size)
+            model = open_model(str(path), torch.device("cpu"), SILENT, header.codebook_size)
         except TokError:
             continue  # not a codebook of this size, or not a tokenizer that can be read
-        sums = compute_fingerprints(artifact.tokenizer, artifact.recipe)
-        if (sums.network, sums.codebook) == (header.network_fingerprint, header.codebook_fingerprint):
-            return path, artifact.tokenizer
+        own = (model.network_fingerprint, model.codebook_fingerprint)
+        if own == (header.network_fingerprint, header.codebook_fingerprint):
+            return path, model.codec
     return None
 
 
-def require_tokenizer(header: TokenHeader, models: Sequence[pathlib.Path], name: str) -> tuple[pathlib.Path, Tokenizer]:
+def require_tokenizer(header: TokenHeader, models: Sequence[pathlib.Path], name: str) -> tuple[pathlib.Path, Codec]:
     """The same. Raises UsageError where none of them made the tokens."""
     found = find_tokenizer(header, models)
     if found is None:
@@ -88,9 +90,8 @@ def find_reconstruction(
             return _select(row["metrics"])
     if evaluations:
         return {}
-    artifact = load_artifact(model)
-    own = artifact.tokenizer.quantizer.codebook_size == header.codebook_size and len(artifact.codebooks) < 2
-    return _select(artifact.training.get("metrics") or {}) if own else {}
+    opened = open_model(str(model), torch.device("cpu"), SILENT, need_tokens=False)
+    return _select(dict(opened.figures)) if opened.codec.codebook_size == header.codebook_size else {}
 
 
 def _get_codebook_size(row: dict[str, Any]) -> int | None:

@@ -6,7 +6,7 @@ from tokcli.data import SOURCES
 from tokcli.errors import InputError
 from tokcli.evaluation.run import evaluate
 from tokcli.files import read_bytes
-from tokcli.models import open_model, pick_device
+from tokcli.models import open_trained, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.build import build_evaluation_source
 from tokcli.sweeps.cells import FurtherEvaluation
@@ -32,7 +32,7 @@ def judge_cell(folder: str, *, device: str = "auto", reporter: Reporter = SILENT
         raise InputError(f"{path / WANTED} is damaged ({error}); the same tok sweep writes it again") from error
     where = pick_device(device)
     for further in wanted:
-        model = open_model(str(path), where, reporter, further.codebook)
+        model = open_trained(str(path), where, reporter, further.codebook)
         recipe, tokenizer = model.artifact.recipe, model.artifact.tokenizer
         source = (
             SOURCES.build(further.data, f"evaluate.{further.name}")

@@ -1,0 +1,241 @@
+"""A model that was opened: a codec on its device, with what commands ask of it besides signals and tokens."""
+
+import pathlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+
+from tokcli import shipped
+from tokcli.artifacts import ARTIFACT_NAME, Artifact
+from tokcli.artifacts.artifact import codebook_ready, use_codebook
+from tokcli.artifacts.fingerprint import compute_fingerprints, compute_network_fingerprint
+from tokcli.contracts import Codec, Source
+from tokcli.data.modality import MODALITIES, Modality
+from tokcli.models.finding import name_model
+from tokcli.recipe.build import build_evaluation_source
+from tokcli.recipe.settings import EvaluationSettings
+from tokcli.tokenizer import Tokenizer
+from tokcli.tokens import TokenHeader
+
+WEIGHTS = {"ema": "averaged", "raw": "raw"}
+"""What people read of the kinds of weights. The averaging is over training steps, not that of a codebook."""
+
+
+@dataclass(frozen=True)
+class Model(ABC):
+    """An opened codec, and where it came from.
+
+    Attributes:
+        path: what was opened: a file, a folder, or a name with what is picked of it.
+        device: that it is on.
+    """
+
+    path: pathlib.Path
+    device: torch.device
+
+    @property
+    @abstractmethod
+    def codec(self) -> Codec:
+        """What encodes and decodes."""
+
+    @property
+    @abstractmethod
+    def settings(self) -> EvaluationSettings:
+        """How it is evaluated where nobody says otherwise."""
+
+    @property
+    @abstractmethod
+    def weights(self) -> Literal["ema", "raw"]:
+        """Whether its weights are averages over training steps."""
+
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """What it is, in a few words."""
+
+    @property
+    def name(self) -> str:
+        """What people call it: `photo@1` where it comes with tok, else its path."""
+        return name_model(self.path)
+
+    @property
+    def short_name(self) -> str:
+        """The shortest that -m takes for it: `photo@1`, the folder of its run, or its file."""
+        return str(self.path.parent) if self.path.name == ARTIFACT_NAME else self.name
+
+    @property
+    def modality(self) -> Modality:
+        """What its signals are, and all that follows from that."""
+        return MODALITIES[self.codec.modality]
+
+    @property
+    def trained_size(self) -> int | None:
+        """The size that it was made to be good at; None where items keep their own, or nobody knows."""
+        return None
+
+    @property
+    def default_size(self) -> int | None:
+        """The size that files are brought to where nobody names one; None where they keep their own."""
+        return self.modality.default_size(self.trained_size)
+
+    @property
+    def steps(self) -> int | None:
+        """That it was trained for; None where nobody knows."""
+        return None
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        """Of its training's own evaluation with the codebook in use, by metric; empty where there is none."""
+        return {}
+
+    @property
+    def advice(self) -> str:
+        """What to do where few of its codes do the work: the end of a sentence, in the imperative."""
+        return "a smaller codebook would do"
+
+    @property
+    @abstractmethod
+    def network_fingerprint(self) -> str:
+        """The sum by which tokens know the network that made them."""
+
+    @property
+    @abstractmethod
+    def codebook_fingerprint(self) -> str:
+        """The sum of the codebook in use."""
+
+    @abstractmethod
+    def use_codebook(self, size: int) -> None:
+        """Use the codebook of so many codes. Raises UsageError where there is none."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """What is noted when it is opened, behind its name."""
+
+    @abstractmethod
+    def open_evaluation_source(self) -> tuple[Source, str]:
+        """The data that it says it is evaluated on, and what that is called.
+
+        Raises UsageError where it says none, InputError where it is not there.
+        """
+
+    def open_source(self, inputs: Sequence[str], size: int | None, sample_rate: int | None = None) -> Source:
+        """The files that folders, files and lists stand for, as the model takes them.
+
+        Args:
+            inputs: folders, single files and .txt lists of files.
+            size: that each item is brought to, in samples; None leaves it at its own.
+            sample_rate: of audio, in Hz; None takes the model's own.
+
+        Raises:
+            InputError: where there are none.
+        """
+        return self.modality.open_source(inputs, size, sample_rate or self.codec.sample_rate)
+
+    def protocol(self) -> dict[str, Any]:
+        """What figures depend on that lies in the model; plain JSON values."""
+        return {"weights": self.weights}
+
+    def describe_tokens(self, preprocessing: Mapping[str, Any]) -> TokenHeader:
+        """What a file of its tokens says about it, and about what was done to the signals before it."""
+        return TokenHeader(
+            codebook_size=self.codec.codebook_size,
+            groups=self.codec.groups,
+            modality=self.codec.modality,
+            network_fingerprint=self.network_fingerprint,
+            codebook_fingerprint=self.codebook_fingerprint,
+            weights=self.weights,
+            preprocessing=dict(preprocessing),
+            sample_rate=self.codec.sample_rate,
+        )
+
+
+@dataclass(frozen=True)
+class TrainedModel(Model):
+    """One that tok trained, or imported: an artifact.
+
+    Attributes:
+        artifact: the tokenizer with its recipe.
+    """
+
+    artifact: Artifact
+
+    @property
+    def codec(self) -> Tokenizer:
+        """The tokenizer itself."""
+        return self.artifact.tokenizer
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The same, for those that need its parts."""
+        return self.artifact.tokenizer
+
+    @property
+    def settings(self) -> EvaluationSettings:
+        """Those of its recipe."""
+        return self.artifact.recipe.evaluation
+
+    @property
+    def weights(self) -> Literal["ema", "raw"]:
+        """Whether its weights are averages over training steps."""
+        return self.artifact.weights
+
+    @property
+    def summary(self) -> str:
+        """Its quantizer and its codes."""
+        quantizer = self.tokenizer.quantizer
+        groups = f" in {quantizer.groups} groups" if quantizer.groups > 1 else ""
+        return f"{self.artifact.recipe.quantizer['kind']}, {quantizer.codebook_size} codes{groups}"
+
+    @property
+    def trained_size(self) -> int | None:
+        """The size that its recipe evaluates at, which it was made to be good at; None where items keep their own."""
+        return self.artifact.recipe.eval_data.get("size")
+
+    @property
+    def steps(self) -> int | None:
+        """That it was trained for."""
+        return self.artifact.training.get("steps")
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        """Of its run's end, where that was with the one codebook that it has."""
+        return self.artifact.training.get("metrics") or {} if len(self.artifact.codebooks) < 2 else {}
+
+    @property
+    def advice(self) -> str:
+        """What helps its quantizer."""
+        return self.tokenizer.quantizer.advice_for_uneven_use()
+
+    @property
+    def network_fingerprint(self) -> str:
+        """Of the network with the recipe's words for it."""
+        return compute_network_fingerprint(self.tokenizer, self.artifact.recipe)
+
+    @property
+    def codebook_fingerprint(self) -> str:
+        """Of the codebook in use."""
+        return compute_fingerprints(self.tokenizer, self.artifact.recipe).codebook
+
+    def use_codebook(self, size: int) -> None:
+        """Use one of those that were learnt or built. Raises UsageError where there is none of that size."""
+        use_codebook(self.tokenizer, size)
+
+    def describe(self) -> str:
+        """Its quantizer, its codes, its weights and where it is."""
+        quantizer = self.tokenizer.quantizer
+        codes = f", {quantizer.codebook_size} codes" if codebook_ready(self.tokenizer) else ", no codebook yet"
+        kind = self.artifact.recipe.quantizer["kind"]
+        return f"{kind}{codes}, {WEIGHTS[self.artifact.weights]} weights, on {self.device}"
+
+    def open_evaluation_source(self) -> tuple[Source, str]:
+        """The evaluation data of its recipe. Raises InputError where it is not there."""
+        recipe = self.artifact.recipe
+        source = build_evaluation_source(recipe, self.codec.modality, way_on="judge on other data with --data FOLDER")
+        return source, str(recipe.eval_data.get("path", recipe.eval_data["kind"]))
+
+    def describe_tokens(self, preprocessing: Mapping[str, Any]) -> TokenHeader:
+        """With its name, where it comes with tok."""
+        return replace(super().describe_tokens(preprocessing), model=shipped.find_label(self.path))
