@@ -43,8 +43,8 @@ def shrunk(recipe: Recipe) -> list[str]:
         overrides.append("codebook.sizes=[32, 64]")
     if recipe.adversary is not None:
         overrides += ["adversary.start_step=0", "adversary.lead_steps=0", "adversary.discriminator.width=8"]
-    # The weights of LPIPS and of rFID cannot be assumed; their absence has tests of its own.
-    kept = [dict(node) for node in recipe.losses if node["kind"] != "lpips"]
+    # The weights of LPIPS, Whisper and rFID cannot be assumed; their absence has tests of its own.
+    kept = [dict(node) for node in recipe.losses if node["kind"] not in ("lpips", "whisper")]
     overrides.append(f"losses={kept}")
     judged = [name for name in recipe.evaluation.metrics if "lpips" not in name and name != "rfid"]
     overrides.append(f"evaluation.metrics={judged}")

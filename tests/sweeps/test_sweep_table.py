@@ -81,6 +81,19 @@ def test_the_markdown_is_the_table_worked_out_by_hand(outcomes) -> None:
     assert "| a, K = 64, seed 2 | missing  | not run                   |" in page
 
 
+def test_published_figures_of_another_domain_stand_beside_ours_of_it(outcomes) -> None:
+    published = Published("elsewhere", ["psnr"], {}, {"other": {"a": {36: [17.5]}}})
+    plan = dataclasses.replace(PLAN, published=published)
+    table = tabulate(plan, outcomes)
+    lines = to_markdown(plan, table, [], outcomes, "tok sweep t").splitlines()
+    assert lines[4] == "| method | K   | codes | n      | psnr         | psnr, other  | psnr, other, published |"
+    assert lines[6] == "| a      | 36  | 36    | 3      | 22.00 ± 2.00 | 19.00 ± 1.00 | 17.5                   |"
+    assert [line["published"] for line in csv.DictReader(io.StringIO(to_csv(plan, table)))][:2] == ["", "17.5"]
+    row = to_json(plan, table, [], outcomes, "tok sweep t")["rows"][0]
+    assert row["published"] == {}
+    assert row["published_out_of_domain"] == {"other": {"psnr": 17.5}}
+
+
 def test_the_csv_has_a_line_for_every_row_data_and_metric(outcomes) -> None:
     lines = list(csv.DictReader(io.StringIO(to_csv(PLAN, tabulate(PLAN, outcomes)))))
     assert len(lines) == 6

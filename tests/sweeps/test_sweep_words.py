@@ -129,13 +129,14 @@ def test_all_mistakes_of_a_sweep_are_reported_together() -> None:
         .replace("64: [", "65: [")
         .replace("dead-leaves", "dead-leafs")
         + "claims: [{claim: c, metric: psnr, greater: fsq, than: fsp}]\n"
-        + "published: {setting: s, metrics: [psnr, cvu], figures: {fsp: {36: [1]}}}\n"
+        + "published: {setting: s, metrics: [psnr, cvu], figures: {fsp: {36: [1]}}, out_of_domain: {laeves: {}}}\n"
     )
     assert problems_of(text) == [
         "sedes: a sweep takes no such argument; did you mean 'seeds'?",
         "columns: there is no metric 'pnsr'; did you mean 'psnr'?",
         "methods.fsp.by_size: 65 is not among the sizes of this sweep (36, 64)",
         "evaluate.leaves.kind: there is no data source 'dead-leafs'; did you mean 'dead-leaves'?",
+        "published.out_of_domain.laeves: nothing is judged on 'laeves'; did you mean 'leaves'?",
         "published.figures.fsp: [1] are not figures of psnr, cvu; null stands for an unknown one",
         "claims.0.greater: the sweep has no method 'fsq'; did you mean 'fsp'?",
     ]

@@ -8,7 +8,7 @@ methods:                                 # rows
   fsq: {recipe: image-small-fsq, by_size: {256: ["quantizer.levels=[8,6,5]"], 1024: []}}
 evaluate:                                # further data that every tokenizer is judged on
   dead-leaves: {kind: dead-leaves, items: 100, size: 256, seed: 1}
-published: {setting: "...", metrics: [psnr], figures: {fsq: {256: [22.94]}}}
+published: {setting: "...", metrics: [psnr], figures: {fsq: {256: [22.94]}}, out_of_domain: {dead-leaves: {...}}}
 claims: [{claim: "...", metric: psnr, greater: fsp, than: fsq}]
 """
 
@@ -52,15 +52,18 @@ class Published:
         setting: Where and how they were obtained.
         metrics: What the lists in `figures` hold.
         figures: By method, and by size where there are sizes: a list with null for what was not published, or a word.
+        out_of_domain: By data of `evaluate`, the same.
     """
 
     setting: str
     metrics: list[str]
     figures: dict[str, Any]
+    out_of_domain: dict[str, Any] = field(default_factory=dict)
 
-    def figure(self, method: str, size: int | None, metric: str) -> float | str | None:
+    def figure(self, method: str, size: int | None, data: str, metric: str) -> float | str | None:
         """One figure, the word that stands for it (failed), or None."""
-        published = self.figures.get(method)
+        figures = self.figures if data == IN_DOMAIN else self.out_of_domain.get(data, {})
+        published = figures.get(method)
         if isinstance(published, Mapping):
             published = published.get(size)
         if published is None or isinstance(published, str):
@@ -191,7 +194,7 @@ def find_problems(content: Mapping[str, Any]) -> list[str]:
     for data, node in evaluate.items():
         problems += SOURCES.problems(node, f"evaluate.{data}")
     if isinstance(content.get("published"), Mapping):
-        problems += _find_published_problems(content["published"], methods, sizes)
+        problems += _find_published_problems(content["published"], methods, sizes, evaluate)
     for index, claim in enumerate(_list(content.get("claims"))):
         if isinstance(claim, Mapping):
             problems += _find_claim_problems(claim, f"claims.{index}", methods, [IN_DOMAIN, *evaluate])
@@ -231,25 +234,45 @@ def _find_size_problems(named: Any, path: str, sizes: list[Any]) -> list[str]:
     return [f"{path}: {size} is not among the sizes of this sweep ({known})" for size in listed if size not in sizes]
 
 
-def _find_published_problems(node: Mapping[str, Any], methods: Mapping[str, Any], sizes: list[Any]) -> list[str]:
+def _find_published_problems(
+    node: Mapping[str, Any], methods: Mapping[str, Any], sizes: list[Any], evaluate: Mapping[str, Any]
+) -> list[str]:
     problems = find_argument_problems(Published, node, "published", "published")
     problems += _find_metric_problems(node.get("metrics"), "published.metrics")
-    metrics, figures = node.get("metrics"), node.get("figures")
-    if problems or not isinstance(metrics, list) or not isinstance(figures, Mapping):
+    metrics = node.get("metrics")
+    if problems or not isinstance(metrics, list):
         return problems
+    tables = {"published.figures": node.get("figures")}
+    for data, figures in _mapping(node.get("out_of_domain")).items():
+        tables[f"published.out_of_domain.{data}"] = figures
+        if data not in evaluate:
+            problems.append(
+                f"published.out_of_domain.{data}: nothing is judged on '{data}'; {nearest(str(data), evaluate)}"
+            )
+    for path, figures in tables.items():
+        problems += _find_figure_problems(figures, path, metrics, methods, sizes)
+    return problems
+
+
+def _find_figure_problems(
+    figures: Any, path: str, metrics: list[str], methods: Mapping[str, Any], sizes: list[Any]
+) -> list[str]:
+    if not isinstance(figures, Mapping):
+        return [f"{path}: expected figures by method, got {figures!r}"]
+    problems = []
     for method, given in figures.items():
-        path = f"published.figures.{method}"
+        row = f"{path}.{method}"
         if method not in methods:
-            problems.append(f"{path}: the sweep has no such method; {nearest(str(method), methods)}")
+            problems.append(f"{row}: the sweep has no such method; {nearest(str(method), methods)}")
         if isinstance(given, Mapping):
-            problems += _find_size_problems(dict(given), path, sizes)
+            problems += _find_size_problems(dict(given), row, sizes)
         for figure in given.values() if isinstance(given, Mapping) else [given]:
             if isinstance(figure, list) and len(figure) != len(metrics):
                 problems.append(
-                    f"{path}: {figure} are not figures of {', '.join(metrics)}; null stands for an unknown one"
+                    f"{row}: {figure} are not figures of {', '.join(metrics)}; null stands for an unknown one"
                 )
             elif not isinstance(figure, list | str):
-                problems.append(f"{path}: expected a list of figures, or a word such as failed; got {figure!r}")
+                problems.append(f"{row}: expected a list of figures, or a word such as failed; got {figure!r}")
     return problems
 
 

@@ -116,7 +116,7 @@ def to_csv(sweep: Sweep, table: Sequence[Row]) -> str:
             for metric in sweep.columns:
                 spread = row.figures.get((data, metric))
                 figures = (spread.mean, spread.deviation, spread.count) if spread else (None, None, 0)
-                published = _published(sweep, row, metric) if data == IN_DOMAIN else None
+                published = _published(sweep, row, data, metric)
                 writer.writerow([row.method, row.size, row.codes, data, metric, *figures, row.seeds, published])
     return text.getvalue()
 
@@ -172,7 +172,6 @@ def _make_json_row(sweep: Sweep, row: Row) -> dict[str, Any]:
             "n": spread.count,
             "by_seed": values,
         }
-    published = {name: _published(sweep, row, name) for name in (sweep.published.metrics if sweep.published else [])}
     return {
         "method": row.method,
         "size": row.size,
@@ -180,19 +179,22 @@ def _make_json_row(sweep: Sweep, row: Row) -> dict[str, Any]:
         "n": row.finished,
         "seeds": row.seeds,
         "figures": figures,
-        "published": {name: figure for name, figure in published.items() if figure is not None},
+        "published": _list_published(sweep, row, IN_DOMAIN),
+        "published_out_of_domain": {
+            data: _list_published(sweep, row, data)
+            for data in (sweep.published.out_of_domain if sweep.published else ())
+        },
         "curves": {metric: [list(point) for point in curve] for metric, curve in row.curves.items()},
     }
 
 
 def _render_main_table(sweep: Sweep, table: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     header = ["method", *(["K", "codes"] if sweep.sizes else []), "n"]
-    beside = [name for name in sweep.columns if any(_published(sweep, row, name) is not None for row in table)]
-    for data in _data(sweep):
-        for metric in sweep.columns:
-            header.append(metric if data == IN_DOMAIN else f"{metric}, {data}")
-            if data == IN_DOMAIN and metric in beside:
-                header.append(f"{metric}, published")
+    columns = [(data, metric) for data in _data(sweep) for metric in sweep.columns]
+    beside = {column for column in columns if any(_published(sweep, row, *column) is not None for row in table)}
+    for data, metric in columns:
+        name = metric if data == IN_DOMAIN else f"{metric}, {data}"
+        header += [name, f"{name}, published"] if (data, metric) in beside else [name]
     lines = []
     for row in table:
         sizes = [_format(row.size), _format(row.codes)] if sweep.sizes else []
@@ -201,11 +203,10 @@ def _render_main_table(sweep: Sweep, table: Sequence[Row]) -> tuple[list[str], l
             *sizes,
             str(row.finished) if row.finished == row.seeds else f"{row.finished} of {row.seeds}",
         ]
-        for data in _data(sweep):
-            for metric in sweep.columns:
-                line.append(_format(row.figures.get((data, metric))))
-                if data == IN_DOMAIN and metric in beside:
-                    line.append(_format(_published(sweep, row, metric)))
+        for column in columns:
+            line.append(_format(row.figures.get(column)))
+            if column in beside:
+                line.append(_format(_published(sweep, row, *column)))
         lines.append(line)
     return header, lines
 
@@ -241,8 +242,15 @@ def _render_markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]
     return "\n".join([rows[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *rows[1:]])
 
 
-def _published(sweep: Sweep, row: Row, metric: str) -> float | str | None:
-    return sweep.published.figure(row.method, row.size, metric) if sweep.published else None
+def _published(sweep: Sweep, row: Row, data: str, metric: str) -> float | str | None:
+    return sweep.published.figure(row.method, row.size, data, metric) if sweep.published else None
+
+
+def _list_published(sweep: Sweep, row: Row, data: str) -> dict[str, float | str]:
+    figures = {
+        metric: _published(sweep, row, data, metric) for metric in (sweep.published.metrics if sweep.published else ())
+    }
+    return {metric: figure for metric, figure in figures.items() if figure is not None}
 
 
 def _data(sweep: Sweep) -> list[str]:
