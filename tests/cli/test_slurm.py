@@ -43,7 +43,7 @@ def test_what_slurm_says_is_told(tok, tmp_path: pathlib.Path, monkeypatch: pytes
         (["--time", "soon"], "--time: expected hours:minutes"),
         (["--force"], "remove the folder instead of --force"),
         (["-o", "tokens.npy"], "--on slurm makes a folder of shards"),
-        (["--on", "moon"], "--on: expected slurm"),
+        (["--on", "moon"], "--on: expected slurm or ray"),
     ],
 )
 def test_what_jobs_cannot_do_is_refused(tok, changes: list[str], words: str) -> None:

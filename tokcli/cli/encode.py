@@ -71,11 +71,16 @@ def encode(
         int | None, typer.Option("--shard-items", help="Of a folder, items in a shard. [default: by how many]", min=1)
     ] = None,
     on: Annotated[
-        str | None, typer.Option(metavar="slurm", help="Of a folder, hand the work to Slurm as an array of jobs.")
+        str | None,
+        typer.Option(metavar="slurm|ray", help="Of a folder, hand the work to Slurm as an array of jobs, or to Ray."),
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", help="With --on, how many.", min=1)] = 8,
-    time: Annotated[str | None, typer.Option(metavar="H:MM", help="With --on, how long each may take.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --on, print the script instead.")] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="auto|HOST:PORT", help="With --on ray, the cluster. [default: one on this machine]"),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", help="With --on slurm, how many.", min=1)] = 8,
+    time: Annotated[str | None, typer.Option(metavar="H:MM", help="With --on slurm, how long each may take.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --on slurm, print the script instead.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Of a folder, say how far it is.")] = False,
     finish: Annotated[bool, typer.Option("--finish", help="Of a folder, put its shards together.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted encode.")] = False,
@@ -86,26 +91,34 @@ def encode(
     if not inputs and not (status or finish):
         raise UsageError("Missing argument 'INPUT'. (tok encode --help says more)")
     if on is not None:
-        _require_slurm(on, output, force, "-" in (inputs or []))
+        _require_launcher(on, output, "-" in (inputs or []))
+    if on == "slurm":
+        if force:
+            raise UsageError("--on slurm starts jobs that go on with each other: remove the folder instead of --force")
         return Run("tokcli.cli.slurm:submit", _show_script, {"arguments": sys.argv[1:]}, 1)
     if dry_run or time is not None:
         raise UsageError("--dry-run, --jobs and --time go with --on slurm")
+    if on == "ray":
+        if shard is not None or processes is not None:
+            raise UsageError("--on ray shares the shards out itself: leave --shard and --processes out")
+        flags = {"inputs": inputs, "output": output, "model": model, "codebook": codebook, "size": size}
+        flags |= {"about": about, "views": views, "batch_size": batch_size, "shard_items": shard_items}
+        return Run("tokcli.cli.ray:encode_on_ray", _show, {"flags": {**flags, "device": device}}, 1)
+    if address is not None:
+        raise UsageError("--address goes with --on ray")
     workers = count_workers(processes) if not launched() else None
     changes = {"inputs": inputs or [], "processes": workers}
     return Run("tokcli.commands.encode:encode", _show, changes, 1 if status or finish else workers or 1)
 
 
-def _require_slurm(on: str, output: str, force: bool, piped: bool) -> None:
-    """Raises UsageError for what jobs cannot do."""
-    if on != "slurm":
-        raise UsageError(f"--on: expected slurm, got '{on[:40]}'")
+def _require_launcher(on: str, output: str, piped: bool) -> None:
+    """Raises UsageError for what workers elsewhere cannot do."""
+    if on not in ("slurm", "ray"):
+        raise UsageError(f"--on: expected slurm or ray, got '{on[:40]}'")
     if pathlib.Path(output).suffix and not pathlib.Path(output).is_dir():
-        raise UsageError(f"--on slurm makes a folder of shards: -o {pathlib.Path(output).with_suffix('')}")
-    if force or piped:
-        raise UsageError(
-            "--on slurm starts jobs that go on with each other: remove the folder instead of --force, and "
-            "name a list instead of '-'"
-        )
+        raise UsageError(f"--on {on} makes a folder of shards: -o {pathlib.Path(output).with_suffix('')}")
+    if piped:
+        raise UsageError(f"--on {on} starts workers that read their inputs again: name a list instead of '-'")
 
 
 def _show_script(text: str, json: bool) -> int:

@@ -7,18 +7,12 @@ import json
 import pathlib
 import time
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from tokcli.commands.encode_items import encode_items
-from tokcli.commands.encode_shards import (
-    Encoding,
-    Progress,
-    begin_folder,
-    encode_into_folder,
-    finish_folder,
-    read_progress,
-)
+from tokcli.commands.encode_shards import Progress, begin_folder, encode_into_folder, finish_folder, read_progress
 from tokcli.commands.encoded import Encoded, summarize
+from tokcli.commands.shard_encoder import Encoding
 from tokcli.contracts import Source
 from tokcli.data.files import describe_skipped
 from tokcli.data.image.views import COUNTS, ImageViews, Views
@@ -27,6 +21,7 @@ from tokcli.exchange.about import AboutItems
 from tokcli.files import try_output
 from tokcli.models import Model, open_model, pick_batch_size, pick_own_device
 from tokcli.progress import SILENT, FailureNotes, Reporter
+from tokcli.shards.ledger import Ledger
 from tokcli.shards.plan import PLAN
 from tokcli.shards.share import read_share
 from tokcli.tokens import TokenHeader, format_of, has_header, open_tokens, open_writer
@@ -95,6 +90,32 @@ def encode(
     if status or finish:
         return finish_folder(path) if finish else read_progress(path)
     try_output(path, folder=path.is_dir() or not path.suffix)
+    work = open_encoding(
+        inputs, model=model, codebook=codebook, size=size, about=about, views=views, device=device, reporter=reporter
+    )
+    opened, source, known = work.model, work.source, work.known
+    begun = in_shards and (path / PLAN).exists()
+    if resume and not begun and _is_complete(path, opened.describe_tokens(source.protocol()), source.names, known):
+        reporter.note(f"{path} is complete, there is nothing to do")
+        return summarize(open_tokens(path), 0.0, opened.short_name)
+    if in_shards:
+        ledger = begin_folder(work, path, batch_size=batch_size, shard_items=shard_items, force=force)
+        return encode_into_folder(work, ledger, share)
+    return _encode_into_file(opened, source, path, known, batch_size, resume, force, reporter)
+
+
+def open_encoding(
+    inputs: Sequence[str],
+    *,
+    model: str | None = None,
+    codebook: int | None = None,
+    size: int | Literal["native"] | None = None,
+    about: str | None = None,
+    views: Views | None = None,
+    device: str = "auto",
+    reporter: Reporter = SILENT,
+) -> Encoding:
+    """What is to be encoded, and the model for it, by the arguments of `encode`. Raises TokError as that does."""
     opened = open_model(model, pick_own_device(device), reporter, codebook, inputs=inputs)
     known = AboutItems(about)
     source = _open_source(opened, inputs, None if size == "native" else size or opened.default_size, views)
@@ -102,16 +123,28 @@ def encode(
         reporter.note(skipped)
     if size is None and opened.default_size is not None:
         _tell_size(opened.default_size, reporter)
-    begun = in_shards and (path / PLAN).exists()
-    if resume and not begun and _is_complete(path, opened.describe_tokens(source.protocol()), source.names, known):
-        reporter.note(f"{path} is complete, there is nothing to do")
-        return summarize(open_tokens(path), 0.0, opened.short_name)
-    if in_shards:
-        Shards().check_free(path, force or begun)
-        work = Encoding(opened, source, known, inputs, reporter)
-        ledger = begin_folder(work, path, batch_size=batch_size, shard_items=shard_items, force=force)
-        return encode_into_folder(work, ledger, share)
-    return _encode_into_file(opened, source, path, known, batch_size, resume, force, reporter)
+    return Encoding(opened, source, known, inputs, reporter)
+
+
+def begin_encoding(
+    inputs: Sequence[str],
+    output: str,
+    *,
+    batch_size: int | None,
+    shard_items: int | None,
+    force: bool,
+    reporter: Reporter,
+    **arguments: Any,
+) -> tuple[Encoding, Ledger]:
+    """What is to be encoded and the ledger of its folder, with no shard encoded yet: for workers started elsewhere.
+
+    Raises:
+        TokError: as `encode` does; its other arguments are `arguments`.
+    """
+    try_output(pathlib.Path(output), folder=True)
+    work = open_encoding(inputs, **arguments, reporter=reporter)
+    how = {"batch_size": batch_size, "shard_items": shard_items, "force": force}
+    return work, begin_folder(work, pathlib.Path(output), **how)
 
 
 def _encode_into_file(

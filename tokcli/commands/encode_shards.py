@@ -5,34 +5,25 @@ plan -> a shard nobody is at -> its items -> signals -> tokens -> the shard, and
 
 import contextlib
 import pathlib
-import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-import torch
-
-from tokcli.commands.encode_items import encode_items
 from tokcli.commands.encoded import Encoded, summarize
-from tokcli.contracts import Source
-from tokcli.data.items import Failure, default_workers
-from tokcli.errors import InputError, InterruptedRunError, MismatchError, TokError
-from tokcli.exchange.about import AboutItems
-from tokcli.models import Model, pick_batch_size
-from tokcli.progress import FailureNotes, Reporter, Task
+from tokcli.commands.shard_encoder import Encoding, ShardEncoder, read_header_of
+from tokcli.data.items import Failure
+from tokcli.errors import InputError, InterruptedRunError, MismatchError
+from tokcli.models import pick_batch_size
+from tokcli.progress import Task
 from tokcli.shards.ledger import Ledger, NotDone, Record, Status, begin, clear_shards
 from tokcli.shards.plan import PLAN, make_plan, read_plan
 from tokcli.shards.share import Share
-from tokcli.shards.workers import count_local, joins, tell_begun
-from tokcli.tokens import TokenHeader, open_tokens
-from tokcli.tokens.header import TokenRecord
+from tokcli.shards.workers import joins, tell_begun
+from tokcli.tokens import open_tokens
 from tokcli.tokens.manifest import MANIFEST, Shard, add_up, read_tally, write_manifest
-from tokcli.tokens.shards import clear_manifest
-from tokcli.tokens.stacked import write_shard
+from tokcli.tokens.shards import Shards, clear_manifest
 from tokcli.tokens.tally import Tally
-from tokcli.tokens.writing import check_tokens
 
 
 @dataclass(frozen=True)
@@ -75,109 +66,6 @@ class Progress:
         ]
 
 
-@dataclass(frozen=True)
-class Encoding:
-    """What is encoded, and by what: the same for every worker.
-
-    Attributes:
-        model: that encodes.
-        source: of the items.
-        known: what is kept about them.
-        inputs: as they were typed.
-        reporter: is told what happens.
-    """
-
-    model: Model
-    source: Source
-    known: AboutItems
-    inputs: Sequence[str]
-    reporter: Reporter
-
-
-class ShardContent:
-    """The items of one shard, held until all are there.
-
-    Args:
-        header: of their tokens.
-    """
-
-    def __init__(self, header: TokenHeader) -> None:
-        self._header = header
-        self.records: list[TokenRecord] = []
-        self.failures: list[Failure] = []
-        self.tokens: list[np.ndarray] = []
-
-    def append(
-        self,
-        name: str,
-        tokens: torch.Tensor,
-        original_size: Sequence[int],
-        signal_size: Sequence[int],
-        about: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Take the next item. tokens: (*grid, groups)."""
-        values = check_tokens(name, tokens, self._header).astype(self._header.dtype)
-        sizes = tuple(map(int, original_size)), tuple(map(int, signal_size))
-        self.records.append(TokenRecord(name, values.shape[:-1], *sizes, dict(about or {})))
-        self.tokens.append(values)
-
-    def fail(self, name: str, reason: str) -> None:
-        """Take the news that the next item cannot be encoded."""
-        self.failures.append(Failure(name, reason))
-
-
-class ShardEncoder:
-    """Encodes shards of a plan, one after the other: what a worker is, however it was started.
-
-    Args:
-        work: what is encoded, and by what.
-        ledger: of the plan.
-    """
-
-    def __init__(self, work: Encoding, ledger: Ledger) -> None:
-        self._work = work
-        self._ledger = ledger
-        self._header = _read_header(ledger)
-        self._notes = FailureNotes(work.reporter, "the shards list all of them with their reasons")
-
-    def encode(self, shard: int, task: Task) -> int:
-        """Encode a shard and publish it; how many items that were.
-
-        Raises:
-            MismatchError: where its inputs are not those of the plan any more.
-        """
-        started = time.perf_counter()
-        work, plan, content = self._work, self._ledger.plan, ShardContent(self._header)
-        span = plan.span(shard)
-        at_once, readers = plan.work["batch_size"], default_workers(len(span), count_local())
-        encode_items(work.model, work.source, span, content, work.known, at_once, self._notes, task, readers)
-        if work.source.mark(span) != plan.marks[shard]:
-            raise MismatchError(
-                f"{self._ledger.folder}: the inputs of shard {shard} changed while they were encoded; bring them "
-                "back, or start over with --force"
-            )
-        seconds = time.perf_counter() - started
-        self._ledger.publish(shard, lambda path: self._write(path, shard, content, seconds))
-        return len(span)
-
-    def _write(self, path: pathlib.Path, shard: int, content: ShardContent, seconds: float) -> Record:
-        tally = Tally(self._header)
-        tally.add(content.records, content.tokens)
-        written = write_shard(path, self._header, content.records, content.failures, content.tokens)
-        return Record(
-            plan=self._ledger.plan.digest,
-            shard=shard,
-            items=len(content.records),
-            failed=[asdict(failure) for failure in content.failures],
-            bytes=written.bytes,
-            sha256=written.sha256,
-            facts=tally.to_json(),
-            device=describe_device(self._work.model.device),
-            host=platform.node(),
-            seconds=round(seconds, 3),
-        )
-
-
 def encode_into_folder(work: Encoding, ledger: Ledger, share: Share) -> Encoded | Progress:
     """Do a worker's share of a folder of tokens, and finish the folder where nothing is left to do.
 
@@ -190,21 +78,39 @@ def encode_into_folder(work: Encoding, ledger: Ledger, share: Share) -> Encoded 
         MismatchError: where the folder was begun anew, or its inputs changed.
         InputError: where none of the items could be encoded.
     """
-    folder, reporter = ledger.folder, work.reporter
     encoder = ShardEncoder(work, ledger)
-    started, encoded = time.perf_counter(), 0
-    own: Sequence[int] = share.of(ledger.plan.shards)
+
+    def encode(shards: Sequence[int], task: Task) -> int:
+        return sum(encoder.encode(shard, task) for shard in ledger.pull(shards, work.reporter.note))
+
+    return see_done(work, ledger, share.of(ledger.plan.shards), encode)
+
+
+def see_done(
+    work: Encoding, ledger: Ledger, own: Sequence[int], encode: Callable[[Sequence[int], Task], int]
+) -> Encoded | Progress:
+    """Have shards encoded, by whomever, and finish the folder where nothing is left to do.
+
+    Args:
+        work: what is encoded, and by what.
+        ledger: of the folder.
+        own: the shards that are to be done.
+        encode: does them, and says how many items it encoded.
+
+    Raises:
+        TokError: as `encode_into_folder` does.
+    """
+    folder, started, encoded = ledger.folder, time.perf_counter(), 0
     try:
         while not (folder / MANIFEST).exists():
             done = sum(len(ledger.plan.span(shard)) for shard in ledger.list_done())
-            with reporter.task("encoding", ledger.plan.items, "items", done=done) as task:
-                for shard in ledger.pull(own, reporter.note):
-                    encoded += encoder.encode(shard, task)
+            with work.reporter.task("encoding", ledger.plan.items, "items", done=done) as task:
+                encoded += encode(own, task)
             if len(ledger.list_done()) < ledger.plan.shards:
                 return Progress(folder, ledger.describe(finished=False))
             damaged = finish_ledger(ledger)
             if damaged is not None:
-                reporter.note(f"shard {damaged} of {folder} is damaged, and is made again")
+                work.reporter.note(f"shard {damaged} of {folder} is damaged, and is made again")
                 own = range(ledger.plan.shards)
     except KeyboardInterrupt:
         with contextlib.suppress(OSError):
@@ -214,7 +120,7 @@ def encode_into_folder(work: Encoding, ledger: Ledger, share: Share) -> Encoded 
             ) from None
         raise
     if not encoded:
-        reporter.note(f"{folder} is complete, there is nothing to do")
+        work.reporter.note(f"{folder} is complete, there is nothing to do")
     return summarize_folder(folder, encoded / (time.perf_counter() - started), work.model.short_name)
 
 
@@ -232,8 +138,10 @@ def begin_folder(
 
     Raises:
         MismatchError: where the folder is of another plan.
+        UsageError: where it holds something else.
     """
     force = force and not joins()
+    Shards().check_free(folder, force or (folder / PLAN).exists())
     begun = read_plan(folder) if (folder / PLAN).exists() and not force else None
     header = work.model.describe_tokens(work.source.protocol())
     if begun is not None:  # what nobody asked for now is as it was then
@@ -271,7 +179,7 @@ def finish_folder(folder: pathlib.Path) -> Encoded:
     damaged = finish_ledger(ledger)
     if damaged is not None:
         raise MismatchError(f"{folder}: shard {damaged} is damaged; the command that began it makes it again")
-    return summarize_folder(folder, 0.0, _read_header(ledger).model or "MODEL")
+    return summarize_folder(folder, 0.0, read_header_of(ledger).model or "MODEL")
 
 
 def finish_ledger(ledger: Ledger) -> int | None:
@@ -280,7 +188,7 @@ def finish_ledger(ledger: Ledger) -> int | None:
     Raises:
         InputError: where none of the items could be encoded; the folder is as it was before.
     """
-    header, folder = _read_header(ledger), ledger.folder
+    header, folder = read_header_of(ledger), ledger.folder
     first: list[Mapping[str, str]] = []
 
     def write(records: Iterator[Record]) -> None:
@@ -318,18 +226,6 @@ def summarize_folder(folder: pathlib.Path, items_per_second: float, model: str) 
     """What a finished folder holds, by its manifest alone."""
     _, tally, _ = read_tally(folder)
     return summarize(open_tokens(folder), items_per_second, model, tally.counts, tally.samples)
-
-
-def describe_device(device: torch.device) -> str:
-    """The device by the name of its maker, which its tokens can depend on."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _read_header(ledger: Ledger) -> TokenHeader:
-    work = ledger.plan.work
-    if work.get("command") != "encode":
-        raise TokError(f"{ledger.folder} is no folder of tokens: its plan is of tok {work.get('command')}")
-    return TokenHeader.from_json(work, ledger.folder / PLAN)
 
 
 def _clear(folder: pathlib.Path) -> None:
