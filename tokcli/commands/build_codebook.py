@@ -121,7 +121,7 @@ def build_codebook(
 
 
 def _prepare(
-    model: Model, sizes: Sequence[int] | None, storage: Storage, codebook: int | None, replaces: bool
+    model: TrainedModel, sizes: Sequence[int] | None, storage: Storage, codebook: int | None, replaces: bool
 ) -> list[int]:
     """The sizes to build, for a model whose weights are rounded to `storage`.
 
@@ -163,7 +163,7 @@ def _choose_target(
     return target
 
 
-def _save(target: pathlib.Path, model: Model, reports: Sequence[CodebookReport], changes: Mapping[str, Any]) -> None:
+def _save(target: pathlib.Path, model: TrainedModel, reports: Sequence[CodebookReport], changes: Mapping[str, Any]) -> None:
     """Write the artifact with its new codebooks, and whatever else of it changes."""
     remove_abandoned(target.parent)
     made = dataclasses.replace(model.artifact, **changes)
