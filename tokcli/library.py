@@ -45,7 +45,8 @@ def load(path: Path, codebook: int | None = None, device: str = "cpu") -> "Loade
 
     Args:
         path: A run folder, the artifact in it (`tokenizer.safetensors`), or the name of a tokenizer that comes with
-            tok: `photo` or `speech` for the newest of that name, `photo@1` for that very one.
+            tok: `photo` or `speech` for the newest of that name, `photo@1` for that very one; or a repository of a
+            hub, `hf:USER/NAME` or `hf:USER/NAME@REVISION`.
         codebook: Which of the codebooks built after training, by its size; None takes the one last in use.
         device: Where it computes: `cpu`, `cuda`, `mps`, or `auto` for the best of these.
 

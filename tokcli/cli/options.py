@@ -96,7 +96,7 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help="An artifact, a run folder, or photo or speech. [default: $TOK_MODEL, the last run, or by the files]",
+        help="An artifact, a run, photo, speech, hf:USER/NAME. [default: $TOK_MODEL, the last run, or by the files]",
         autocompletion=complete_model,
     ),
 ]
@@ -104,7 +104,7 @@ OneModel = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="An artifact, a run folder, or photo or speech. [default: the last run]",
+        help="An artifact, a run folder, photo, speech, hf:USER/NAME. [default: the last run]",
         autocompletion=complete_model,
     ),
 ]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from tokcli import shipped
 from tokcli.artifacts import save_artifact
 from tokcli.artifacts.artifact import lock_of, use_codebook
 from tokcli.artifacts.storage import STORAGES, Storage, round_weights
@@ -19,11 +20,10 @@ from tokcli.data.items import default_workers
 from tokcli.errors import UsageError
 from tokcli.files import remove_abandoned, try_output
 from tokcli.locking import wait
-from tokcli.models import TrainedModel, find_model, name_model, open_trained, pick_device
+from tokcli.models import TrainedModel, find_label, find_model, name_model, open_trained, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.build import build_training_source
 from tokcli.recipe.recipe import change_record
-from tokcli.shipped import find_label
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,9 @@ def _choose_target(
                 "--storage and --record make another artifact of this one; name its file: -o FILE.safetensors"
             )
         if find_label(path) is not None:
+            whence = "comes with tok" if shipped.find_label(path) else "lies on a hub"
             raise UsageError(
-                f"{name_model(path)} comes with tok and stays as it is; name a file for one with other codebooks: "
+                f"{name_model(path)} {whence} and stays as it is; name a file for one with other codebooks: "
                 "-o FILE.safetensors"
             )
         return path

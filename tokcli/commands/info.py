@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from tokcli import hub
 from tokcli.artifacts import load_artifact
 from tokcli.artifacts.artifact import FORMAT, Artifact, codebook_ready
 from tokcli.artifacts.fingerprint import compute_fingerprints
@@ -24,7 +25,7 @@ from tokcli.errors import InputError, MismatchError, quote
 from tokcli.exchange.arrays import SUFFIXES, open_arrays
 from tokcli.exchange.sequences import format_grid
 from tokcli.metrics.tokens import count_tokens, empirical_bits, entropy, entropy_bits, packed_bits, select_occurring
-from tokcli.models import RUNS
+from tokcli.models import RUNS, find_model, name_model
 from tokcli.recipe.build import build_tokenizer
 from tokcli.recipe.recipe import from_text
 from tokcli.recipe.shipped import SWEEPS, find_recipe_text, list_shipped, read_guide, read_shipped
@@ -44,8 +45,9 @@ def info(path: str | None = None) -> dict[str, Any]:
 
     Args:
         path: a run, a folder of runs or of a sweep, an artifact, a checkpoint, a tokenizer that comes with tok (by its
-            name), a recipe (a file or a shipped name), or tokens; None: the runs here and this machine. What lies here
-            under a shipped name is meant by it, and a tokenizer comes before the recipe of the same name.
+            name) or lies on a hub (`hf:USER/NAME`), a recipe (a file or a shipped name), or tokens; None: the runs here
+            and this machine. What lies here under a shipped name is meant by it, and a tokenizer comes before the
+            recipe of the same name.
 
     Raises:
         InputError: where nothing is there.
@@ -54,6 +56,8 @@ def info(path: str | None = None) -> dict[str, Any]:
     if path is None:
         tokenizers = {each.label: f"{each.path.stat().st_size / 1e6:.1f} MB" for each in list_tokenizers()}
         return {"runs": list_runs(RUNS), **({"tokenizers": tokenizers} if tokenizers else {}), **describe_environment()}
+    if hub.is_name(path):
+        return _describe_shared(path)
     place = pathlib.Path(path)
     if not place.exists():
         return _describe_items(path) if is_remote(path) or "{" in path else _describe_name(path)
@@ -92,6 +96,14 @@ def _describe_shipped(shipped: ShippedTokenizer) -> dict[str, Any]:
         "file": str(shipped.path),
         "next": "    ".join(ways),
     }
+
+
+def _describe_shared(name: str) -> dict[str, Any]:
+    """A tokenizer in a repository of a hub, at the commit that is the newest now."""
+    path = find_model(name)
+    label = name_model(path)
+    facts = {key: value for key, value in _describe_artifact(path).items() if key != "artifact"}
+    return {"tokenizer": label, **facts, "file": str(path), "next": f"tok encode FOLDER -o tokens.npy -m {label}"}
 
 
 def _describe_folder(folder: pathlib.Path) -> dict[str, Any]:

@@ -26,6 +26,9 @@ PATTERNS = ("*.safetensors", "*.json", "*.md", "*.yaml")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".th")
 """Endings of weight files that are never read."""
 
+BUGS = (TypeError, AttributeError, NameError, AssertionError)
+"""What no network raises: a mistake in a program, which must look like one."""
+
 MAIN = "main"
 
 SNAPSHOT = re.compile(r"models--(.+?)--(.+)/snapshots/([0-9a-f]{40})(?:/.*)?")
@@ -69,6 +72,8 @@ def fetch(name: str, revision: str | None = None) -> Fetched:
     with _quiet(hub):
         try:
             files = _list_files(hub, name, revision)
+        except BUGS:
+            raise
         except Exception as error:  # the transport's errors have no common class across versions
             return _fall_back(hub, name, revision, former, error)
         if not any(file.endswith(".safetensors") for file in files):
@@ -118,6 +123,8 @@ def _download(hub: Any, name: str, revision: str | None) -> Fetched:
                 name, revision=revision, allow_patterns=list(PATTERNS), endpoint=find_endpoint(), library_name="tok"
             )
         )
+    except BUGS:
+        raise
     except Exception as error:  # as above
         reason = explain(hub, name, revision, error)
         raise InputError(

@@ -1,6 +1,6 @@
 """Which trained tokenizer a command means, and opening it."""
 
-from tokcli.models.finding import RUNS, find_model, find_models, name_model, shorten_labels
+from tokcli.models.finding import RUNS, find_label, find_model, find_models, name_model, shorten_labels
 from tokcli.models.model import WEIGHTS, Model, TrainedModel
 from tokcli.models.opening import (
     choose_named,
@@ -21,6 +21,7 @@ __all__ = [
     "Model",
     "TrainedModel",
     "choose_named",
+    "find_label",
     "find_model",
     "find_models",
     "list_codebooks",

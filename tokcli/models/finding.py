@@ -1,24 +1,36 @@
 """Which trained tokenizer a command means: the one named, that of the environment, the last run, or a shipped one.
 
-Nothing is opened here.
+Nothing is opened here; a repository of a hub is fetched.
 """
 
 import os
 import pathlib
 from collections.abc import Sequence
 
-from tokcli import shipped
+from tokcli import hub, shipped
 from tokcli.artifacts import ARTIFACT_NAME
 from tokcli.data.expansion import STANDARD_INPUT
 from tokcli.data.modality import MODALITIES, count_files
-from tokcli.errors import InputError, MismatchError, TokError
+from tokcli.errors import InputError, MismatchError, TokError, UsageError
+from tokcli.files import read_text
 from tokcli.progress import SILENT, Reporter
+from tokcli.untrusted import parse_json
 
 RUNS = pathlib.Path("runs")
 VARIABLE = "TOK_MODEL"
 
 NAMED = 5
 """Runs, or inputs, that an error names."""
+
+DIGITS = 12
+"""Of a commit, in a table."""
+
+LIBRARY = "tok"
+CONFIG_NAME = "config.json"
+"""The file in a repository that says under `library_name` whose it is."""
+
+LONGEST_CONFIG = 1 << 20
+"""Bytes."""
 
 
 def find_model(model: str | None, inputs: Sequence[str] = (), reporter: Reporter = SILENT) -> pathlib.Path:
@@ -28,16 +40,20 @@ def find_model(model: str | None, inputs: Sequence[str] = (), reporter: Reporter
     shipped name is what that name means; `photo@1`, and any folder that is no run, leave it to the shipped one.
 
     Args:
-        model: a file, a run folder, or the name of a shipped tokenizer: `photo`, or `photo@1` for that very version.
+        model: a file, a run folder, the name of a shipped tokenizer (`photo`, or `photo@1` for that very version), or
+            a repository of a hub: `hf:USER/NAME`, or `hf:USER/NAME@REVISION`.
         inputs: folders, files, patterns and lists that it is for; none where there are none.
         reporter: is told which shipped tokenizer was chosen by the inputs.
 
     Raises:
         InputError: where there is none, with what to do.
+        MismatchError: where what there is holds no tokenizer.
     """
     named = model or os.environ.get(VARIABLE)
     if named:
         path = pathlib.Path(named)
+        if hub.is_name(named):
+            return _find_shared(named)
         if shipped.is_name(named) and not _holds_runs(path):
             return shipped.find_tokenizer(named).path
         return _find_artifact(path) if path.is_dir() else _check_artifact(path)
@@ -89,9 +105,60 @@ def _choose_shipped(inputs: Sequence[str], reporter: Reporter) -> pathlib.Path:
     return chosen.path
 
 
+def _find_shared(named: str) -> pathlib.Path:
+    """The artifact in a repository of a hub, at the commit that its revision stands for now."""
+    name = hub.split_name(named)
+    folder = hub.fetch(name.repository, name.revision).folder
+    if name.choice is not None:
+        raise UsageError(
+            f"{named}: the number {name.choice} chooses among the rates of a published codec; leave it out"
+        )
+    artifacts = sorted(folder.glob("*.safetensors"))
+    own = [path for path in artifacts if path.name == ARTIFACT_NAME] or artifacts
+    if len(own) == 1 and _names_tok(folder):
+        return own[0]
+    raise MismatchError(
+        f"{named} holds no tokenizer that tok push has shared: expected {ARTIFACT_NAME} and a config.json with the "
+        f"library_name {LIBRARY}"
+    )
+
+
+def _names_tok(folder: pathlib.Path) -> bool:
+    """Whether the config.json of a repository says that it is for this program."""
+    try:
+        config = parse_json(read_text(folder / CONFIG_NAME, LONGEST_CONFIG))
+    except (OSError, ValueError, InputError):
+        return False
+    return isinstance(config, dict) and config.get("library_name") == LIBRARY
+
+
+def find_recorded(label: str) -> pathlib.Path | None:
+    """The artifact that a label of `find_label` means, where it lies on this machine; nothing is fetched.
+
+    What tokens say of their maker may be a stranger's word, which sends nobody to a network.
+    """
+    for each in shipped.list_tokenizers():
+        if each.label == label:
+            return each.path
+    if not hub.is_name(label):
+        return None
+    try:
+        name = hub.split_name(label)
+        cached = hub.find_cached(name.repository, name.revision)
+    except TokError:
+        return None
+    found = sorted(cached.folder.glob("*.safetensors")) if cached else []
+    return found[0] if len(found) == 1 else None
+
+
+def find_label(path: pathlib.Path) -> str | None:
+    """`photo@1` or `hf:USER/NAME@COMMIT` for an artifact that has such a name everywhere; None for any other path."""
+    return shipped.find_label(path) or hub.find_label(path)
+
+
 def name_model(path: pathlib.Path) -> str:
-    """What people call the artifact `path`: `photo@1` where it comes with tok, else its path."""
-    return shipped.find_label(path) or str(path)
+    """What people call the artifact `path`: `photo@1`, `hf:USER/NAME@COMMIT`, or its path where it has no such name."""
+    return find_label(path) or str(path)
 
 
 def find_models(models: Sequence[str], inputs: Sequence[str] = (), reporter: Reporter = SILENT) -> list[pathlib.Path]:
@@ -112,7 +179,16 @@ def find_models(models: Sequence[str], inputs: Sequence[str] = (), reporter: Rep
 
 
 def shorten_labels(artifacts: Sequence[pathlib.Path]) -> list[str]:
-    """What each is called beside the others: its run's folder or its file, less the folders that all of them share."""
+    """What each is called beside the others: its run's folder or its file, less the folders that all of them share.
+
+    Of a repository it is the name with the first digits of the commit.
+    """
+    shared = [hub.find_label(path) for path in artifacts]
+    local = iter(_shorten_paths([path for path, label in zip(artifacts, shared, strict=True) if label is None]))
+    return [next(local) if label is None else label[: label.rindex("@") + 1 + DIGITS] for label in shared]
+
+
+def _shorten_paths(artifacts: Sequence[pathlib.Path]) -> list[str]:
     named = [pathlib.Path(name_model(path)) for path in artifacts]
     paths = [path.parent if path.name == ARTIFACT_NAME and path.parent.name else path for path in named]
     folders = [os.path.dirname(path) for path in paths]

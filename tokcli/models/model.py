@@ -8,13 +8,12 @@ from typing import Any, Literal
 
 import torch
 
-from tokcli import shipped
 from tokcli.artifacts import ARTIFACT_NAME, Artifact
 from tokcli.artifacts.artifact import codebook_ready, use_codebook
 from tokcli.artifacts.fingerprint import compute_fingerprints, compute_network_fingerprint
 from tokcli.contracts import Codec, Source
 from tokcli.data.modality import MODALITIES, Modality
-from tokcli.models.finding import name_model
+from tokcli.models.finding import find_label, name_model
 from tokcli.recipe.build import build_evaluation_source
 from tokcli.recipe.settings import EvaluationSettings
 from tokcli.tokenizer import Tokenizer
@@ -58,13 +57,13 @@ class Model(ABC):
 
     @property
     def name(self) -> str:
-        """What people call it: `photo@1` where it comes with tok, else its path."""
+        """What people call it: `photo@1`, `hf:USER/NAME@COMMIT`, or its path where it has no such name."""
         return name_model(self.path)
 
     @property
     def short_name(self) -> str:
-        """The shortest that -m takes for it: `photo@1`, the folder of its run, or its file."""
-        return str(self.path.parent) if self.path.name == ARTIFACT_NAME else self.name
+        """The shortest that -m takes for it: `photo@1`, `hf:USER/NAME@COMMIT`, the folder of its run, or its file."""
+        return find_label(self.path) or str(self.path.parent if self.path.name == ARTIFACT_NAME else self.path)
 
     @property
     def modality(self) -> Modality:
@@ -237,5 +236,5 @@ class TrainedModel(Model):
         return source, str(recipe.eval_data.get("path", recipe.eval_data["kind"]))
 
     def describe_tokens(self, preprocessing: Mapping[str, Any]) -> TokenHeader:
-        """With its name, where it comes with tok."""
-        return replace(super().describe_tokens(preprocessing), model=shipped.find_label(self.path))
+        """With its name, where it has one that means the same everywhere."""
+        return replace(super().describe_tokens(preprocessing), model=find_label(self.path))

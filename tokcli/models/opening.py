@@ -2,19 +2,29 @@
 
 import os
 import pathlib
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from tokcli import shipped
+from tokcli import hub, shipped
 from tokcli.artifacts import ARTIFACT_NAME, load_artifact, read_recipe
 from tokcli.artifacts.artifact import codebook_ready
 from tokcli.artifacts.fingerprint import compute_network_fingerprint
 from tokcli.autoencoders import AUTOENCODERS
 from tokcli.contracts import ModalityName
 from tokcli.errors import InputError, MismatchError, TokError, UsageError, quote
-from tokcli.models.finding import RUNS, VARIABLE, explain_absence, find_model, list_finished, name_model
+from tokcli.models.finding import (
+    RUNS,
+    VARIABLE,
+    explain_absence,
+    find_label,
+    find_model,
+    find_recorded,
+    list_finished,
+    name_model,
+)
 from tokcli.models.model import Model, TrainedModel
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.settings import EvaluationSettings
@@ -37,7 +47,7 @@ def open_model(
     """Load the tokenizer that `model` means and say which it is.
 
     Args:
-        model: a file, a run folder or a shipped name; None takes the one that `find_model` finds then.
+        model: a file, a run folder, a shipped name or `hf:USER/NAME`; None takes the one that `find_model` finds then.
         device: to put it on.
         reporter: is told which it is.
         codebook: which of the built ones, by its size; None takes the one in use when it was saved.
@@ -127,8 +137,8 @@ def choose_named(model: str | None, recorded: Any) -> str | None:
         model: that the caller names.
         recorded: what an export keeps of the model that made its tokens; it may be anything.
     """
-    known = isinstance(recorded, str) and recorded in {each.label for each in shipped.list_tokenizers()}
-    return model or os.environ.get(VARIABLE) or (str(shipped.find_tokenizer(recorded).path) if known else None)
+    known = find_recorded(recorded) if isinstance(recorded, str) else None
+    return model or os.environ.get(VARIABLE) or (str(known) if known else None)
 
 
 def _list_makers(path: pathlib.Path, header: TokenHeader) -> list[str]:
@@ -136,9 +146,13 @@ def _list_makers(path: pathlib.Path, header: TokenHeader) -> list[str]:
 
     Fingerprints decide among these. Raises InputError where there is none.
     """
-    own = [str(each.path) for each in shipped.list_tokenizers() if each.label == header.model]
+    recorded = find_recorded(header.model) if header.model is not None else None
+    own = [str(recorded)] if recorded else []
     finished = list_finished()
     others = [str(each.path) for each in shipped.list_tokenizers()]
+    if header.model is not None and not own and hub.is_name(header.model):
+        named = shlex.quote(header.model)
+        raise InputError(f"{path} was made by {quote(header.model)}, which is fetched if you name it: -m {named}")
     if header.model is not None and not own and not finished:
         raise InputError(
             f"{path} was made by {quote(header.model)}, which comes with another version of tok: install that, or name "
@@ -181,7 +195,7 @@ def _refuse_maker(model: Model, path: pathlib.Path, what: str, own: str, theirs:
 
 def _find_named(model: pathlib.Path, network: str) -> str | None:
     """What to name with -m for this fingerprint: a run in ./runs or beside that of `model`, or a shipped tokenizer."""
-    folders = (RUNS,) if shipped.find_label(model) else (RUNS, model.parent.parent)
+    folders = (RUNS,) if find_label(model) else (RUNS, model.parent.parent)
     artifacts = [path for folder in folders for path in folder.glob(f"*/{ARTIFACT_NAME}")]
     artifacts += [path for each in artifacts for path in each.parent.glob("checkpoints/tokenizer-*.safetensors")]
     artifacts = [*(each.path for each in shipped.list_tokenizers()), *artifacts]
