@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from meta_device import META, meta_device, move, require_there
 from torch import Tensor
 
 from tokcli.autoencoders import AUTOENCODERS
@@ -167,3 +168,14 @@ def test_a_size_of_nothing_is_refused_by_name(node: dict, name: str) -> None:
 @every_example
 def test_its_repr_shows_its_arguments(node: dict) -> None:
     assert f"latent_dim={node['latent_dim']}, width={node['width']}" in repr(build(node))
+
+
+@every_example
+def test_it_stays_on_its_device_and_never_waits(node: dict) -> None:
+    autoencoder = build(node)
+    with meta_device():
+        move(autoencoder)
+        latents = autoencoder.encode(signals(autoencoder, 2, 3).to(META))
+        signal = autoencoder.decode(latents[..., : autoencoder.decoder_dim])
+        signal.sum().backward()
+        require_there({"latents": latents, "signal": signal, **autoencoder.state_dict()})

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from meta_device import META, meta_device, move, require_there
 from torch import Tensor
 
 from tokcli.contracts import Discriminator
@@ -83,3 +84,14 @@ def test_a_width_of_nothing_and_an_unknown_norm_are_refused_together(node: dict)
 @every_example
 def test_its_repr_shows_its_arguments(node: dict) -> None:
     assert f"width={node['width']}" in repr(build(node))
+
+
+@every_example
+def test_it_stays_on_its_device_and_never_waits(node: dict) -> None:
+    discriminator = build(node)
+    with meta_device():
+        move(discriminator)
+        for _ in range(2):
+            logits = discriminator(signals(discriminator).to(META))
+            sum(scale.sum() for scale in logits).backward()
+        require_there({**{str(number): scale for number, scale in enumerate(logits)}, **discriminator.state_dict()})

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from meta_device import META, meta_device, move, require_there
 from torch import Tensor
 
 from tokcli.backbones.lpips import build_untrained_lpips
@@ -119,3 +120,14 @@ def test_a_weight_that_is_no_weight_is_refused(node: dict, weight: float) -> Non
 @every_example
 def test_its_repr_shows_its_arguments(node: dict) -> None:
     assert "weight=1.0" in repr(build(node))
+
+
+@every_example
+def test_it_stays_on_its_device_and_never_waits(node: dict) -> None:
+    loss = build(node)
+    reconstruction, reference = (signal.to(META) for signal in signals(loss))
+    reconstruction.requires_grad_()
+    with meta_device():
+        distance = move(loss)(reconstruction, reference)
+        distance.backward()
+        require_there({"distance": distance, **loss.state_dict()})

@@ -9,6 +9,7 @@ import math
 
 import pytest
 import torch
+from meta_device import META, meta_device, require_there
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -204,3 +205,22 @@ def test_every_absent_backbone_is_named_before_anything_is_computed(tmp_path, mo
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(InputError, match=r"vgg16-397923af\.pth.*; LPIPS .*alexnet-owt-7be5be79\.pth"):
         build_metrics(["psnr", "lpips", "lpips-alex"], "image")
+
+
+WAITS = {
+    "pesq": "a library in C scores each clip on the CPU, in processes of its own",
+    "stoi": "a library of numpy scores each clip on the CPU, in processes of its own",
+}
+"""Metrics that take their signals off the device at once, and why."""
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if name not in WAITS])
+def test_updates_stay_on_their_device_and_never_wait(name: str) -> None:
+    metric, seen = METRICS[name](), batch(name, 3, seed=0)
+    assert seen.tokens is not None
+    there = {"reference": seen.reference.to(META), "reconstruction": seen.reconstruction.to(META)}
+    with meta_device():
+        for _ in range(2):
+            metric.update(dataclasses.replace(seen, **there, tokens=seen.tokens.to(META)))
+        counted = {"samples", "unscored"}  # from shapes, which the host knows
+        require_there({name: value for name, value in metric.state.items() if name not in counted})

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from meta_device import META, meta_device, move, require_there
 from torch import Tensor
 
 from tokcli.contracts import BuildsCodebook, Quantizer
@@ -334,3 +335,30 @@ def test_only_a_built_codebook_can_be_chosen(example: Example) -> None:
     quantizer.use_codebook(quantizer.codebook_size)
     with pytest.raises(TokError, match=str(quantizer.codebook_size + 1)):
         quantizer.use_codebook(quantizer.codebook_size + 1)
+
+
+@every_example
+def test_training_steps_stay_on_their_device_and_never_wait(example: Example) -> None:
+    quantizer = example.ready()
+    with meta_device():
+        move(quantizer).train()
+        for _ in range(2):
+            latents = torch.empty(2, 3, 5, quantizer.input_dim, device=META, requires_grad=True)
+            output = quantizer(latents)
+            loss = output.loss + sum(each.sum() for each in (output.latents, *output.alternatives))
+            loss.backward()
+            require_there({"loss": loss, "latents": output.latents, **output.stats, **quantizer.state_dict()})
+            with torch.no_grad():
+                for parameter in quantizer.parameters():
+                    parameter -= 0.1 if parameter.grad is None else parameter.grad
+
+
+@every_example
+def test_tokens_are_made_and_read_on_their_device_without_a_wait(example: Example) -> None:
+    quantizer = example.ready()
+    quantizer.quantize(torch.randn(2, quantizer.input_dim))
+    with meta_device():
+        move(quantizer)
+        for _ in range(2):
+            tokens = quantizer.quantize(torch.empty(2, 3, 5, quantizer.input_dim, device=META))
+            require_there({"tokens": tokens, "latents": quantizer.dequantize(tokens)})

@@ -164,7 +164,9 @@ def _choose_target(
     return target
 
 
-def _save(target: pathlib.Path, model: TrainedModel, reports: Sequence[CodebookReport], changes: Mapping[str, Any]) -> None:
+def _save(
+    target: pathlib.Path, model: TrainedModel, reports: Sequence[CodebookReport], changes: Mapping[str, Any]
+) -> None:
     """Write the artifact with its new codebooks, and whatever else of it changes."""
     remove_abandoned(target.parent)
     made = dataclasses.replace(model.artifact, **changes)

@@ -144,7 +144,7 @@ def distance_between_gaussians(points: Tensor, others: Tensor) -> Tensor:
         A scalar in the points' dtype.
     """
     wide, target = points.double(), others.detach().double()
-    covariance, wanted = (torch.cov(each.T).reshape(each.shape[1], -1) for each in (wide, target))
+    covariance, wanted = (_covariance(each) for each in (wide, target))
     values, vectors = torch.linalg.eigh(wanted)
     root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
     roots = torch.linalg.eigvalsh(root @ covariance @ root).clamp_min(SMALLEST_EIGENVALUE).sqrt()
@@ -167,10 +167,16 @@ def distance_to_standard_normal(points: Tensor) -> Tensor:
     """
     wide = points.double()
     mean = wide.mean(dim=0)
-    covariance = torch.cov(wide.T).reshape(len(mean), -1)
+    covariance = _covariance(wide)
     roots = torch.linalg.eigvalsh(covariance).clamp_min(SMALLEST_EIGENVALUE).sqrt()
     distance = mean.square().sum() + covariance.trace() - 2 * roots.sum() + len(mean)
     return distance.to(points.dtype)
+
+
+def _covariance(points: Tensor) -> Tensor:
+    """(dim, dim) of points (count, dim). `torch.cov` gives the same and waits for the device, to ask for the count."""
+    centred = (points - points.mean(dim=0)).T
+    return centred @ centred.T / (len(points) - 1)
 
 
 # How evenly a batch of tokens uses the codes: a cheap figure to watch while training.
