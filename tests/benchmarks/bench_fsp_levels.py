@@ -107,14 +107,17 @@ def measure_tokens(u: NDArray, tokens: NDArray, values: NDArray | None = None) -
 
 
 def constrain_entropy(u: NDArray, count: int, bits: float) -> tuple[float, float]:
-    """Lloyd levels, more of them than `count`, whose entropy is `bits`, by bisection over the multiplier."""
+    """Lloyd levels, more of them than `count`, whose entropy is `bits`, by bisection over the multiplier.
+
+    The descent finds a local optimum: where the equal cells with their means are better, they are the answer.
+    """
     low, high = 0.0, 1.0
-    best = (math.inf, math.inf)
+    best = measure_tokens(u, numpy.minimum((u * count).astype(int), count - 1))
     for _ in range(30):
         middle = (low + high) / 2
         found = measure_tokens(u, fit_levels(u, 3 * count, middle))
         low, high = (middle, high) if found[1] > bits else (low, middle)
-        if found[1] <= bits + 1e-3:
+        if found[1] <= bits + 1e-3 and found[0] < best[0]:
             best = found
     return best
 
@@ -198,13 +201,13 @@ def study_run(path: pathlib.Path, checkpoints: bool) -> tuple[list[dict[str, Any
     quality = ["psnr", "cvu"] if tokenizer.modality == "image" else ["mel-distance", "stoi", "cvu"]
     equal = quantizer.values.clone()
     means = quantizer.values.clone()
-    digits = quantizer.tokens_to_digits(quantizer.quantize(latents))
     start = 0
     for column, (units, count) in enumerate(
         zip(quantizer.activation.to_unit(latents).T, quantizer.counts, strict=True)
     ):
+        digits = (units * count).long().clamp_max(count - 1)
         for level in range(count):
-            inside = units[digits[:, column] == level]
+            inside = units[digits == level]
             if len(inside):
                 means[start + level] = inside.mean()
         start += count

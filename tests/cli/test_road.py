@@ -57,6 +57,14 @@ def test_native_size_gives_every_picture_its_own_size_back(
         assert Image.open(pathlib.Path("out") / path.relative_to(photos)).size == Image.open(path).size
 
 
+def test_native_sizes_are_evaluated_as_they_are(tok, tiny_run: pathlib.Path, photos: pathlib.Path) -> None:
+    whole = tok("eval", "--data", "photos", "--size", "native", "--metrics", "psnr", "--json").json
+    assert tok("encode", "photos", "-o", "t.safetensors", "--size", "native").code == 0
+    assert tok("decode", "t.safetensors", "-o", "out").code == 0
+    others = tok("eval", "--reference", "photos", "--reconstruction", "out", "--size", "native", "--json")
+    assert whole["metrics"]["psnr"] == pytest.approx(others.json["metrics"]["psnr"], abs=1e-6)
+
+
 def test_native_sizes_do_not_fit_one_array(tok, tiny_run: pathlib.Path, photos: pathlib.Path) -> None:
     outcome = tok("encode", "photos", "-o", "tokens.npy", "--size", "native")
     assert outcome.code == 2

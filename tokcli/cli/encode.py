@@ -8,7 +8,7 @@ import typer
 
 from tokcli.cli.console import print_failed, print_json, print_table
 from tokcli.cli.launch import launched
-from tokcli.cli.options import BatchSize, Codebook, Device, Force, Model, is_number
+from tokcli.cli.options import BatchSize, Codebook, Device, Force, Model, read_samples
 from tokcli.cli.verb import Run, verb
 from tokcli.cli.workers import count_workers
 from tokcli.errors import PARTIAL_FAILURE, UsageError
@@ -20,14 +20,6 @@ if TYPE_CHECKING:
 
 
 *_files, _folder = FORMATS
-
-
-def _size(text: str | None) -> int | str | None:
-    if text is None or text == "native":
-        return text
-    if not (is_number(text) and int(text) > 0):
-        raise UsageError(f"--size: expected a number of samples or 'native', got '{text[:40]}'")
-    return int(text)
 
 
 @verb("tok encode photos/ -o tokens.npy")
@@ -43,7 +35,7 @@ def encode(
         str | None,
         typer.Option(
             metavar="N|native",
-            callback=_size,
+            callback=read_samples,
             help="Resize and crop to N samples, or 'native' for each item's own. [default: the recipe's]",
         ),
     ] = None,

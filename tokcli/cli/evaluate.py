@@ -7,7 +7,7 @@ import typer
 
 from tokcli.cli.completion import complete_model
 from tokcli.cli.console import print_json, print_table
-from tokcli.cli.options import Device, Model, names, numbers, read_pairs, size_in_bytes
+from tokcli.cli.options import Device, Model, names, numbers, read_pairs, read_samples, size_in_bytes
 from tokcli.cli.verb import Run, verb
 from tokcli.errors import PARTIAL_FAILURE
 from tokcli.evaluation.compare import (
@@ -63,7 +63,14 @@ def evaluate(
             help="Judge with these of the built codebooks, by their size.",
         ),
     ] = None,
-    size: Annotated[int | None, typer.Option(help="Resize and crop --data to N samples.", min=1)] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|native",
+            callback=read_samples,
+            help="Resize and crop --data to N samples, or 'native' for each item's own. [default: the recipe's]",
+        ),
+    ] = None,
     items: Annotated[int | None, typer.Option(help="Only the first so many.", min=1)] = None,
     against: Annotated[
         str | None,

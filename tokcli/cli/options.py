@@ -34,6 +34,15 @@ def read_pairs(flag: str, texts: Sequence[str] | None, expected: str) -> dict[st
     return {name: file for name, _, file in split} or None
 
 
+def read_samples(parameter: typer.CallbackParam, text: str | None) -> int | str | None:
+    """A number of samples, or the word native. For `typer.Option(callback=read_samples)`."""
+    if text is None or text == "native":
+        return text
+    if not (is_number(text) and int(text) > 0):
+        raise UsageError(f"--size: expected a number of samples or 'native', got '{text[:40]}'")
+    return int(text)
+
+
 def size_in_bytes(parameter: typer.CallbackParam, text: str | None) -> int | None:
     """A size of a file: `5MB` -> 5,000,000. For `typer.Option(callback=size_in_bytes)`."""
     if text is None:

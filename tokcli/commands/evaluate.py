@@ -58,7 +58,7 @@ def evaluate(
     reconstruction: Sequence[str] = (),
     metrics: Sequence[str] | None = None,
     codebooks: Codebooks | None = None,
-    size: int | None = None,
+    size: int | Literal["native"] | None = None,
     items: int | None = None,
     against: Sequence[str] = (),
     sheet: str | None = None,
@@ -78,7 +78,7 @@ def evaluate(
         reconstruction: What each of them made: folders, files or lists, matched to the originals by name.
         metrics: Their names; None takes each recipe's.
         codebooks: Each model is evaluated with each of these; "all" takes every one that it has built.
-        size: That `data` is resized and cropped to; None takes the recipe's.
+        size: That `data` is resized and cropped to; native keeps each item whole; None takes the recipe's.
         items: Only the first so many.
         against: Codecs to evaluate beside the models, at their rates.
         sheet: A PNG of originals over all reconstructions.
@@ -104,7 +104,8 @@ def evaluate(
         named = {"a model": models, "--data": data, "--codebook": codebooks, "--against": against}
         _require_pairs(reference, reconstruction, [name for name, value in named.items() if value])
         assert reference is not None
-        rows = _evaluate_files(reference, reconstruction, metrics, weights or {}, size, items, device, reporter)
+        whole = None if size == "native" else size
+        rows = _evaluate_files(reference, reconstruction, metrics, weights or {}, whole, items, device, reporter)
         return _save(rows, sheet, report, report_items, report_budget, reporter)
     if size is not None and data is None:
         raise UsageError("--size goes with --data; the recipe's evaluation data has its own size")
@@ -221,7 +222,7 @@ def _open_entries(
     weights: Weights,
     codebooks: Codebooks | None,
     data: str | None,
-    size: int | None,
+    size: int | Literal["native"] | None,
     device: str,
     reporter: Reporter,
 ) -> list[_Entry]:
@@ -245,11 +246,11 @@ def _list_codebooks(path: pathlib.Path, codebooks: Codebooks | None) -> Sequence
     return codebooks or [None]
 
 
-def _open_source(model: Model, data: str | None, size: int | None) -> tuple[Source, str]:
+def _open_source(model: Model, data: str | None, size: int | Literal["native"] | None) -> tuple[Source, str]:
     """What a model is evaluated on, and what that is called."""
     if data is None:
         return model.open_evaluation_source()
-    return model.open_source([data], size or model.default_size), data
+    return model.open_source([data], None if size == "native" else size or model.default_size), data
 
 
 def _require_same_data(sources: Sequence[Source]) -> None:
