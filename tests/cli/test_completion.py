@@ -42,6 +42,8 @@ def test_commands_recipes_runs_keys_and_files_are_offered(tmp_path: pathlib.Path
     assert "image-small-vpvae" in complete("tok train image-small-v", tmp_path)
     assert complete("tok train quickstart quantizer.l", tmp_path) == ["quantizer.levels="]
     assert complete("tok train own.yaml quantizer.n", tmp_path) == ["quantizer.noise="]
+    assert complete("tok pu", tmp_path) == ["push", "pull"]
+    assert complete("tok push ru", tmp_path) == ["runs/mine", "runs/"]
     assert complete("tok encode x -m ru", tmp_path) == ["runs/mine", "runs/"]
     assert complete("tok recipes explain quantizer v", tmp_path) == ["vq", "vaevq", "vpvae"]
 

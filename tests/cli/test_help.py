@@ -15,6 +15,8 @@ COMMANDS = [
     "recipes",
     "export",
     "import",
+    "push",
+    "pull",
 ]
 
 PANELS = ["Make tokens:", "Judge:", "Look:", "Exchange:"]

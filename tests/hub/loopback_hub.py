@@ -163,8 +163,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if owner != USER:
             return self._refuse(403, "", f"You don't have the rights to create a model under the namespace {owner}")
         if name in self.hub.repositories:
-            return self._refuse(409, "", "You already created this model repo")
-        self.hub.repositories[name] = Repository(private=bool(wanted.get("private")))
+            told = {"error": "You already created this model repo", "url": f"{self.hub.url}/{name}"}
+            return self._answer(told, 409)
+        self.hub.repositories[name] = Repository(private=wanted.get("private") or wanted.get("visibility") == "private")
         self.hub.repositories[name].commit({".gitattributes": b"*.safetensors filter=lfs"})
         return self._answer({"url": f"{self.hub.url}/{name}", "name": name, "id": "1"})
 

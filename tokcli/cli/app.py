@@ -26,6 +26,8 @@ from tokcli.cli import (
     import_tokens,
     info,
     probe,
+    pull,
+    push,
     recipes,
     sweep,
     train,
@@ -62,7 +64,12 @@ PANELS = {
         "probe": probe.probe,
     },
     "Look": {"info": info.info, "recipes": recipes.recipes},
-    "Exchange": {"export": export.export, "import": import_tokens.import_tokens},
+    "Exchange": {
+        "export": export.export,
+        "import": import_tokens.import_tokens,
+        "push": push.push,
+        "pull": pull.pull,
+    },
 }
 """The verbs as help groups them."""
 
@@ -108,6 +115,8 @@ KEPT = {
     "sweep": "every cell goes on from its checkpoint with the same command",
     "export": "the same command with --resume goes on",
     "probe": "the same command with --resume goes on from the last checkpoint",
+    "push": "files that reached the hub are not in the repository without their commit; the same command starts again",
+    "pull": "files that were fetched whole are in the cache; the same command goes on",
     "import": "nothing was kept; the same command with --force starts again",
 }
 """What an interruption leaves, by verb; for the rest, nothing."""

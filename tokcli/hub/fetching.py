@@ -26,7 +26,7 @@ PATTERNS = ("*.safetensors", "*.json", "*.md", "*.yaml")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".th")
 """Endings of weight files that are never read."""
 
-BUGS = (TypeError, AttributeError, NameError, AssertionError)
+BUGS = (TypeError, AttributeError, NameError, AssertionError, LookupError)
 """What no network raises: a mistake in a program, which must look like one."""
 
 MAIN = "main"
@@ -67,9 +67,9 @@ def fetch(name: str, revision: str | None = None) -> Fetched:
     former = find_cached(name, revision)
     if former is not None and revision is not None and COMMIT.fullmatch(revision):
         return _require_tensors(name, former)
-    if _is_kept_offline(hub):
+    if is_kept_offline(hub):
         return _require_tensors(name, former or _refuse_offline(hub, name, revision))
-    with _quiet(hub):
+    with quiet(hub):
         try:
             files = _list_files(hub, name, revision)
         except BUGS:
@@ -91,7 +91,7 @@ def find_cached(name: str, revision: str | None = None) -> Fetched | None:
     """The repository as the cache has it, whole, without asking any hub; None where it has not."""
     check_repository(name)
     hub = open_library()
-    with _quiet(hub):
+    with quiet(hub):
         try:
             folder = pathlib.Path(
                 hub.snapshot_download(name, revision=revision, allow_patterns=list(PATTERNS), local_files_only=True)
@@ -164,7 +164,7 @@ def explain(hub: Any, name: str, revision: str | None, error: Exception) -> TokE
     if status in (401, 403):
         return InputError(
             f"{place} refuses this token for {called}; HF_TOKEN, or `hf auth login`, takes one that may "
-            f"{'read' if status == 401 else 'do this to'} it"
+            f"{'read it' if status == 401 else 'write there'}"
         )
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     if status is not None:
@@ -191,7 +191,8 @@ def _find_status(error: Exception) -> int | None:
     return None if response is None else int(response.status_code)
 
 
-def _is_kept_offline(hub: Any) -> bool:
+def is_kept_offline(hub: Any) -> bool:
+    """Whether a variable forbids the network."""
     return is_offline() or bool(hub.constants.HF_HUB_OFFLINE)
 
 
@@ -221,7 +222,7 @@ def _refuse_files(name: str, files: list[str]) -> MismatchError:
 
 
 @contextlib.contextmanager
-def _quiet(hub: Any) -> Iterator[None]:
+def quiet(hub: Any) -> Iterator[None]:
     """huggingface_hub says nothing but what is raised, and draws bars where a person watches."""
     shown = listener() is not SILENT and sys.stderr.isatty()
     logging, utils = hub.utils.logging, hub.utils
