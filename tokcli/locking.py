@@ -282,9 +282,17 @@ def read_holder(path: pathlib.Path) -> Holder | None:
 
 def _read(descriptor: int) -> Holder | None:
     try:
-        values = json.loads(os.pread(descriptor, LONGEST, 0))
+        return parse_holder(os.pread(descriptor, LONGEST, 0))
+    except OSError:
+        return None
+
+
+def parse_holder(content: bytes) -> Holder | None:
+    """Who wrote this into a lock file; None where that is not to be made out."""
+    try:
+        values = json.loads(content)
         return Holder(int(values["pid"]), *(str(values[name]) for name in ("host", "started", "command")))
-    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from tokcli.contracts import make_mark
 from tokcli.data.items import NumberedNames
+from tokcli.shards.folder import LocalFolder
 from tokcli.shards.ledger import FORMAT, Ledger, Record
 from tokcli.shards.plan import Plan, make_plan, read_plan
 from tokcli.tokens.header import TokenHeader
@@ -79,12 +80,12 @@ def main() -> None:
         plan = make_plan(work, ["*.tar"], source, -(-len(source) // asked.shards))  # pyright: ignore[reportArgumentType]
         measure(f"plan of {len(source):,} items, {plan.shards:,} shards", started)
         started = time.perf_counter()
-        plan.create(folder)
-        plan = read_plan(folder)
+        plan.create(LocalFolder(folder))
+        plan = read_plan(LocalFolder(folder))
         measure(f"written and read, {(folder / 'plan.json').stat().st_size / 1e6:.1f} MB", started)
         fill(folder, plan, header)
         started = time.perf_counter()
-        ledger = Ledger(folder, plan)
+        ledger = Ledger(LocalFolder(folder), plan)
         assert len(ledger.list_done()) == plan.shards
         measure("what is left to do", started)
         started = time.perf_counter()
@@ -94,7 +95,7 @@ def main() -> None:
 
         def write(records) -> None:
             shards, tally = add_up(header, (describe(record) for record in records))
-            write_manifest(folder, header, shards, tally)
+            write_manifest(LocalFolder(folder), header, shards, tally)
 
         assert ledger.finish(write, (folder / "manifest.json").exists) is None
         measure(f"finish, {(folder / 'manifest.json').stat().st_size / 1e6:.1f} MB", started)

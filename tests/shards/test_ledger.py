@@ -12,6 +12,7 @@ import pytest
 from tokcli.errors import MismatchError
 from tokcli.locking import BusyError
 from tokcli.shards import leases
+from tokcli.shards.folder import LocalFolder
 from tokcli.shards.leases import Lease, claim
 from tokcli.shards.ledger import CLAIMS, Ledger, Record, begin, clear_shards
 from tokcli.shards.plan import PLAN, Plan
@@ -25,7 +26,7 @@ def plan_of(work: int = 1, items: int = 5) -> Plan:
 
 
 def open_ledger(folder: pathlib.Path, work: int = 1) -> Ledger:
-    ledger, _ = begin(folder, plan_of(work), False, lambda: None)
+    ledger, _ = begin(LocalFolder(folder), plan_of(work), False, lambda: None)
     return ledger
 
 
@@ -40,7 +41,8 @@ def do(ledger: Ledger, shard: int) -> None:
 
 
 def finish(ledger: Ledger) -> int | None:
-    whole = ledger.folder / "whole"
+    assert isinstance(ledger.folder, LocalFolder)
+    whole = ledger.folder.path / "whole"
     return ledger.finish(lambda records: whole.write_text(str(sum(record.items for record in records))), whole.exists)
 
 
@@ -65,11 +67,11 @@ def test_a_worker_does_all_that_is_not_done(tmp_path: pathlib.Path) -> None:
 
 def test_workers_together_do_every_shard_once(tmp_path: pathlib.Path) -> None:
     plan = plan_of(items=40)
-    plan.create(tmp_path)
+    plan.create(LocalFolder(tmp_path))
     done: list[int] = []
 
     def work() -> None:
-        ledger = Ledger(tmp_path, plan)
+        ledger = Ledger(LocalFolder(tmp_path), plan)
         for shard in ledger.pull(range(plan.shards), print):
             time.sleep(0.002)
             do(ledger, shard)
@@ -96,9 +98,9 @@ def test_a_shard_of_a_dead_worker_is_taken_over_at_once(tmp_path: pathlib.Path) 
 def test_a_silent_worker_of_another_machine_is_believed_alive_for_a_minute(tmp_path: pathlib.Path) -> None:
     path = tmp_path / CLAIMS / "00000"
     write_claim(path, DEAD, "elsewhere")
-    assert not isinstance(claim(path), Lease)
+    assert not isinstance(claim(LocalFolder(tmp_path), f"{CLAIMS}/00000"), Lease)
     os.utime(path, (time.time() - leases.EXPIRY - 1,) * 2)
-    lease = claim(path)
+    lease = claim(LocalFolder(tmp_path), f"{CLAIMS}/00000")
     assert isinstance(lease, Lease)
     assert lease.former is not None
     assert lease.former.host == "elsewhere"
@@ -107,23 +109,23 @@ def test_a_silent_worker_of_another_machine_is_believed_alive_for_a_minute(tmp_p
 
 def test_a_lease_shows_signs_of_life_and_is_let_go_of(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "BEAT", 0.01)
-    lease = claim(tmp_path / "00000")
+    lease = claim(LocalFolder(tmp_path), "00000")
     assert isinstance(lease, Lease)
-    os.utime(lease.path, (0, 0))
+    os.utime((tmp_path / "00000"), (0, 0))
     deadline = time.monotonic() + 5
-    while lease.path.stat().st_mtime == 0:
+    while (tmp_path / "00000").stat().st_mtime == 0:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     lease.release()
-    assert not lease.path.exists()
+    assert not (tmp_path / "00000").exists()
 
 
 def test_a_lease_that_another_took_over_stays_the_others(tmp_path: pathlib.Path) -> None:
-    lease = claim(tmp_path / "00000")
+    lease = claim(LocalFolder(tmp_path), "00000")
     assert isinstance(lease, Lease)
-    write_claim(lease.path, 1, "elsewhere")
+    write_claim((tmp_path / "00000"), 1, "elsewhere")
     lease.release()
-    assert lease.path.exists()
+    assert (tmp_path / "00000").exists()
 
 
 @pytest.mark.parametrize("damage", ["record", "other plan", "output"])
@@ -132,11 +134,13 @@ def test_a_damaged_shard_is_found_at_the_end_and_done_again(tmp_path: pathlib.Pa
     for shard in ledger.pull(range(3), print):
         do(ledger, shard)
     if damage == "record":
-        ledger.record(1).write_text("{")
+        (tmp_path / ledger.record(1)).write_text("{")
     elif damage == "output":
-        ledger.output(1).write_text("")
+        (tmp_path / ledger.output(1)).write_text("")
     else:
-        ledger.record(1).write_text(ledger.record(1).read_text().replace(ledger.plan.digest, "0" * 64))
+        (tmp_path / ledger.record(1)).write_text(
+            (tmp_path / ledger.record(1)).read_text().replace(ledger.plan.digest, "0" * 64)
+        )
     assert finish(ledger) == 1
     assert list(ledger.pull(range(3), print)) == [1]
     do(ledger, 1)
@@ -167,16 +171,16 @@ def test_starting_over_is_refused_while_somebody_works_and_clears_what_was_there
     do(ledger, 0)
     write_claim(tmp_path / CLAIMS / "00001", 7, "elsewhere")
     with pytest.raises(BusyError, match="is being written by process 7 on elsewhere"):
-        begin(tmp_path, plan_of(2), True, lambda: clear_shards(tmp_path))
+        begin(LocalFolder(tmp_path), plan_of(2), True, lambda: clear_shards(LocalFolder(tmp_path)))
     assert ledger.is_done(0)
     (tmp_path / CLAIMS / "00001").unlink()
-    begin(tmp_path, plan_of(2), True, lambda: clear_shards(tmp_path))
+    begin(LocalFolder(tmp_path), plan_of(2), True, lambda: clear_shards(LocalFolder(tmp_path)))
     assert [path.name for path in tmp_path.iterdir()] == [PLAN]
 
 
 def test_a_worker_of_an_older_plan_writes_nothing_into_a_newer_one(tmp_path: pathlib.Path) -> None:
     ledger = open_ledger(tmp_path)
-    begin(tmp_path, plan_of(2), True, lambda: clear_shards(tmp_path))
+    begin(LocalFolder(tmp_path), plan_of(2), True, lambda: clear_shards(LocalFolder(tmp_path)))
     with pytest.raises(MismatchError, match="was begun anew by another command"):
         do(ledger, 0)
     assert [path.name for path in tmp_path.iterdir()] == [PLAN]

@@ -9,6 +9,7 @@ from PIL import Image
 
 from tokcli.data.image.files import ImageFiles
 from tokcli.errors import InputError, MismatchError, UsageError
+from tokcli.shards.folder import LocalFolder
 from tokcli.shards.plan import PLAN, Plan, make_plan, read_plan, require_same
 from tokcli.shards.share import EVERY, Share, read_share
 
@@ -29,9 +30,9 @@ def test_shards_share_all_items_out() -> None:
 
 
 def test_a_plan_is_made_by_the_first_and_read_by_all(tmp_path: pathlib.Path) -> None:
-    assert plan_of().create(tmp_path / "tokens")
-    assert not plan_of(items=4).create(tmp_path / "tokens")
-    assert read_plan(tmp_path / "tokens") == plan_of()
+    assert plan_of().create(LocalFolder(tmp_path / "tokens"))
+    assert not plan_of(items=4).create(LocalFolder(tmp_path / "tokens"))
+    assert read_plan(LocalFolder(tmp_path / "tokens")) == plan_of()
     assert [path.name for path in (tmp_path / "tokens").iterdir()] == [PLAN]
 
 
@@ -46,21 +47,21 @@ def test_a_plan_is_made_by_the_first_and_read_by_all(tmp_path: pathlib.Path) -> 
     ],
 )
 def test_another_plan_is_refused_with_the_cause(tmp_path: pathlib.Path, changes: dict[str, Any], words: str) -> None:
-    require_same(tmp_path, plan_of(), plan_of(inputs=["./photos/"]))  # typed in another way
+    require_same(LocalFolder(tmp_path), plan_of(), plan_of(inputs=["./photos/"]))  # typed in another way
     with pytest.raises(MismatchError, match=words):
-        require_same(tmp_path, plan_of(), plan_of(**changes))
+        require_same(LocalFolder(tmp_path), plan_of(), plan_of(**changes))
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"format": "tok-plan/9"}', '{"format": "tok-plan/1", "marks": 3}'])
 def test_a_damaged_plan_is_refused(tmp_path: pathlib.Path, text: str) -> None:
     (tmp_path / PLAN).write_text(text)
     with pytest.raises(MismatchError, match=PLAN):
-        read_plan(tmp_path)
+        read_plan(LocalFolder(tmp_path))
 
 
 def test_a_folder_without_a_plan_says_so(tmp_path: pathlib.Path) -> None:
     with pytest.raises(InputError, match=r"has no plan.json"):
-        read_plan(tmp_path)
+        read_plan(LocalFolder(tmp_path))
 
 
 def test_a_file_that_changes_changes_the_mark_of_its_shard_alone(tmp_path: pathlib.Path) -> None:

@@ -12,6 +12,7 @@ from token_samples import NAMES, assert_same, header, made_items, write
 
 from tokcli.errors import MismatchError, UsageError
 from tokcli.metrics.tokens import count_tokens
+from tokcli.shards.folder import LocalFolder
 from tokcli.tokens import open_tokens, open_writer
 from tokcli.tokens.manifest import read_tally
 from tokcli.tokens.shards import Shards
@@ -51,7 +52,7 @@ def test_only_the_shard_that_is_asked_is_opened(tmp_path: pathlib.Path) -> None:
 def test_a_shard_adds_up_what_reading_would_count(tmp_path: pathlib.Path) -> None:
     items = made_items(header(groups=2), ragged=True)
     write(tmp_path / "tokens", header(groups=2), items, token_format=Shards(shard_items=2))
-    _, tally, shards = read_tally(tmp_path / "tokens")
+    _, tally, shards = read_tally(LocalFolder(tmp_path / "tokens"))
     expected = sum(count_tokens(item.tokens, 1000) for item in items)
     assert tally.counts is not None
     assert torch.equal(tally.counts, expected)

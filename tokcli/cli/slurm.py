@@ -33,7 +33,7 @@ def submit(arguments: Sequence[str], output: str, jobs: int, time: str | None, d
     script = write_script(arguments, output, jobs, time)
     if dry_run:
         return script
-    pathlib.Path(f"{output}-logs").mkdir(parents=True, exist_ok=True)
+    name_logs(output).mkdir(parents=True, exist_ok=True)
     try:
         done = subprocess.run(["sbatch"], input=script, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
@@ -49,9 +49,14 @@ def write_script(arguments: Sequence[str], output: str, jobs: int, time: str | N
         raise UsageError(f"--time: expected hours:minutes such as 4:00, got '{time[:40]}'")
     limit = [f"#SBATCH --time={time}:00"] if time else []
     command = shlex.join([sys.executable, "-m", "tokcli", *_strip(arguments)])
-    logs = f"{output}-logs/%a.txt"
+    logs = f"{name_logs(output)}/%a.txt"
     head = ["#!/bin/bash", "#SBATCH --job-name=tok-encode", f"#SBATCH --array=0-{jobs - 1}", "#SBATCH --requeue"]
     return "\n".join([*head, *limit, f'#SBATCH --output="{logs}"', f"exec {command}", ""])
+
+
+def name_logs(output: str) -> pathlib.Path:
+    """The folder of the logs: beside an output on the disk, and here for one that is elsewhere."""
+    return pathlib.Path(f"{output.rstrip('/').rpartition('/')[2] if '://' in output else output}-logs")
 
 
 def _strip(arguments: Sequence[str]) -> list[str]:

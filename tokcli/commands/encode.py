@@ -10,12 +10,20 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from tokcli.commands.encode_items import encode_items
-from tokcli.commands.encode_shards import Progress, begin_folder, encode_into_folder, finish_folder, read_progress
+from tokcli.commands.encode_shards import (
+    Progress,
+    begin_folder,
+    encode_into_folder,
+    finish_folder,
+    open_output,
+    read_progress,
+)
 from tokcli.commands.encoded import Encoded, summarize
 from tokcli.commands.shard_encoder import Encoding
 from tokcli.contracts import Source
 from tokcli.data.files import describe_skipped
 from tokcli.data.image.views import COUNTS, ImageViews, Views
+from tokcli.data.places import is_remote
 from tokcli.errors import InterruptedRunError, UsageError
 from tokcli.exchange.about import AboutItems
 from tokcli.files import try_output
@@ -80,7 +88,9 @@ def encode(
         TokError: where nothing can be done.
     """
     path = pathlib.Path(output)
-    in_shards = isinstance(format_of(path), Shards)  # a name of no format is refused before anything is opened
+    # A name of no format is refused before anything is opened.
+    in_shards = isinstance(format_of(path), Shards)
+    _require_folder(output, in_shards)
     share = read_share(shard)
     if (shard or shard_items or status or finish or (processes or 1) > 1) and not in_shards:
         raise UsageError(
@@ -88,18 +98,19 @@ def encode(
             f"such as -o {path.with_suffix('')}"
         )
     if status or finish:
-        return finish_folder(path) if finish else read_progress(path)
-    try_output(path, folder=path.is_dir() or not path.suffix)
-    work = open_encoding(
-        inputs, model=model, codebook=codebook, size=size, about=about, views=views, device=device, reporter=reporter
-    )
+        return finish_folder(open_output(output)) if finish else read_progress(open_output(output))
+    how = {"model": model, "codebook": codebook, "size": size, "about": about, "views": views, "device": device}
+    if in_shards and not (resume and path.exists() and not (path / PLAN).exists()):
+        shape = {"batch_size": batch_size, "shard_items": shard_items, "force": force}
+        return encode_into_folder(*begin_encoding(inputs, output, **how, **shape, reporter=reporter), share)
+    try_output(path, folder=path.is_dir())
+    work = open_encoding(inputs, **how, reporter=reporter)
     opened, source, known = work.model, work.source, work.known
-    begun = in_shards and (path / PLAN).exists()
-    if resume and not begun and _is_complete(path, opened.describe_tokens(source.protocol()), source.names, known):
+    if resume and _is_complete(path, opened.describe_tokens(source.protocol()), source.names, known):
         reporter.note(f"{path} is complete, there is nothing to do")
         return summarize(open_tokens(path), 0.0, opened.short_name)
     if in_shards:
-        ledger = begin_folder(work, path, batch_size=batch_size, shard_items=shard_items, force=force)
+        ledger = begin_folder(work, open_output(output), batch_size=batch_size, shard_items=shard_items, force=force)
         return encode_into_folder(work, ledger, share)
     return _encode_into_file(opened, source, path, known, batch_size, resume, force, reporter)
 
@@ -141,10 +152,17 @@ def begin_encoding(
     Raises:
         TokError: as `encode` does; its other arguments are `arguments`.
     """
-    try_output(pathlib.Path(output), folder=True)
+    if not is_remote(output):
+        try_output(pathlib.Path(output), folder=True)
     work = open_encoding(inputs, **arguments, reporter=reporter)
     how = {"batch_size": batch_size, "shard_items": shard_items, "force": force}
-    return work, begin_folder(work, pathlib.Path(output), **how)
+    return work, begin_folder(work, open_output(output), **how)
+
+
+def _require_folder(output: str, in_shards: bool) -> None:
+    """Raises UsageError for a file that is to be elsewhere than on a disk."""
+    if is_remote(output) and not in_shards:
+        raise UsageError(f"{output}: elsewhere than on a disk tokens are a folder, such as {output.rpartition('.')[0]}")
 
 
 def _encode_into_file(

@@ -10,20 +10,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tokcli.commands.encoded import Encoded, summarize
+from tokcli.commands.encoded import Encoded, describe_encoded, summarize
 from tokcli.commands.shard_encoder import Encoding, ShardEncoder, read_header_of
 from tokcli.data.items import Failure
-from tokcli.errors import InputError, InterruptedRunError, MismatchError
+from tokcli.data.places import is_remote
+from tokcli.data.remote_folder import RemoteFolder
+from tokcli.errors import InputError, InterruptedRunError, MismatchError, UsageError
 from tokcli.models import pick_batch_size
 from tokcli.progress import Task
+from tokcli.shards.folder import Folder, LocalFolder
 from tokcli.shards.ledger import Ledger, NotDone, Record, Status, begin, clear_shards
 from tokcli.shards.plan import PLAN, make_plan, read_plan
 from tokcli.shards.share import Share
 from tokcli.shards.workers import joins, tell_begun
-from tokcli.tokens import open_tokens
+from tokcli.tokens import TokenHeader, open_tokens
 from tokcli.tokens.manifest import MANIFEST, Shard, add_up, read_tally, write_manifest
 from tokcli.tokens.shards import Shards, clear_manifest
-from tokcli.tokens.tally import Tally
+from tokcli.tokens.tally import Tally, is_counted
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Progress:
         status: of its shards.
     """
 
-    output: pathlib.Path
+    output: Folder
     status: Status
     failed: Sequence[Failure] = ()
 
@@ -102,7 +105,7 @@ def see_done(
     """
     folder, started, encoded = ledger.folder, time.perf_counter(), 0
     try:
-        while not (folder / MANIFEST).exists():
+        while not folder.exists(MANIFEST):
             done = sum(len(ledger.plan.span(shard)) for shard in ledger.list_done())
             with work.reporter.task("encoding", ledger.plan.items, "items", done=done) as task:
                 encoded += encode(own, task)
@@ -121,11 +124,11 @@ def see_done(
         raise
     if not encoded:
         work.reporter.note(f"{folder} is complete, there is nothing to do")
-    return summarize_folder(folder, encoded / (time.perf_counter() - started), work.model.short_name)
+    return summarize_folder(ledger, encoded / (time.perf_counter() - started), work.model.short_name)
 
 
 def begin_folder(
-    work: Encoding, folder: pathlib.Path, *, batch_size: int | None, shard_items: int | None, force: bool
+    work: Encoding, folder: Folder, *, batch_size: int | None, shard_items: int | None, force: bool
 ) -> Ledger:
     """The ledger of a folder, whose plan is made where there is none.
 
@@ -141,9 +144,10 @@ def begin_folder(
         UsageError: where it holds something else.
     """
     force = force and not joins()
-    Shards().check_free(folder, force or (folder / PLAN).exists())
-    begun = read_plan(folder) if (folder / PLAN).exists() and not force else None
+    is_begun = folder.exists(PLAN)
     header = work.model.describe_tokens(work.source.protocol())
+    _check_free(folder, header, force or is_begun)
+    begun = read_plan(folder) if is_begun and not force else None
     if begun is not None:  # what nobody asked for now is as it was then
         batch_size = batch_size or begun.work.get("batch_size")
         shard_items = shard_items or begun.shard_items
@@ -157,12 +161,12 @@ def begin_folder(
     return ledger
 
 
-def read_progress(folder: pathlib.Path) -> Progress:
+def read_progress(folder: Folder) -> Progress:
     """How far a folder is. Raises InputError where nothing was begun there, MismatchError for a damaged plan."""
-    return Progress(folder, Ledger(folder, read_plan(folder)).describe((folder / MANIFEST).exists()))
+    return Progress(folder, Ledger(folder, read_plan(folder)).describe(folder.exists(MANIFEST)))
 
 
-def finish_folder(folder: pathlib.Path) -> Encoded:
+def finish_folder(folder: Folder) -> Encoded:
     """Make a folder whose shards are done a token file.
 
     Raises:
@@ -171,7 +175,7 @@ def finish_folder(folder: pathlib.Path) -> Encoded:
     """
     ledger = Ledger(folder, read_plan(folder))
     missing = ledger.plan.shards - len(ledger.list_done())
-    if missing and not (folder / MANIFEST).exists():
+    if missing and not folder.exists(MANIFEST):
         raise InputError(
             f"{folder} cannot be finished yet: {missing} of its {ledger.plan.shards} shards are missing; the command "
             "that began it makes them"
@@ -179,7 +183,7 @@ def finish_folder(folder: pathlib.Path) -> Encoded:
     damaged = finish_ledger(ledger)
     if damaged is not None:
         raise MismatchError(f"{folder}: shard {damaged} is damaged; the command that began it makes it again")
-    return summarize_folder(folder, 0.0, read_header_of(ledger).model or "MODEL")
+    return summarize_folder(ledger, 0.0, read_header_of(ledger).model or "MODEL")
 
 
 def finish_ledger(ledger: Ledger) -> int | None:
@@ -195,9 +199,8 @@ def finish_ledger(ledger: Ledger) -> int | None:
         def take() -> Iterator[tuple[Shard, Any]]:
             for record in records:
                 first.extend(record.failed[: 1 - len(first)])
-                line = Shard(
-                    ledger.output(record.shard).name, record.items, len(record.failed), record.bytes, record.sha256
-                )
+                name = ledger.output(record.shard)
+                line = Shard(name, record.items, len(record.failed), record.bytes, record.sha256)
                 try:
                     Tally(header).add_json(record.items, record.facts)
                 except ValueError:
@@ -213,21 +216,43 @@ def finish_ledger(ledger: Ledger) -> int | None:
         write_manifest(folder, header, lines, tally)
 
     try:
-        return ledger.finish(write, (folder / MANIFEST).exists)
+        return ledger.finish(write, lambda: folder.exists(MANIFEST))
     except InputError:
-        (folder / PLAN).unlink(missing_ok=True)
+        folder.remove(PLAN)
         _clear(folder)
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+        folder.tidy()
         raise
 
 
-def summarize_folder(folder: pathlib.Path, items_per_second: float, model: str) -> Encoded:
-    """What a finished folder holds, by its manifest alone."""
-    _, tally, _ = read_tally(folder)
-    return summarize(open_tokens(folder), items_per_second, model, tally.counts, tally.samples)
+def summarize_folder(ledger: Ledger, items_per_second: float, model: str) -> Encoded:
+    """What a finished folder holds, by its manifest and, where items failed, by the records of their shards."""
+    _, tally, shards = read_tally(ledger.folder)
+    if tally.counts is None:
+        assert isinstance(ledger.folder, LocalFolder)
+        return summarize(open_tokens(ledger.folder.path), items_per_second, model)
+    records = [ledger.read(number) for number, shard in enumerate(shards) if shard.failed]
+    failed = [Failure(each["item"], each["reason"]) for record in records if record for each in record.failed]
+    return describe_encoded(tally, tally.counts, failed, str(ledger.folder), items_per_second, model)
 
 
-def _clear(folder: pathlib.Path) -> None:
+def open_output(output: str) -> Folder:
+    """The folder that shards go to, on a disk or, by its URL, elsewhere."""
+    return RemoteFolder(output) if is_remote(output) else LocalFolder(pathlib.Path(output))
+
+
+def _check_free(folder: Folder, header: TokenHeader, replaces: bool) -> None:
+    """Raises UsageError where a folder holds other things than tokens, or tokens that are not to be replaced."""
+    if isinstance(folder, LocalFolder):
+        Shards().check_free(folder.path, replaces)
+    elif not is_counted(header):
+        raise UsageError(
+            f"{folder}: of a codebook of {header.codebook_size:,} codes, tokens can be written to a disk only; encode "
+            "into a folder there and copy that"
+        )
+    elif not replaces and (names := folder.list()):
+        raise UsageError(f"{folder} is a folder with other things in it, as {names[0]}; choose another for the tokens")
+
+
+def _clear(folder: Folder) -> None:
     clear_manifest(folder)
     clear_shards(folder)

@@ -14,6 +14,7 @@ from tokcli.contracts import Rate, compute_rate
 from tokcli.data.items import Failure
 from tokcli.metrics.tokens import count_tokens, empirical_bits, entropy_bits, packed_bits
 from tokcli.tokens import TokenReader
+from tokcli.tokens.tally import Tally
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Encoded:
         model: what decodes it: the run, the file or the shipped name.
     """
 
-    output: pathlib.Path
+    output: pathlib.Path | str
     items: int
     failed: Sequence[Failure]
     tokens: int
@@ -77,38 +78,51 @@ class Encoded:
         ]
 
 
-def summarize(
-    reader: TokenReader,
-    items_per_second: float,
-    model: str,
-    counts: Tensor | None = None,
-    samples: int | None = None,
-) -> Encoded:
-    """What a token file holds, so that a resumed encode reports what an uninterrupted one would.
+def summarize(reader: TokenReader, items_per_second: float, model: str) -> Encoded:
+    """What a token file holds, counted over the whole of it, so that a resumed encode reports what another would.
 
     Args:
         reader: of the file.
         items_per_second: of this command.
         model: that decodes it.
-        counts: how often each code occurs; None counts over the whole file.
-        samples: of all signals; None adds them up.
     """
     header = reader.header
-    if counts is None:
-        counts = functools.reduce(torch.add, (count_tokens(item.tokens, header.codebook_size) for item in reader))
-    if samples is None:
-        samples = sum(math.prod(record.signal_size) for record in reader.records)
+    counts = functools.reduce(torch.add, (count_tokens(item.tokens, header.codebook_size) for item in reader))
+    samples = sum(math.prod(record.signal_size) for record in reader.records)
+    tally = Tally(header, len(reader), reader.grid, samples, counts)
+    return describe_encoded(tally, counts, list(reader.failed), reader.path, items_per_second, model)
+
+
+def describe_encoded(
+    tally: Tally,
+    counts: Tensor,
+    failed: Sequence[Failure],
+    output: pathlib.Path | str,
+    items_per_second: float,
+    model: str,
+) -> Encoded:
+    """What tokens add up to.
+
+    Args:
+        tally: their sum.
+        counts: how often each code occurs.
+        failed: items that could not be read.
+        output: the file or folder.
+        items_per_second: of this command.
+        model: that decodes it.
+    """
+    header = tally.header
     return Encoded(
-        output=reader.path,
-        items=len(reader),
-        failed=list(reader.failed),
+        output=output,
+        items=tally.items,
+        failed=failed,
         tokens=int(counts.sum()),
         codebook_size=header.codebook_size,
-        grid=reader.grid,
+        grid=tally.grid,
         dtype=str(header.dtype),
         entropy_bits_per_token=entropy_bits(counts),
-        packed=compute_rate(packed_bits(counts), samples, header.sample_rate),
-        empirical=compute_rate(empirical_bits(counts), samples, header.sample_rate),
+        packed=compute_rate(packed_bits(counts), tally.samples, header.sample_rate),
+        empirical=compute_rate(empirical_bits(counts), tally.samples, header.sample_rate),
         items_per_second=items_per_second,
         model=model,
     )

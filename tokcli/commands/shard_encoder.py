@@ -140,4 +140,4 @@ def read_header_of(ledger: Ledger) -> TokenHeader:
     work = ledger.plan.work
     if work.get("command") != "encode":
         raise TokError(f"{ledger.folder} is no folder of tokens: its plan is of tok {work.get('command')}")
-    return TokenHeader.from_json(work, ledger.folder / PLAN)
+    return TokenHeader.from_json(work, pathlib.Path(f"{ledger.folder}/{PLAN}"))

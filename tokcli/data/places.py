@@ -111,7 +111,7 @@ def measure(url: str) -> Place:
         UsageError: where the library for such a URL is absent.
     """
     if is_remote(url):
-        system, path = _find_system(url)
+        system, path = find_system(url)
         return _describe(url, _ask(url, partial(system.info, path)))
     problem = find_problem(url)
     if problem:
@@ -127,7 +127,7 @@ def find_remote(url: str) -> list[Place]:
         InputError: where it cannot be listed, naming it.
         UsageError: where the library for such a URL is absent.
     """
-    system, path = _find_system(url)
+    system, path = find_system(url)
     scheme = url.partition("://")[0]
     lists = system.glob if glob.has_magic(path) else system.find
     try:
@@ -227,7 +227,7 @@ def _fetch_block(place: Place, number: int) -> bytes:
     start, end = number * BLOCK, min(place.size, (number + 1) * BLOCK)
     for attempt in range(TRIES):
         try:
-            system, path = _find_system(place.url)
+            system, path = find_system(place.url)
             content = system.cat_file(path, start=start, end=end)
         except (FileNotFoundError, PermissionError) as error:
             raise OSError(error.errno, str(explain(place.url, error))) from error
@@ -244,8 +244,8 @@ def _fetch_block(place: Place, number: int) -> bytes:
     raise AssertionError("the last try returns or raises")
 
 
-def explain(url: str, error: BaseException) -> InputError:
-    """Why a remote file cannot be read, in a sentence without its URL."""
+def explain(url: str, error: BaseException, doing: str = "reading") -> InputError:
+    """Why a remote file cannot be read, or written, in a sentence without its URL."""
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None and " 404" not in f" {error.__cause__}":
         error = error.__cause__  # of whatever a web server answers fsspec says that the file is not there
     words = f"{type(error).__name__} {error}"
@@ -260,7 +260,7 @@ def explain(url: str, error: BaseException) -> InputError:
     if isinstance(error, FileNotFoundError):
         return InputError("there is no such file, folder or bucket")
     if isinstance(error, PermissionError) or re.search(r"\b40[13]\b|Forbidden|AccessDenied", words):
-        return InputError(f"reading it is not allowed{f'; credentials come from {known}' if known else ''}")
+        return InputError(f"{doing} it is not allowed{f'; credentials come from {known}' if known else ''}")
     reason = " ".join(words.split())
     return InputError(f"the network or the server failed ({reason[:300]}); try again")
 
@@ -275,14 +275,23 @@ def _ask(url: str, question: Callable[[], Any]) -> Any:
         raise explain(url, error) from error
 
 
-def _find_system(url: str) -> tuple[Any, str]:
-    """fsspec's file system for a URL and the path in it; kept by fsspec, for each process its own."""
+def find_system(url: str, **options: Any) -> tuple[Any, str]:
+    """fsspec's file system for a URL and the path in it; kept by fsspec, for each process its own.
+
+    Args:
+        url: what fsspec reads.
+        options: of the file system.
+
+    Raises:
+        InputError: where it cannot be made, as without credentials.
+        UsageError: where fsspec does not know it, or its library is absent.
+    """
     scheme = url.partition("://")[0].lower()
     fsspec = require("fsspec", "s3")
     if scheme in LIBRARIES:
         require(*LIBRARIES[scheme])
     try:
-        return importlib.import_module("fsspec.core").url_to_fs(url)
+        return importlib.import_module("fsspec.core").url_to_fs(url, **options)
     except (ImportError, ValueError) as error:
         known = ", ".join(f"{each}://" for each in LIBRARIES)
         raise UsageError(f"'{url}': fsspec {fsspec.__version__} cannot read it ({error}); expected {known}") from error

@@ -4,16 +4,14 @@ A claim is a file that was created exclusively and says who has it. Its holder t
 was not touched for a minute, or whose holder has died on this machine, is taken over.
 """
 
-import contextlib
 import json
 import os
-import pathlib
 import threading
-import time
 from dataclasses import asdict
 
-from tokcli.files import create_exclusively
-from tokcli.locking import Holder, make_holder, read_holder
+from tokcli.errors import TokError
+from tokcli.locking import LONGEST, Holder, make_holder, parse_holder
+from tokcli.shards.folder import Folder
 
 BEAT = 10.0
 """Seconds between signs of life."""
@@ -26,32 +24,36 @@ class Lease:
     """A claim that this process holds, until `release`; a thread keeps it alive.
 
     Args:
-        path: of the claim.
+        folder: that the claim lies in.
+        name: of the claim.
         former: who held it before and ended, or fell silent, without letting go; None where nobody did.
     """
 
-    def __init__(self, path: pathlib.Path, former: Holder | None = None) -> None:
-        self.path = path
+    def __init__(self, folder: Folder, name: str, former: Holder | None = None) -> None:
         self.former = former
+        self._folder = folder
+        self._name = name
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT):
-            with contextlib.suppress(OSError):
-                os.utime(self.path)
+            try:
+                self._folder.touch(self._name)
+            except TokError:
+                continue  # the network; another beat follows
 
     def release(self) -> None:
         """Let go, unless somebody took it over meanwhile."""
         self._ended.set()
         self._thread.join()
-        holder = read_holder(self.path)
+        holder = read_claim(self._folder, self._name)
         if holder is not None and holder.pid == os.getpid() and holder.host == make_holder().host:
-            self.path.unlink(missing_ok=True)
+            self._folder.remove(self._name)
 
 
-def claim(path: pathlib.Path) -> Lease | Holder | None:
+def claim(folder: Folder, name: str) -> Lease | Holder | None:
     """Take a claim, or say who has it; None where that is not known.
 
     Raises:
@@ -61,23 +63,29 @@ def claim(path: pathlib.Path) -> Lease | Holder | None:
     former = None
     for _ in range(2):
         try:
-            if create_exclusively(path, content):
-                return Lease(path, former)
+            if folder.create(name, content):
+                return Lease(folder, name, former)
         except FileNotFoundError:
             return None  # whoever finished the work has just tidied up
-        holder = read_holder(path)
-        if not is_expired(path, holder):
+        holder = read_claim(folder, name)
+        if not is_expired(folder, name, holder):
             return holder
         former = holder
-        path.unlink(missing_ok=True)
-    return read_holder(path)
+        folder.remove(name)
+    return read_claim(folder, name)
 
 
-def is_expired(path: pathlib.Path, holder: Holder | None) -> bool:
-    """Whether the claim `path`, of `holder`, is nobody's any more."""
+def read_claim(folder: Folder, name: str) -> Holder | None:
+    """Who made a claim; None where it is gone, or says nothing."""
+    try:
+        return parse_holder(folder.read(name, LONGEST))
+    except TokError:
+        return None
+
+
+def is_expired(folder: Folder, name: str, holder: Holder | None) -> bool:
+    """Whether the claim `name`, of `holder`, is nobody's any more."""
     if holder is not None and holder.dead:
         return True
-    try:
-        return time.time() - path.stat().st_mtime > EXPIRY
-    except FileNotFoundError:
-        return True
+    age = folder.age(name)
+    return age is None or age > EXPIRY

@@ -1,11 +1,8 @@
 """Which shards of a plan are done, claimed or missing, by the files of their folder alone."""
 
-import contextlib
 import json
-import os
 import pathlib
 import re
-import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,9 +10,10 @@ from typing import Any
 
 from tokcli import untrusted
 from tokcli.errors import MismatchError, TokError
-from tokcli.files import read_bytes, remove_unfinished, replacing, sync, write_bytes
-from tokcli.locking import BusyError, describe, hold, lock_beside, read_holder
-from tokcli.shards.leases import EXPIRY, Lease, claim, is_expired
+from tokcli.files import sync
+from tokcli.locking import BusyError, describe
+from tokcli.shards.folder import Folder, remove_all, write_whole
+from tokcli.shards.leases import EXPIRY, Lease, claim, is_expired, read_claim
 from tokcli.shards.plan import PLAN, Plan, read_plan, require_same
 
 CLAIMS = "claims"
@@ -99,42 +97,43 @@ class Ledger:
         plan: which it holds.
     """
 
-    def __init__(self, folder: pathlib.Path, plan: Plan) -> None:
+    def __init__(self, folder: Folder, plan: Plan) -> None:
         self.folder = folder
         self.plan = plan
-        self._stamp = self._stamp_plan()
+        self._stamp = folder.measure(PLAN)
 
-    def output(self, shard: int) -> pathlib.Path:
-        """Where the output of a shard lies."""
-        return self.folder / f"shard-{shard:05d}.safetensors"
+    def output(self, shard: int) -> str:
+        """The name of a shard's output."""
+        return f"shard-{shard:05d}.safetensors"
 
-    def record(self, shard: int) -> pathlib.Path:
-        """Where the record of a shard lies, whose presence means done."""
-        return self.folder / f"shard-{shard:05d}.json"
+    def record(self, shard: int) -> str:
+        """The name of a shard's record, whose presence means done."""
+        return f"shard-{shard:05d}.json"
 
     def is_done(self, shard: int) -> bool:
         """Whether record and output are there."""
-        return self.record(shard).exists() and self.output(shard).exists()
+        return self.folder.exists(self.record(shard)) and self.folder.exists(self.output(shard))
 
     def list_done(self) -> set[int]:
         """The numbers of all shards that are done, by one look into the folder."""
         found: dict[str, set[int]] = {"safetensors": set(), "json": set()}
-        for entry in os.scandir(self.folder):
-            if match := OUTPUT.fullmatch(entry.name):
+        for name in self.folder.list():
+            if match := OUTPUT.fullmatch(name):
                 found[match[2]].add(int(match[1]))
         return found["safetensors"] & found["json"]
 
     def read(self, shard: int) -> Record | None:
         """The record of a shard; None where it is not done, or what is there is damaged or of another plan."""
         try:
-            values = untrusted.parse_json(read_bytes(self.record(shard), LONGEST_RECORD))
+            values = untrusted.parse_json(self.folder.read(self.record(shard), LONGEST_RECORD))
             if values.pop("format") != FORMAT:
                 return None
             record = Record(**values)
-            whole = self.output(shard).stat().st_size == record.bytes
+            output = self.folder.measure(self.output(shard))
         except (TokError, OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
         same = record.plan == self.plan.digest and record.shard == shard
+        whole = output is not None and output[0] == record.bytes
         return record if same and whole and _is_complete(record, len(self.plan.span(shard))) else None
 
     def publish(self, shard: int, write: Callable[[pathlib.Path], Record]) -> None:
@@ -149,20 +148,20 @@ class Ledger:
         """
         self.require_plan()
         try:
-            with replacing(self.output(shard)) as unfinished:
+            with self.folder.write(self.output(shard)) as unfinished:
                 record = write(unfinished)
             content = {"format": FORMAT, **asdict(record)}
-            write_bytes(self.record(shard), json.dumps(content, ensure_ascii=False).encode() + b"\n")
+            write_whole(self.folder, self.record(shard), json.dumps(content, ensure_ascii=False).encode() + b"\n")
         except FileNotFoundError:
             if not self.is_done(shard):  # else it was tidied away behind somebody who had done the same
                 raise
 
     def require_plan(self) -> None:
         """Raises MismatchError where the folder has another plan by now."""
-        if self._stamp_plan() != self._stamp:
-            if not (self.folder / PLAN).exists() or read_plan(self.folder).digest != self.plan.digest:
+        if self.folder.measure(PLAN) != self._stamp:
+            if not self.folder.exists(PLAN) or read_plan(self.folder).digest != self.plan.digest:
                 raise MismatchError(f"{self.folder} was begun anew by another command while this one worked on it")
-            self._stamp = self._stamp_plan()
+            self._stamp = self.folder.measure(PLAN)
 
     def pull(self, own: Collection[int], note: Callable[[str], None]) -> Iterator[int]:
         """Shards to be done, each claimed while the caller works on it, until all are done by whomever.
@@ -181,7 +180,7 @@ class Ledger:
             for shard in waiting:
                 if self.is_done(shard):
                     continue
-                lease = claim(self.folder / CLAIMS / f"{shard:05d}")
+                lease = claim(self.folder, f"{CLAIMS}/{shard:05d}")
                 if not isinstance(lease, Lease):
                     busy.append(shard)
                     continue
@@ -195,8 +194,7 @@ class Ledger:
             if len(busy) == len(waiting):
                 time.sleep(GLANCE)
             waiting = busy
-        with contextlib.suppress(OSError):
-            (self.folder / CLAIMS).rmdir()
+        self.folder.tidy(CLAIMS)
 
     def finish(self, write: Callable[[Iterator[Record]], object], is_finished: Callable[[], bool]) -> int | None:
         """Make the whole of all shards, once, and tidy up what killed workers left; of several, one does it.
@@ -209,19 +207,19 @@ class Ledger:
             None, or the first shard that is not done: what is left of it is as good as missing from now on.
         """
         while not is_finished():
-            lease = claim(self.folder / CLAIMS / "finish")
+            lease = claim(self.folder, f"{CLAIMS}/finish")
             if isinstance(lease, Lease):
                 try:
                     write(self._read_all())
                 except NotDone as error:
-                    self.record(error.shard).unlink(missing_ok=True)
+                    self.folder.remove(self.record(error.shard))
                     return error.shard
                 finally:
                     lease.release()
             else:
                 time.sleep(GLANCE)
-        shutil.rmtree(self.folder / CLAIMS, ignore_errors=True)
-        remove_unfinished(self.folder)
+        remove_all(self.folder, CLAIMS)
+        self.folder.tidy()
         return None
 
     def _read_all(self) -> Iterator[Record]:
@@ -235,9 +233,10 @@ class Ledger:
         """How far the work is."""
         done = self.list_done()
         claimed, expired = set(), set()
-        for path in (self.folder / CLAIMS).glob("[0-9]*"):
-            if path.name.isdecimal() and int(path.name) not in done:
-                (expired if is_expired(path, read_holder(path)) else claimed).add(int(path.name))
+        for number in self.folder.list(CLAIMS):
+            if number.isdecimal() and int(number) not in done:
+                name = f"{CLAIMS}/{number}"
+                (expired if is_expired(self.folder, name, read_claim(self.folder, name)) else claimed).add(int(number))
         records = [self.read(shard) for shard in done]
         whole = [record for record in records if record is not None]
         return Status(
@@ -252,15 +251,8 @@ class Ledger:
             finished=finished,
         )
 
-    def _stamp_plan(self) -> tuple[int, int] | None:
-        try:
-            about = os.stat(self.folder / PLAN)
-        except FileNotFoundError:
-            return None
-        return about.st_ino, about.st_mtime_ns
 
-
-def begin(folder: pathlib.Path, plan: Plan, force: bool, clear: Callable[[], None]) -> tuple[Ledger, bool]:
+def begin(folder: Folder, plan: Plan, force: bool, clear: Callable[[], None]) -> tuple[Ledger, bool]:
     """The ledger of a plan in its folder, and whether the work was begun before, by this command or another.
 
     Args:
@@ -273,10 +265,10 @@ def begin(folder: pathlib.Path, plan: Plan, force: bool, clear: Callable[[], Non
         MismatchError: where the folder has another plan, and `force` is not given.
         BusyError: where somebody is at work on what `force` would remove.
     """
-    if force and folder.exists():
-        with hold(lock_beside(folder), folder):
+    if force and folder.list():
+        with folder.alone():
             require_idle(folder)
-            with replacing(folder / PLAN) as unfinished:
+            with folder.write(PLAN) as unfinished:
                 with open(unfinished, "wb") as file:  # a full disk is noticed before anything is removed
                     file.write(json.dumps(plan.to_json(), ensure_ascii=False).encode())
                     sync(file)
@@ -288,23 +280,23 @@ def begin(folder: pathlib.Path, plan: Plan, force: bool, clear: Callable[[], Non
     return Ledger(folder, plan), not created
 
 
-def require_idle(folder: pathlib.Path) -> None:
+def require_idle(folder: Folder) -> None:
     """Raises BusyError where a living worker is at a shard of the folder."""
-    for path in (folder / CLAIMS).glob("*"):
-        holder = read_holder(path)
-        if not is_expired(path, holder):
+    for name in folder.list(CLAIMS):
+        holder = read_claim(folder, f"{CLAIMS}/{name}")
+        if not is_expired(folder, f"{CLAIMS}/{name}", holder):
             raise BusyError(
                 f"{folder} is being written by {describe(holder)}; wait for it to end (one that died "
                 f"on another machine is believed alive for {EXPIRY:.0f} seconds), or write to another place"
             )
 
 
-def clear_shards(folder: pathlib.Path) -> None:
+def clear_shards(folder: Folder) -> None:
     """Remove all shards, records and claims of a folder."""
-    for path in list(folder.iterdir()):
-        if OUTPUT.fullmatch(path.name):
-            path.unlink(missing_ok=True)
-    shutil.rmtree(folder / CLAIMS, ignore_errors=True)
+    for name in folder.list():
+        if OUTPUT.fullmatch(name):
+            folder.remove(name)
+    remove_all(folder, CLAIMS)
 
 
 def _is_complete(record: Record, planned: int) -> bool:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import Any
 from tokcli import __version__, untrusted
 from tokcli.contracts import Source
 from tokcli.errors import InputError, MismatchError, quote
-from tokcli.files import create_exclusively, read_bytes
+from tokcli.shards.folder import Folder
 
 PLAN = "plan.json"
 FORMAT = "tok-plan/1"
@@ -74,13 +73,13 @@ class Plan:
             "marks": list(self.marks),
         }
 
-    def create(self, folder: pathlib.Path) -> bool:
+    def create(self, folder: Folder) -> bool:
         """Write the plan of a folder, which is made; False where it has one already.
 
         Raises:
             OSError: where it cannot be written.
         """
-        return create_exclusively(folder / PLAN, json.dumps(self.to_json(), ensure_ascii=False).encode())
+        return folder.create(PLAN, json.dumps(self.to_json(), ensure_ascii=False).encode())
 
 
 def make_plan(work: Mapping[str, Any], inputs: Sequence[str], source: Source, shard_items: int | None = None) -> Plan:
@@ -98,18 +97,18 @@ def make_plan(work: Mapping[str, Any], inputs: Sequence[str], source: Source, sh
     return Plan(json.loads(json.dumps(work)), list(inputs), items, each, marks)
 
 
-def read_plan(folder: pathlib.Path) -> Plan:
+def read_plan(folder: Folder) -> Plan:
     """The plan of a folder.
 
     Raises:
         InputError: where there is none.
         MismatchError: where it is damaged, or of another version of the format.
     """
-    path = folder / PLAN
-    if not path.exists():
+    path = f"{folder}/{PLAN}"
+    if not folder.exists(PLAN):
         raise InputError(f"{folder} has no {PLAN}: nothing was begun there; name the folder that tok encode writes to")
     try:
-        values = untrusted.parse_json(read_bytes(path, untrusted.LONGEST_JSON))
+        values = untrusted.parse_json(folder.read(PLAN, untrusted.LONGEST_JSON))
     except ValueError as error:
         raise MismatchError(f"{path} is damaged ({error}); start over with --force") from error
     found = values.get("format") if isinstance(values, dict) else None
@@ -128,7 +127,7 @@ def read_plan(folder: pathlib.Path) -> Plan:
     return Plan(*(values[name] for name in kinds))
 
 
-def require_same(folder: pathlib.Path, begun: Plan, asked: Plan) -> None:
+def require_same(folder: Folder, begun: Plan, asked: Plan) -> None:
     """Refuse, with a MismatchError that names the cause, to go on with a plan that is not the one asked for."""
     if begun.digest == asked.digest:
         return

@@ -15,7 +15,8 @@ import numpy as np
 
 from tokcli.data.items import Failure
 from tokcli.errors import MismatchError
-from tokcli.files import find_problem, read_bytes, write_bytes
+from tokcli.files import find_problem, read_bytes
+from tokcli.shards.folder import Folder, write_whole
 from tokcli.tokens.header import TokenHeader, TokenRecord, parse_json
 from tokcli.tokens.reading import TokenReader
 from tokcli.tokens.stacked import read_shard
@@ -45,7 +46,7 @@ class Shard:
     sha256: str
 
 
-def write_manifest(folder: pathlib.Path, header: TokenHeader, shards: Sequence[Shard], tally: Tally) -> None:
+def write_manifest(folder: Folder, header: TokenHeader, shards: Sequence[Shard], tally: Tally) -> None:
     """Make a folder of shards one token file; the same shards make the same bytes."""
     lines = ",\n".join(json.dumps(asdict(shard), ensure_ascii=False) for shard in shards)
     about = {
@@ -55,17 +56,17 @@ def write_manifest(folder: pathlib.Path, header: TokenHeader, shards: Sequence[S
         **tally.to_json(),
     }
     text = json.dumps(about, ensure_ascii=False)[:-1] + f',\n"shards": [\n{lines}\n]}}\n'
-    write_bytes(folder / MANIFEST, text.encode())
+    write_whole(folder, MANIFEST, text.encode())
 
 
-def read_tally(folder: pathlib.Path) -> tuple[TokenHeader, Tally, list[Shard]]:
+def read_tally(folder: Folder) -> tuple[TokenHeader, Tally, list[Shard]]:
     """What the manifest of a folder adds up to.
 
     Raises:
         MismatchError: where it is damaged.
     """
-    path = folder / MANIFEST
-    about = parse_json(read_bytes(path, LONGEST_JSON), path)
+    path = pathlib.Path(f"{folder}/{MANIFEST}")
+    about = parse_json(folder.read(MANIFEST, LONGEST_JSON), path)
     header = TokenHeader.from_json(about, path)
     shards = _read_lines(about, path)
     tally = Tally(header)

@@ -15,6 +15,7 @@ import numpy as np
 
 from tokcli.errors import InputError, MismatchError, UsageError
 from tokcli.files import find_problem, move_into_place, read_bytes
+from tokcli.shards.folder import Folder, LocalFolder
 from tokcli.shards.ledger import OUTPUT
 from tokcli.shards.plan import PLAN, read_plan
 from tokcli.tokens.format import TokenFormat
@@ -77,7 +78,7 @@ class Shards(TokenFormat):
             tally.add(own, values)
             lines.append(Shard(name, len(own), len(failures), written.bytes, written.sha256))
             failures = []  # the first shard names them all
-        write_manifest(result, header, lines, tally)
+        write_manifest(LocalFolder(result), header, lines, tally)
         if path.exists():
             os.rename(path, previous)
         move_into_place(result, path)
@@ -95,8 +96,8 @@ class Shards(TokenFormat):
         if (path / PLAN).is_file():
             done = sum(1 for entry in path.iterdir() if OUTPUT.fullmatch(entry.name) and entry.suffix == ".json")
             raise InputError(
-                f"{path} is not finished: {done} of its {read_plan(path).shards} shards are done; go on with the "
-                f"same tok encode command, or see how far it is: tok encode -o {path} --status"
+                f"{path} is not finished: {done} of its {read_plan(LocalFolder(path)).shards} shards are done; go on "
+                f"with the same tok encode command, or see how far it is: tok encode -o {path} --status"
             )
         raise MismatchError(f"{path} is not a folder of tokens: it has no {MANIFEST}")
 
@@ -106,10 +107,10 @@ def is_folder_of_tokens(path: pathlib.Path) -> bool:
     return any((path / name).is_file() for name in (MANIFEST, OLDER, PLAN))
 
 
-def clear_manifest(path: pathlib.Path) -> None:
+def clear_manifest(folder: Folder) -> None:
     """Remove what makes a folder look finished."""
     for name in (MANIFEST, OLDER):
-        (path / name).unlink(missing_ok=True)
+        folder.remove(name)
 
 
 def _open_older(path: pathlib.Path) -> TokenReader:
