@@ -10,6 +10,8 @@ import numpy
 import pytest
 from PIL import Image
 
+from tokcli.progress import SILENT, Task
+
 # Test processes share the cores already: threads that wait for each other would make them many times slower. Set before
 # torch is imported, and inherited by the commands that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -100,3 +102,21 @@ def photos(tmp_path: pathlib.Path) -> pathlib.Path:
         place.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(place)
     return folder
+
+
+class Notes:
+    """A reporter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.said.append(message)
+
+    def task(self, label: str, total: int | None, unit: str, done: int = 0) -> Task:
+        return SILENT.task(label, total, unit, done)
+
+
+@pytest.fixture
+def notes() -> Notes:
+    return Notes()

@@ -31,6 +31,7 @@ from tokcli.artifacts import load_artifact
 from tokcli.artifacts.artifact import Artifact
 from tokcli.codebooks import sample_latents
 from tokcli.evaluation.run import evaluate
+from tokcli.quantizers.codebooks import lloyd_max
 from tokcli.quantizers.fsp import FiniteScalarPerturbation
 from tokcli.recipe.build import build_evaluation_source, build_training_source
 
@@ -76,8 +77,8 @@ def estimate_panter_dite(u: NDArray) -> tuple[float, float]:
     return float((density ** (1 / 3)).mean() ** 3), float(-(positive * numpy.log2(positive)).sum() / BINS)
 
 
-def fit_levels(u: NDArray, count: int, multiplier: float = 0.0) -> NDArray:
-    """Lloyd levels of sorted samples; a multiplier above 0 weighs bits against squared error. Returns tokens."""
+def fit_levels(u: NDArray, count: int, multiplier: float) -> NDArray:
+    """Tokens of Lloyd levels of sorted samples; the multiplier weighs bits against squared error."""
     values = (numpy.arange(count) + 0.5) / count
     tokens = numpy.zeros(len(u), dtype=int)
     lengths = numpy.full(count, math.log2(count))
@@ -132,7 +133,8 @@ def study_densities(count: int) -> list[dict[str, Any]]:
         unit = 1 / (12 * count**2)
         error, bits = measure_tokens(u, equal, centres)
         means, _ = measure_tokens(u, equal)
-        lloyd, lloyd_bits = measure_tokens(u, fit_levels(u, count))
+        levels = lloyd_max(torch.from_numpy(u).float(), count).numpy()
+        lloyd, lloyd_bits = measure_tokens(u, numpy.searchsorted((levels[1:] + levels[:-1]) / 2, u), levels)
         constrained, constrained_bits = constrain_entropy(u, count, bits)
         law = name.removeprefix("Beta(").partition(",")[0] if name.startswith("Beta") else None
         limit = compute_panter_dite(float(law)) if law else estimate_panter_dite(u)[0]
@@ -202,9 +204,7 @@ def study_run(path: pathlib.Path, checkpoints: bool) -> tuple[list[dict[str, Any
     equal = quantizer.values.clone()
     means = quantizer.values.clone()
     start = 0
-    for column, (units, count) in enumerate(
-        zip(quantizer.activation.to_unit(latents).T, quantizer.counts, strict=True)
-    ):
+    for units, count in zip(quantizer.activation.to_unit(latents).T, quantizer.counts, strict=True):
         digits = (units * count).long().clamp_max(count - 1)
         for level in range(count):
             inside = units[digits == level]

@@ -146,6 +146,21 @@ def test_fitted_levels_are_nearer_to_skewed_latents_than_uniform_ones(decode: st
     assert report.perplexity == pytest.approx(float(torch.special.entr(counts).sum().exp()), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("law", "words"),
+    [
+        (torch.distributions.Beta(1.1, 1.1), "too little to notice"),
+        (torch.distributions.Beta(3.0, 3.0), "pays where every token costs as much, not where its entropy is paid for"),
+        (torch.distributions.Beta(0.3, 0.3), "pays either way"),
+    ],
+)
+def test_whether_fitted_levels_pay_is_said(law: torch.distributions.Beta, words: str, notes) -> None:
+    torch.manual_seed(0)
+    quantizer = FiniteScalarPerturbation([8])
+    quantizer.build_codebook(quantizer.activation.from_unit(law.sample((20_000,))).unsqueeze(-1), reporter=notes)
+    assert words in notes.said[-1]
+
+
 def test_levels_fitted_to_a_uniform_latent_stay_where_they_were() -> None:
     quantizer = FiniteScalarPerturbation([5])
     before = quantizer.values.clone()

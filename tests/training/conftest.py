@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from tokcli.progress import SILENT, Task
 from tokcli.training import loop
 from tokcli.training.parts import Training
 
@@ -40,21 +39,3 @@ def after_step(monkeypatch: pytest.MonkeyPatch) -> AfterStep:
             yield
 
     return install
-
-
-class Notes:
-    """A reporter that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.said.append(message)
-
-    def task(self, label: str, total: int | None, unit: str, done: int = 0) -> Task:
-        return SILENT.task(label, total, unit, done)
-
-
-@pytest.fixture
-def notes() -> Notes:
-    return Notes()

@@ -112,15 +112,16 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
         if len(latents) < max(self.counts):
             raise UsageError(f"levels {list(self.counts)} need {max(self.counts)} latents to fit, got {len(latents)}")
         unit = self.activation.to_unit(latents.float())
+        before = self._report(unit)
         with reporter.task("levels", total=self.dim, unit="dimension") as task:
             fitted = []
             for column, count in zip(unit.cpu().unbind(dim=-1), self.counts, strict=True):
                 fitted.append(lloyd_max(column, count))
                 task.advance()
         self.values.copy_(torch.cat(fitted))
-        tokens = self.tokens_of(self._digits(unit))
-        error = (self._decode(unit) - self.dequantize(tokens)).square().sum(dim=-1).mean()
-        return CodebookReport(self.codebook_size, float(error), perplexity_of(tokens), len(latents))
+        after = self._report(unit)
+        reporter.note(_weigh(before, after))
+        return after
 
     def use_codebook(self, size: int) -> None:
         """There is one codebook. Raises UsageError for any size but its own."""
@@ -129,6 +130,12 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
                 f"levels {list(self.counts)} make {self.codebook_size} codes and no other number, got size {size};"
                 " leave the size out, or train with other levels"
             )
+
+    def _report(self, unit: Tensor) -> CodebookReport:
+        """How well the levels fit u, (count, dim) in [0, 1], as the decoder sees it."""
+        tokens = self.tokens_of(self._digits(unit))
+        error = (self._decode(unit) - self.dequantize(tokens)).square().sum(dim=-1).mean()
+        return CodebookReport(self.codebook_size, float(error), perplexity_of(tokens), len(unit))
 
     def _digits(self, unit: Tensor) -> Tensor:
         columns = unit.detach().movedim(-1, 0).contiguous()
@@ -152,6 +159,29 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
         if self.activation.variance is None:
             return moment_penalty((unit - 0.5) * math.sqrt(12), 1.0, *weights)
         return moment_penalty(latents, self.activation.variance, *weights)
+
+
+DECIBELS_PER_BIT = 20 * math.log10(2)
+"""What a bit buys where latents are quantized finely."""
+
+NOTICEABLE = 0.25
+"""Decibels of the latents' error below which the decoder, which knows the equal cells, gains nothing."""
+
+
+def _weigh(before: CodebookReport, after: CodebookReport) -> str:
+    """Whether Lloyd–Max levels pay: less error for more entropy, which only some have to pay for."""
+    gain = 10 * math.log10(max(before.mse, 1e-12) / max(after.mse, 1e-12))
+    bits = math.log2(after.perplexity / before.perplexity)
+    told = (
+        f"levels fitted: the error of latents falls by {gain:.2f} dB, the entropy of a token rises by {bits:.2f} bits"
+    )
+    if gain < NOTICEABLE:
+        return f"{told}; too little to notice: latents are nearly uniform, and equal cells would do"
+    if gain < DECIBELS_PER_BIT * bits:
+        return (
+            f"{told}; it pays where every token costs as much, not where its entropy is paid for: equal cells do then"
+        )
+    return f"{told}; it pays either way"
 
 
 def _compute_borders(values: Tensor, counts: Sequence[int]) -> list[Tensor]:
