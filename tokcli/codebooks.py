@@ -167,7 +167,7 @@ def build_codebooks(
 def require_builder(tokenizer: Tokenizer) -> BuildsCodebook:
     """The tokenizer's quantizer as one that builds codebooks. Raises UsageError where it does not."""
     quantizer = tokenizer.quantizer
-    if not isinstance(quantizer, BuildsCodebook):
+    if not isinstance(quantizer, BuildsCodebook) or not quantizer.builds:
         raise UsageError(
             f"{type(quantizer).__name__} has its codebook of {quantizer.codebook_size} codes from training; "
             "there is nothing to build: go on with tok encode"

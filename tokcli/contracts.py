@@ -52,6 +52,8 @@ class Quantized:
         stats: detached scalars worth logging.
         alternatives: further latents of the same shape which the decoder must reconstruct from as well; every loss is
             averaged over all of them (dual-path methods: VAEVQ decodes both z_q and z_c).
+        codes: (batch, *positions, dim) without gradient, the codes, or a draw of what they would be, where training
+            decodes something else in their place; None: `latents`. A next stage encodes what these leave.
     """
 
     latents: Tensor
@@ -59,6 +61,7 @@ class Quantized:
     loss: Tensor
     stats: dict[str, Tensor] = field(default_factory=dict)
     alternatives: tuple[Tensor, ...] = ()
+    codes: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class Quantizer(Part, nn.Module, ABC):
         codebook_size: values per token; the real product of levels, never a nominal K.
         usual_cvu: the least that a healthy training of this method shows of perplexity / K, after some hundred steps.
         latents_per_dim: channels it reads for each that it hands on.
+        unit_latents: whether it counts on latents of variance 1, as its prior or its normaliser makes them.
         training_only: names of persistent buffers that decide the next training step but no token. Checkpoints keep
             them, artifacts leave them out.
     """
@@ -103,6 +107,7 @@ class Quantizer(Part, nn.Module, ABC):
     codebook_size: int
     usual_cvu: ClassVar[float] = 0.3
     latents_per_dim: ClassVar[int] = 1
+    unit_latents: ClassVar[bool] = False
     training_only: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
@@ -115,7 +120,10 @@ class Quantizer(Part, nn.Module, ABC):
 
     @abstractmethod
     def dequantize(self, tokens: Tensor) -> Tensor:
-        """tokens: (batch, *positions, groups) int64 -> latents: (batch, *positions, dim) float32."""
+        """tokens: (batch, *positions, groups) int64 -> latents: (batch, *positions, dim) float32.
+
+        The last axis may also be as long as one of `prefixes`: the first groups alone.
+        """
 
     @abstractmethod
     def codebook_tensors(self) -> dict[str, Tensor]:
@@ -127,6 +135,29 @@ class Quantizer(Part, nn.Module, ABC):
     def codebook_parameters(self) -> frozenset[str]:
         """Names of the learnt parameters that are a codebook and no part of the network, in use or not."""
         return frozenset(self.codebook_tensors())
+
+    @property
+    def prefixes(self) -> tuple[int, ...]:
+        """How many of the first groups can be decoded without the others, increasing; `groups` is the last."""
+        return (self.groups,)
+
+    def points(self, latents: Tensor) -> Tensor:
+        """What codes stand for of latents (..., input_dim): (..., dim), where the decoder reads them, differentiable.
+
+        So it is they that codes err on: neither rounded nor moved yet.
+        """
+        return latents[..., : self.dim]
+
+    def make_next_stage(self) -> "Quantizer":
+        """A new quantizer for what this one's codes leave of its points, where several stages follow each other."""
+        return type(self)(**self.arguments)
+
+    def scale_of_rest(self) -> Tensor | None:
+        """What the next stage's latents are divided by, so that they have variance 1: (dim,), where codes tell it.
+
+        None: a next stage with `unit_latents` finds it out in training, and others read what is left as it is.
+        """
+        return None
 
     @property
     def codebook_ready(self) -> bool:
@@ -177,6 +208,11 @@ class BuildsCodebook(Quantizer):
     """
 
     any_size: ClassVar[bool] = True
+
+    @property
+    def builds(self) -> bool:
+        """Whether there is anything to build; one made of others may find that there is not."""
+        return True
 
     def codebook_parameters(self) -> frozenset[str]:
         """None, where the codebook is built from data alone."""

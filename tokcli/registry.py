@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from tokcli.errors import ArgumentError, RecipeError, TokError, quote
-from tokcli.schema import already_checked, complete_arguments, find_argument_problems
+from tokcli.schema import already_checked, complete_arguments, find_argument_problems, list_nodes_within
 from tokcli.spelling import nearest
 
 T = TypeVar("T")
@@ -122,6 +122,11 @@ class Registry(Generic[T]):
             return [f"{path}.kind: {error}"]
         given = {str(name): value for name, value in node.items() if name != "kind"}
         problems = find_argument_problems(constructor, given, path, f"'{kind}'")
+        for name in list_nodes_within(constructor):
+            if isinstance(given.get(name), Mapping):
+                within = self.check(given[name], f"{path}.{name}", may_import)
+                problems += [] if isinstance(within, CheckedNode) else within
+                given[name] = within
         if problems:
             return problems
         return CheckedNode({"kind": kind} | complete_arguments(constructor, given), constructor)

@@ -45,6 +45,9 @@ Counts = Annotated[Sequence[Count], Field(min_length=1)]
 
 NOT_WRITTEN = "not written where it has its default"
 """Marks an argument that came later: recipes that do not name it stay word for word what they were."""
+WITHIN = "a node of the same family"
+"""Marks an argument that names another part of the part's own family, as a recipe does: its kind and arguments."""
+NodeWithin = Annotated[Mapping[str, Any], WITHIN]
 LocalFile = Annotated[str | None, NOT_WRITTEN]
 """A file on this machine in the place of what would be fetched."""
 
@@ -88,6 +91,13 @@ def complete_arguments(constructor: Callable[..., Any], given: Mapping[str, Any]
         elif parameter.default is not parameter.empty:
             complete[name] = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
     return complete
+
+
+def list_nodes_within(constructor: Callable[..., Any]) -> list[str]:
+    """The arguments of `constructor` that name parts of its own family."""
+    function = constructor.__init__ if inspect.isclass(constructor) else constructor
+    hints = typing.get_type_hints(function, include_extras=True)
+    return [name for name, hint in hints.items() if WITHIN in getattr(hint, "__metadata__", ())]
 
 
 def find_argument_problems(

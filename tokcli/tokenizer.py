@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tokcli.contracts import Autoencoder, Codec, ModalityName, Pass, Quantized, Quantizer, RoundTrip, Stream
 from tokcli.errors import InputError, RecipeError
 from tokcli.numerics import exact_float32
+from tokcli.quantizers.composite import CompositeQuantizer
 from tokcli.windows import Echo, Layout, Window, crop, encode_window, encode_windows, pad
 
 
@@ -222,6 +223,8 @@ def find_width_problems(autoencoder: Autoencoder, quantizer: Quantizer) -> list[
     if follows and autoencoder.latent_dim != quantizer.input_dim:  # one cause, be it two widths
         given, read = autoencoder.latent_dim, quantizer.input_dim
         other = f"set quantizer.dim={given}" if "dim" in quantizer.arguments else f"give the quantizer {given} levels"
+        if isinstance(quantizer, CompositeQuantizer) and "dim" not in quantizer.arguments:
+            other = "give quantizer.of another width"
         return [
             f"autoencoder.latent_dim: the encoder gives {given} channels, but the quantizer reads {read}; "
             f"set autoencoder.latent_dim={read}, or {other}"

@@ -35,6 +35,21 @@ class Example:
         return quantizer.eval()
 
 
+WITHIN: list[tuple["Example", dict[str, Any]]] = [
+    (Example("vq", {"dim": 3, "codebook_size": 20, "kmeans_start": True, "ema": True, "restart_below": 0.5}), {}),
+    (Example("vq", {"dim": 3, "codebook_size": 20, "gradient": "noise"}), {"dropout": 0.5, "shared": True}),
+    (Example("simvq", {"dim": 3, "codebook_size": 20, "gradient": "rotation"}), {"dropout": 1.0}),
+    (Example("fsq", {"levels": [4, 5, 3]}), {}),
+    (Example("fsq", {"levels": [4, 5, 2], "variant": "symmetric", "noise": 0.5, "edges": "full"}), {"dropout": 0.5}),
+    (Example("fsp", {"levels": [4, 3]}), {"dropout": 0.5}),
+    (Example("tokenbridge", {"dim": 3, "bins": 4}, size=64), {"dropout": 0.5}),
+    (Example("tokenbridge", {"dim": 8, "bins": 16}, size=16), {}),
+    (Example("vpvae", {"dim": 3, "codebook_size": 20}, size=20), {"dropout": 0.5}),
+    (Example("nsvq", {"dim": 3, "codebook_size": 20, "sizes": [20, 40]}, size=20), {}),
+    (Example("vaevq", {"dim": 3, "codebook_size": 20}), {"dropout": 0.5}),
+]
+"""What stands within another, and what that one is given besides."""
+
 EXAMPLES = [
     Example("vq", {"dim": 3, "codebook_size": 20}),
     Example("vq", {"dim": 3, "codebook_size": 20, "ema": True, "restart_below": 0.5, "kmeans_start": True}),
@@ -58,6 +73,12 @@ EXAMPLES = [
     Example("vaevq", {"dim": 3, "codebook_size": 20, "coherence": "tempered", "dcr_target": "latents"}),
     Example("vaevq", {"dim": 3, "codebook_size": 20, "coherence": "attached", "rcs_mean_share": 0.25}),
     Example("vaevq", {"dim": 3, "codebook_size": 20, "query": "mean", "vq_weight": 1.0, "rcs_weight": 0.0}),
+    *(Example("residual", {"of": {"kind": e.kind, **e.arguments}, "depth": 3, **more}, e.size) for e, more in WITHIN),
+    *(Example("grouped", {"of": {"kind": e.kind, **e.arguments}, "groups": 2}, e.size) for e, _ in WITHIN),
+    Example("grouped", {"of": {"kind": "vpvae", "dim": 3, "codebook_size": 20}, "groups": 2, "shared": True}, 20),
+    Example("grouped", {"of": {"kind": "vaevq", "dim": 2, "codebook_size": 20}, "groups": 3, "shared": True}),
+    Example("residual", {"of": {"kind": "grouped", "of": {"kind": "fsp", "levels": [5]}, "groups": 2}, "depth": 2}),
+    Example("residual", {"of": {"kind": "vq", "dim": 3, "codebook_size": 20, "cosine": True}, "depth": 2, "dim": 6}),
 ]
 
 
@@ -323,7 +344,7 @@ def test_a_codebook_built_afterwards_changes_no_training_and_is_part_of_the_stat
             each.use_codebook(size)
         assert torch.equal(fresh.quantize(latents), quantizer.quantize(latents))
         output = fresh(latents.view(20, 100, -1))
-        assert torch.equal(output.tokens, fresh.quantize(latents).view(20, 100, 1))
+        assert torch.equal(output.tokens, fresh.quantize(latents).view(20, 100, -1))
 
 
 BUILDERS = [example for example in EXAMPLES if isinstance(example.build(), BuildsCodebook)]

@@ -203,7 +203,7 @@ def test_too_few_latents_to_fit_are_refused() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"activation": "relu"}, "activation: .*'cauchy', got 'relu'"),
+        ({"activation": "relu"}, "activation: .*'uniform', got 'relu'"),
         ({"decode": "none"}, "decode: .*'centered' or 'inverse'"),
         ({"quantize_rate": -0.1}, "quantize_rate: expected 0 or more, got -0.1"),
         ({"eta": -1.0}, "eta: expected 0 or more"),

@@ -1,4 +1,4 @@
-"""The five laws: each activation is a distribution function, its inverse undoes it and is finite at both ends."""
+"""The laws: each activation is a distribution function, its inverse undoes it and is finite at both ends."""
 
 from typing import get_args
 
@@ -14,6 +14,7 @@ LAWS = {
     "laplace": scipy.stats.laplace(),
     "sigmoid": scipy.stats.logistic(),
     "cauchy": scipy.stats.cauchy(),
+    "uniform": scipy.stats.uniform(loc=-(3**0.5), scale=12**0.5),
 }
 
 every_law = pytest.mark.parametrize("name", list(LAWS))

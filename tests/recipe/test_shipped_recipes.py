@@ -33,8 +33,11 @@ def shrunk(recipe: Recipe) -> list[str]:
     ]
     if "feature_dim" in recipe.autoencoder:
         overrides.append("autoencoder.feature_dim=8")
-    if recipe.quantizer.get("codebook_size", 0) > 64:
-        overrides.append("quantizer.codebook_size=64")
+    place, quantizer = "quantizer", recipe.quantizer
+    while "of" in quantizer:
+        place, quantizer = f"{place}.of", quantizer["of"]
+    if quantizer.get("codebook_size", 0) > 64:
+        overrides.append(f"{place}.codebook_size=64")
     if recipe.quantizer.get("sizes") is not None:
         overrides.append("quantizer.sizes=[32, 64]")
     if recipe.codebook is not None:

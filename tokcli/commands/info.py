@@ -282,6 +282,7 @@ def _describe_recipe_text(reference: str) -> dict[str, Any]:
         "autoencoder": recipe.autoencoder["kind"],
         "quantizer": recipe.quantizer["kind"],
         "codebook_size": tokenizer.quantizer.codebook_size,
+        "groups": tokenizer.quantizer.groups,
         "stride": tokenizer.autoencoder.stride,
         "grid": format_grid(grid) if grid else None,
         "parameters": sum(value.numel() for value in tokenizer.parameters()),

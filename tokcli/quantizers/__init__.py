@@ -3,7 +3,9 @@
 from tokcli.contracts import Quantizer
 from tokcli.quantizers.fsp import FiniteScalarPerturbation
 from tokcli.quantizers.fsq import FiniteScalarQuantizer
+from tokcli.quantizers.grouped import GroupedQuantizer
 from tokcli.quantizers.nsvq import NoiseSubstitution
+from tokcli.quantizers.residual import ResidualQuantizer
 from tokcli.quantizers.simvq import SimVectorQuantizer
 from tokcli.quantizers.tokenbridge import TokenBridge
 from tokcli.quantizers.vaevq import VAEVectorQuantizer
@@ -22,6 +24,8 @@ QUANTIZERS: Registry[Quantizer] = Registry(
         "vaevq": VAEVectorQuantizer,
         "vpvae": VectorPerturbation,
         "nsvq": NoiseSubstitution,
+        "residual": ResidualQuantizer,
+        "grouped": GroupedQuantizer,
     },
     Quantizer,
 )

@@ -16,14 +16,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tokcli.contracts import BuildsCodebook, CodebookReport, Quantized
-from tokcli.errors import UsageError
+from tokcli.errors import ArgumentError, UsageError
 from tokcli.progress import SILENT, Reporter
 from tokcli.quantizers.base import HostMirror, Levels, ScalarGrid, in_float32, moment_penalty
 from tokcli.quantizers.codebooks import lloyd_max, thresholds_between
 from tokcli.quantizers.ops import perplexity_of, straight_through
 from tokcli.schema import NotNegative, Share
 
-ActivationName = Literal["tanh", "normal", "laplace", "sigmoid", "cauchy"]
+ActivationName = Literal["tanh", "normal", "laplace", "sigmoid", "cauchy", "uniform"]
 
 
 class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
@@ -31,7 +31,8 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
 
     Args:
         levels: levels per dimension; the latents have len(levels) channels and the codebook their product of codes.
-        activation: g, the law whose distribution function maps a latent to the unit interval.
+        activation: g, the law whose distribution function maps a latent to the unit interval. `uniform` is of variance
+            1 and cut off at ±√3: for what is known to lie within, as the rest that another stage leaves.
         quantize_rate: chance that an element in training is rounded; the others are perturbed.
         eta: width of the perturbation in levels (η in eq. 16; 1 = as wide as the cell).
         mean_weight: of the moment normaliser's mean (λ1).
@@ -42,6 +43,7 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
     """
 
     any_size: ClassVar[bool] = False
+    unit_latents: ClassVar[bool] = True
     usual_cvu: ClassVar[float] = 0.3
 
     def __init__(
@@ -79,7 +81,8 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
         unit = self.activation.to_unit(latents)
         digits = self._digits(unit)
         tokens = self.tokens_of(digits)
-        moved = straight_through(unit, self.values_of(digits))
+        values = self.values_of(digits)
+        moved = straight_through(unit, values)
         if self.training and self.quantize_rate < 1:
             moved = torch.where(torch.rand_like(unit) < self.quantize_rate, moved, self._perturb(unit))
         decoded = self._decode(moved)
@@ -87,7 +90,31 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
             decoded = straight_through(latents, decoded)
         penalty = self._moment_penalty(latents, unit)
         stats = {"moment_penalty": penalty.detach()}
-        return Quantized(decoded, tokens, loss=penalty, stats=stats)
+        return Quantized(decoded, tokens, loss=penalty, stats=stats, codes=self._decode(values))
+
+    @in_float32
+    def points(self, latents: Tensor) -> Tensor:
+        """latents: (..., dim), before the activation -> what the decoder would see without rounding, (..., dim)."""
+        return latents if self.decode == "inverse" else self._decode(self.activation.to_unit(latents))
+
+    def make_next_stage(self) -> "FiniteScalarPerturbation":
+        """The same levels for a part of a level, in which what is left is uniform.
+
+        Raises ArgumentError for `decode: inverse`, whose levels are not equally wide.
+        """
+        if self.decode == "inverse":
+            raise ArgumentError("decode: inverse makes levels of unequal widths, of which no next stage can take parts")
+        return FiniteScalarPerturbation(list(self.counts), "uniform", self.quantize_rate, self.eta, 0.0, 0.0)
+
+    def scale_of_rest(self) -> Tensor:
+        """By how far the farthest point lies from its level, as a uniform law's deviation: (dim,)."""
+        low, high = self.values.new_tensor([[0.0], [1.0]])
+        widest = []
+        for levels in self.values.split(list(self.counts)):
+            borders = torch.cat([low, thresholds_between(levels), high])
+            widest.append(torch.maximum(levels - borders[:-1], borders[1:] - levels).max())
+        # In the unit interval, times √12 in latents, over √3 from an end to a deviation.
+        return 2 * torch.stack(widest)
 
     @in_float32
     def quantize(self, latents: Tensor) -> Tensor:
@@ -239,6 +266,14 @@ def _inverse_laplace(u: Tensor) -> Tensor:
     return torch.where(u < 0.5, torch.log(2 * u), -torch.log(2 * (1 - u)))
 
 
+def _uniform(x: Tensor) -> Tensor:
+    return (x / math.sqrt(12) + 0.5).clamp(0, 1)
+
+
+def _inverse_uniform(u: Tensor) -> Tensor:
+    return (u - 0.5) * math.sqrt(12)
+
+
 def _cauchy(x: Tensor) -> Tensor:
     return torch.atan(x) / math.pi + 0.5
 
@@ -253,4 +288,5 @@ ACTIVATIONS: dict[str, Activation] = {
     "laplace": Activation(_laplace, _inverse_laplace, 2.0),
     "sigmoid": Activation(torch.sigmoid, _inverse_sigmoid, math.pi**2 / 3),
     "cauchy": Activation(_cauchy, _inverse_cauchy, None),
+    "uniform": Activation(_uniform, _inverse_uniform, 1.0),
 }

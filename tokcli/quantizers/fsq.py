@@ -5,7 +5,8 @@ Nothing is learnt and nothing collapses: the codebook is the grid of all combina
 rounding by uniform noise while training (Parker 2024, arXiv 2411.19842, section 3.2).
 """
 
-from typing import ClassVar, Literal
+import math
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -13,8 +14,9 @@ from torch import Tensor
 from tokcli.contracts import Quantized
 from tokcli.errors import ArgumentError
 from tokcli.quantizers.base import Levels, ScalarGrid, in_float32
+from tokcli.quantizers.fsp import FiniteScalarPerturbation
 from tokcli.quantizers.ops import straight_through
-from tokcli.schema import Share
+from tokcli.schema import NOT_WRITTEN, Share
 
 OVERSHOOT = 1e-3
 """How far beyond the outermost level the plain squashing reaches, so that it can be rounded to (ε in the paper)."""
@@ -28,18 +30,29 @@ class FiniteScalarQuantizer(ScalarGrid):
         variant: `plain`: ⌊L/2⌋ steps to each side of 0, an even L one more below; `symmetric`: L levels on [-1, 1].
         noise: chance that an element in training is not rounded but moved by uniform noise as wide as a step
             (0.5 in arXiv 2411.19842); symmetric only.
+        edges: how much of the outermost steps is used: `half`, or `full` as a next stage likes it, for it takes what
+            is left of a step apart; symmetric only.
     """
 
+    unit_latents: ClassVar[bool] = True
     usual_cvu: ClassVar[float] = 0.15
     _highest: Tensor
     _scale: Tensor
     _shift: Tensor
     _offset: Tensor
     _steps: Tensor
+    _reach: Tensor
 
-    def __init__(self, levels: Levels, variant: Literal["plain", "symmetric"] = "plain", noise: Share = 0.0) -> None:
-        if noise and variant == "plain":
-            raise ArgumentError(f"noise {noise} needs variant: symmetric; the plain variant has no noise")
+    def __init__(
+        self,
+        levels: Levels,
+        variant: Literal["plain", "symmetric"] = "plain",
+        noise: Share = 0.0,
+        edges: Annotated[Literal["half", "full"], NOT_WRITTEN] = "half",
+    ) -> None:
+        if variant == "plain" and (noise or edges == "full"):
+            given = f"noise {noise}" if noise else "edges: full"
+            raise ArgumentError(f"{given} needs variant: symmetric; the plain variant has no such thing")
         if variant == "plain" and 2 in levels:
             # The shift that makes room for both levels is atanh(0.999): only latents below -3.8 get the lower one.
             raise ArgumentError(
@@ -49,6 +62,7 @@ class FiniteScalarQuantizer(ScalarGrid):
         self.variant = variant
         self.noise = noise
         # What a step reads of the levels is computed once, and as float32: mixed types take longer.
+        self.edges = edges
         half = (self.levels - 1) * (1 + OVERSHOOT) / 2
         offset = (self.levels % 2 == 0) / 2
         constants = {
@@ -57,6 +71,7 @@ class FiniteScalarQuantizer(ScalarGrid):
             "_shift": torch.atanh(offset / half),
             "_offset": offset,
             "_steps": self.levels // 2,
+            "_reach": self.levels / (self.levels - 1) if edges == "full" else torch.ones(len(levels)),
         }
         for name, constant in constants.items():
             self.register_buffer(name, constant.float(), persistent=False)
@@ -67,22 +82,37 @@ class FiniteScalarQuantizer(ScalarGrid):
         squashed = self._squash(latents)
         digits = self._digits(squashed)
         tokens = self.tokens_of(digits)
-        values = straight_through(self._continuous(squashed), self.values_of(digits))
+        codes = self.values_of(digits)
+        values = straight_through(self._continuous(squashed), codes)
         if self.training and self.noise > 0:
             step = 2 / self._highest
             noisy = squashed + step * (torch.rand_like(squashed) - 0.5)
             values = torch.where(torch.rand_like(squashed) < self.noise, noisy, values)
-        return Quantized(values, tokens, loss=values.new_zeros(()))
+        return Quantized(values, tokens, loss=values.new_zeros(()), codes=codes)
 
     @in_float32
     def quantize(self, latents: Tensor) -> Tensor:
         """latents: (..., dim) -> tokens: (..., 1)."""
         return self.tokens_of(self._digits(self._squash(latents)))
 
+    @in_float32
+    def points(self, latents: Tensor) -> Tensor:
+        """latents: (..., dim) -> what would be decoded without rounding, (..., dim)."""
+        return self._continuous(self._squash(latents))
+
+    def make_next_stage(self) -> FiniteScalarPerturbation:
+        """The same levels for a part of a step, in which what is left is uniform."""
+        return FiniteScalarPerturbation(list(self.counts), "uniform", 1 - self.noise, 1.0, 0.0, 0.0)
+
+    def scale_of_rest(self) -> Tensor:
+        """A step, as the deviation of a uniform law: (dim,)."""
+        steps = 2 / self._highest if self.variant == "symmetric" else 1 / self._steps
+        return steps / math.sqrt(12)
+
     def _squash(self, latents: Tensor) -> Tensor:
-        """To an interval: [-1, 1] (symmetric), or the one whose integers are the levels (plain)."""
+        """To an interval: [-1, 1], or half a step beyond (symmetric), or the one whose integers are levels (plain)."""
         if self.variant == "symmetric":
-            return torch.tanh(latents)
+            return torch.tanh(latents / self._reach) * self._reach if self.edges == "full" else torch.tanh(latents)
         return torch.tanh(latents + self._shift) * self._scale - self._offset
 
     def _continuous(self, squashed: Tensor) -> Tensor:

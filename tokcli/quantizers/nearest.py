@@ -38,6 +38,7 @@ class BuiltCodebooks(nn.Module):
         self.dim = dim
         self.register_buffer("used", torch.zeros((), dtype=torch.int64))
         self._size_used = HostMirror(int)
+        self._size_used.keep(0, self.used)  # known without looking, be it on a device that holds no values
         self._index = HostMirror(CodeIndex)
         self._provisional: Tensor | None = None
 

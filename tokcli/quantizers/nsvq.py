@@ -50,6 +50,7 @@ class NoiseSubstitution(BuiltCodebookQuantizer):
     training_only: ClassVar[frozenset[str]] = frozenset({"live.codes", "live.sums", "live.counts"})
 
     usual_cvu: ClassVar[float] = 0.3
+    unit_latents: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class NoiseSubstitution(BuiltCodebookQuantizer):
         commitment = F.mse_loss(latents, codes)
         displacement = (codes - values).norm(dim=-1).mean()
         stats = {"commitment": commitment.detach(), "displacement": displacement}
-        return Quantized(moved, tokens=None, loss=self.commitment * commitment, stats=stats)
+        return Quantized(moved, tokens=None, loss=self.commitment * commitment, stats=stats, codes=codes)
 
     def _move(self, latents: Tensor, codes: Tensor) -> Tensor:
         """What the decoder reads, (batch, *positions, dim): noise or codes, by item."""

@@ -208,7 +208,14 @@ def perplexity_of(tokens: Tensor) -> float:
 
 
 def usage_stats(tokens: Tensor, codebook_size: int) -> dict[str, Tensor]:
-    """The batch's perplexity under its name, or nothing where the codebook is too large to count."""
+    """The batch's perplexity under its name, or nothing where the codebook is too large to count.
+
+    tokens: (..., groups). Where there are several groups, the mean of theirs, and each by its number.
+    """
     if codebook_size > MOST_COUNTED_CODES:
         return {}
-    return {"perplexity": perplexity(tally(tokens, codebook_size))}
+    groups = [perplexity(tally(group, codebook_size)) for group in tokens.unbind(-1)]
+    if len(groups) == 1:
+        return {"perplexity": groups[0]}
+    each = {f"perplexity_{number}": figure for number, figure in enumerate(groups, 1)}
+    return {"perplexity": torch.stack(groups).mean(), **each}

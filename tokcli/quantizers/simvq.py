@@ -51,7 +51,7 @@ class SimVectorQuantizer(NearestCodeQuantizer):
         quantized = F.embedding(tokens.squeeze(-1), codes)
         loss = self.alignment(latents, quantized)
         stats = {"commitment": F.mse_loss(latents, quantized).detach()}
-        return Quantized(self.pass_gradient(latents, quantized), tokens, loss, stats)
+        return Quantized(self.pass_gradient(latents, quantized), tokens, loss, stats, codes=quantized.detach())
 
     def codes(self) -> Tensor:
         """The image of the frozen codebook: (learnt_size, dim) float32."""

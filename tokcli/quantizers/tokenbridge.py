@@ -51,6 +51,7 @@ class TokenBridge(ScalarGrid, BuildsCodebook):
 
     any_size: ClassVar[bool] = False
     latents_per_dim: ClassVar[int] = 2
+    unit_latents: ClassVar[bool] = True
     training_only: ClassVar[frozenset[str]] = frozenset({"tracked_mean", "tracked_square"})
 
     usual_cvu: ClassVar[float] = 0.1
@@ -89,17 +90,18 @@ class TokenBridge(ScalarGrid, BuildsCodebook):
         """
         gaussian = Gaussian.of(latents)
         divergence = gaussian.divergence()
-        tokens = None
+        tokens = codes = None
         if self.training:
             self._track_moments(gaussian.mean.detach().flatten(0, -2))
             decoded = gaussian.sample()
+            codes = self._draft_codes(gaussian.mean.detach())
         elif self.codebook_ready:
             tokens = self._bins(gaussian.mean)
             decoded = self.dequantize(tokens)
         else:
             decoded = gaussian.mean
         stats = {"kl": divergence.detach(), "std": gaussian.std.detach().mean()}
-        return Quantized(decoded, tokens, loss=self.kl_weight * divergence, stats=stats)
+        return Quantized(decoded, tokens, loss=self.kl_weight * divergence, stats=stats, codes=codes)
 
     @in_float32
     def quantize(self, latents: Tensor) -> Tensor:
@@ -145,12 +147,20 @@ class TokenBridge(ScalarGrid, BuildsCodebook):
         self._require_size(size)
         self._require_codebook()
 
+    def points(self, latents: Tensor) -> Tensor:
+        """The means, (..., dim)."""
+        return Gaussian.of(latents).mean
+
+    def make_next_stage(self) -> "TokenBridge":
+        """Its like without the prior: what is left has the variance that it has."""
+        return TokenBridge(**{**self.arguments, "kl_weight": 0.0})
+
     @contextmanager
     def provisional_codebook(self) -> Iterator[None]:
         """Tokens for the length of an evaluation, by the moments tracked while training; leaves no trace."""
         kept = self.mean.clone(), self.std.clone(), self.built.is_set
         self.mean.copy_(self.tracked_mean)
-        self.std.copy_((self.tracked_square - self.tracked_mean.square()).clamp_min(1e-12).sqrt())
+        self.std.copy_(self._tracked_std())
         self.built.set()
         try:
             yield
@@ -158,6 +168,15 @@ class TokenBridge(ScalarGrid, BuildsCodebook):
             self.mean.copy_(kept[0])
             self.std.copy_(kept[1])
             self.built.set(kept[2])
+
+    def _tracked_std(self) -> Tensor:
+        return (self.tracked_square - self.tracked_mean.square()).clamp_min(1e-12).sqrt()
+
+    def _draft_codes(self, means: Tensor) -> Tensor:
+        """What the bins would make of means (..., dim) by the moments tracked so far."""
+        std = self._tracked_std()
+        digits = torch.bucketize(((means - self.tracked_mean) / std).contiguous(), self.borders, right=True)
+        return self.values_of(digits) * std + self.tracked_mean
 
     def _bins(self, means: Tensor) -> Tensor:
         standard = (means - self.mean) / self.std

@@ -48,6 +48,7 @@ class VAEVectorQuantizer(NearestCodeQuantizer):
 
     usual_cvu: ClassVar[float] = 0.3
     latents_per_dim: ClassVar[int] = 2
+    unit_latents: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -112,6 +113,10 @@ class VAEVectorQuantizer(NearestCodeQuantizer):
     def points(self, latents: Tensor) -> Tensor:
         """The means, (..., dim)."""
         return Gaussian.of(latents).mean
+
+    def make_next_stage(self) -> "VAEVectorQuantizer":
+        """Its like without the prior: what is left has the variance that it has."""
+        return VAEVectorQuantizer(**{**self.arguments, "kl_weight": 0.0})
 
     def learnt_tensors(self) -> dict[str, Tensor]:
         """The embedding and its linear layer."""

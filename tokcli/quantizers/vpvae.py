@@ -53,11 +53,13 @@ class Perturbed:
         latents: (count, dim), moved or not.
         accepted: share of the proposals that were taken, scalar.
         displacement: mean distance from the start, scalar, a latent that stayed counting as zero.
+        proposal: (count, dim), where the last step would have moved each, taken or not.
     """
 
     latents: Tensor
     accepted: Tensor
     displacement: Tensor
+    proposal: Tensor
 
 
 Neighbourhood = Callable[[Tensor], Surroundings]
@@ -89,6 +91,7 @@ class VectorPerturbation(BuiltCodebookQuantizer):
     training_only: ClassVar[frozenset[str]] = frozenset({"queue.latents", "queue.entered", "eta_used"})
 
     usual_cvu: ClassVar[float] = 0.5
+    unit_latents: ClassVar[bool] = True
     eta_used: Tensor
 
     def __init__(
@@ -144,7 +147,13 @@ class VectorPerturbation(BuiltCodebookQuantizer):
             "eta": self.eta_used.clone(),
             "queue_filled": (self.queue.entered / self.queue.size).clamp_max(1.0),
         }
-        return Quantized(latents + move, tokens=None, loss=loss, stats=stats)
+        # A code is where a step leads, be it taken or not: one that was not would leave a next stage nothing at all.
+        codes = moved.proposal.view_as(latents)
+        return Quantized(latents + move, tokens=None, loss=loss, stats=stats, codes=codes)
+
+    def make_next_stage(self) -> "VectorPerturbation":
+        """Its like without a normaliser: what is left has the variance that it has."""
+        return VectorPerturbation(**{**self.arguments, "mean_weight": 0.0, "variance_weight": 0.0})
 
     @contextmanager
     def provisional_codebook(self) -> Iterator[None]:
@@ -202,7 +211,7 @@ def perturb(
         accept: False takes every proposal, which smears the density (the paper's ablation).
         transitions: steps for each latent.
     """
-    here, start = surroundings(latents), latents
+    here, start, proposal = surroundings(latents), latents, latents
     shares = []
     for _ in range(transitions):
         proposal = propose(latents, eta * here.cell_radius)
@@ -219,7 +228,7 @@ def perturb(
             torch.where(taken, there.cell_radius, here.cell_radius),
         )
         shares.append(taken.float().mean())
-    return Perturbed(latents, torch.stack(shares).mean(), (latents - start).norm(dim=-1).mean())
+    return Perturbed(latents, torch.stack(shares).mean(), (latents - start).norm(dim=-1).mean(), proposal)
 
 
 def propose(latents: Tensor, radius: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ class VectorQuantizer(NearestCodeQuantizer):
         stats |= {"commitment": F.mse_loss(points, quantized).detach()}
         if self.training and self.counts_codes:
             self._move_averages(points.detach().flatten(0, -2), tokens.flatten())
-        return Quantized(self.pass_gradient(points, quantized), tokens, loss, stats)
+        return Quantized(self.pass_gradient(points, quantized), tokens, loss, stats, codes=quantized.detach())
 
     def codes(self) -> Tensor:
         """The codebook; on the unit sphere where `cosine`: (learnt_size, dim) float32."""

@@ -53,7 +53,10 @@ def _list_part_keys(section: str, path: str, node: Any) -> list[str]:
     kind = node.get("kind") if isinstance(node, Mapping) else None
     place = _read_table(section).get(kind) if isinstance(kind, str) else None
     arguments = _list_arguments(*place) if place is not None else []
-    return [f"{path}.{key}" for key in ["kind", *arguments]]
+    keys = [f"{path}.{key}" for key in ["kind", *arguments]]
+    # A part made of another of its family names that in `of`.
+    within = node.get("of") if isinstance(node, Mapping) else None
+    return keys + _list_part_keys(section, f"{path}.of", within) if isinstance(within, Mapping) else keys
 
 
 def _read_table(section: str) -> dict[str, tuple[str, str]]:

@@ -77,10 +77,10 @@ class Recipe:
             "seed": self.seed,
             "licence": self.licence,
             **({"credits": self.credits} if self.credits else {}),
-            "data": {"train": dict(self.train_data), "eval": dict(self.eval_data)},
-            "autoencoder": dict(self.autoencoder),
-            "quantizer": dict(self.quantizer),
-            "losses": [dict(node) for node in self.losses],
+            "data": {"train": make_plain(self.train_data), "eval": make_plain(self.eval_data)},
+            "autoencoder": make_plain(self.autoencoder),
+            "quantizer": make_plain(self.quantizer),
+            "losses": [make_plain(node) for node in self.losses],
             "training": values_of(self.training),
             "evaluation": values_of(self.evaluation),
         }
@@ -97,6 +97,11 @@ class Recipe:
     def fingerprint(self) -> str:
         """sha256 of the resolved recipe: two runs with the same one are the same run."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def make_plain(node: Node) -> dict[str, Any]:
+    """A node as a plain map, and so are the nodes within it."""
+    return {name: make_plain(value) if isinstance(value, Mapping) else value for name, value in node.items()}
 
 
 def from_text(text: str, name: str, overrides: Sequence[str] = ()) -> Recipe:
