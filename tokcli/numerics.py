@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -26,6 +27,35 @@ def exact_float32(device: torch.device) -> Iterator[None]:
 def to_float64(values: Tensor) -> Tensor:
     """`values` in float64, on the CPU where their own device has no float64 (Apple's)."""
     return (values.cpu() if values.device.type == "mps" else values).double()
+
+
+LIMB = 30
+"""Bits of each limb of an exact sum: 2^33 values may be added before one overflows."""
+
+LIMBS = 73
+UNIT = 1126
+"""The first limb counts units of 2^-1126, which every float64 is a multiple of."""
+
+
+def split_exactly(values: Tensor) -> Tensor:
+    """values: (count,) float64, finite -> (LIMBS,) int64 that stand for their sum, exactly.
+
+    Such sums add by limb, so that the whole is the same in whatever order and by however many processes it is made;
+    sums of float64 differ in their last bits. Nothing waits for the device.
+    """
+    fraction, exponent = torch.frexp(values)
+    whole, place = (fraction * 2.0**53).long(), exponent.long() + (UNIT - 53)
+    index, shift, mask = place // LIMB, place % LIMB, 2**LIMB - 1
+    low, high = (whole & mask) << shift, (whole >> LIMB) << shift
+    limbs = torch.zeros(LIMBS, dtype=torch.int64, device=values.device)
+    for offset, part in enumerate((low & mask, (low >> LIMB) + (high & mask), high >> LIMB)):
+        limbs.index_add_(0, index + offset, part)
+    return limbs
+
+
+def read_exactly(limbs: Tensor) -> Fraction:
+    """The number that limbs (LIMBS,) of `split_exactly`, or a sum of such, stand for. Waits for the device."""
+    return Fraction(sum(limb << LIMB * index for index, limb in enumerate(limbs.tolist())), 1 << UNIT)
 
 
 def to_levels(signal: Tensor) -> Tensor:

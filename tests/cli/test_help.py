@@ -50,5 +50,5 @@ def test_no_command_speaks_of_types_or_says_a_default_twice(narrow, command: str
 def test_usage_shows_what_can_be_left_out_and_what_repeats(narrow) -> None:
     told = narrow("train", "--help").out
     assert "Usage: tok train [OPTIONS] [RECIPE] [KEY.PATH=VALUE]...\n" in told
-    assert "--processes N " in told
+    assert "--processes N|auto " in told
     assert "Usage: tok recipes [OPTIONS] [list|show|copy|explain] [NAME] [KIND]\n" in narrow("recipes", "--help").out

@@ -81,6 +81,18 @@ def test_a_codebook_built_by_two_processes_is_the_one_built_by_one(folder: pathl
 
 
 @pytest.mark.slow
+def test_figures_of_two_processes_are_those_of_one(folder: pathlib.Path) -> None:
+    assert run(folder, "-m", "tokcli", "train", "tiny.yaml", "--device", "cpu", "--quiet").returncode == 0
+    command = ["-m", "tokcli", "eval", "runs/tiny", "--metrics", "psnr,ssim,usage,cvu", "--device", "cpu", "--json"]
+    alone, shared = run(folder, *command), run(folder, *command, "--processes", "2", "--sheet", "two.png")
+    assert shared.returncode == 0, shared.stderr
+    one, two = (json.loads(done.stdout) for done in (alone, shared))
+    assert (two["protocol"].pop("dataset_sha256"), len(one["protocol"].pop("dataset_sha256"))) == (None, 64)
+    assert two == one
+    assert (folder / "two.png").exists()
+
+
+@pytest.mark.slow
 def test_tokens_made_by_two_processes_are_those_of_one(folder: pathlib.Path) -> None:
     from PIL import Image
 

@@ -224,3 +224,16 @@ def test_updates_stay_on_their_device_and_never_wait(name: str) -> None:
             metric.update(dataclasses.replace(seen, **there, tokens=seen.tokens.to(META)))
         counted = {"samples", "unscored"}  # from shapes, which the host knows
         require_there({name: value for name, value in metric.state.items() if name not in counted})
+
+
+INEXACT = {"rfid": "its moments are sums of float64, whose limbs would take gigabytes"}
+"""Metrics whose states add up to rounding only, and why."""
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if name not in INEXACT])
+def test_states_add_exactly_in_any_order(name: str) -> None:
+    batches = [batch(name, 2, seed=seed) for seed in range(5)]
+    whole, parts = updated(name, *batches), [updated(name, each).state for each in reversed(batches)]
+    merged = METRICS[name]()
+    merged.state = merge_states([merge_states(parts[:2]), merge_states(parts[2:])])
+    assert merged.compute() == whole.compute()

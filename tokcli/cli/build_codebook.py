@@ -54,7 +54,7 @@ def build_codebook(
             metavar="KEY=VALUE", help="What FILE says of itself instead: licence, credits, name, data.train.path."
         ),
     ] = None,
-    processes: Processes = 1,
+    processes: Processes = "1",
     force: Force = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of everything random.")] = 0,
     device: Device = "auto",

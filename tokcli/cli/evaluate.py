@@ -7,7 +7,7 @@ import typer
 
 from tokcli.cli.completion import complete_model
 from tokcli.cli.console import print_json, print_table
-from tokcli.cli.options import Device, Model, names, numbers, read_pairs, read_samples, size_in_bytes
+from tokcli.cli.options import Device, Model, Processes, names, numbers, read_pairs, read_samples, size_in_bytes
 from tokcli.cli.verb import Run, verb
 from tokcli.errors import PARTIAL_FAILURE
 from tokcli.evaluation.compare import (
@@ -100,6 +100,7 @@ def evaluate(
             help="Local weights (safetensors) of a metric's network, in the place of fetched ones.",
         ),
     ] = None,
+    processes: Processes = "1",
     device: Device = "auto",
 ) -> Run:
     """Judge one tokenizer or several by the same measures."""

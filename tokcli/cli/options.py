@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tokcli.cli.completion import complete_model
+from tokcli.cli.workers import count_workers
 from tokcli.errors import UsageError
 from tokcli.files import parse_size
 
@@ -117,4 +118,12 @@ OneModel = Annotated[
         autocompletion=complete_model,
     ),
 ]
-Processes = Annotated[int, typer.Option("--processes", help="Processes on this machine that share the work.", min=1)]
+Processes = Annotated[
+    str,
+    typer.Option(
+        "--processes",
+        metavar="N|auto",
+        callback=count_workers,
+        help="Processes on this machine that share the work; auto: one for each GPU, else for each core.",
+    ),
+]

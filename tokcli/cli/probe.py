@@ -51,7 +51,7 @@ def probe(
         bool, typer.Option("--resume", help="Go on, and keep the probes that are finished already.")
     ] = False,
     force: Force = False,
-    processes: Processes = 1,
+    processes: Processes = "1",
     device: Device = "auto",
 ) -> Run:
     """Find out how well tokens can be predicted."""

@@ -50,7 +50,7 @@ def train(
         bool,
         typer.Option("--dry-run", help="Two steps of everything, and what the whole takes; then delete them."),
     ] = False,
-    processes: Processes = 1,
+    processes: Processes = "1",
     force: Force = False,
     seed: Annotated[
         int | None,

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from accelerate import PartialState
 
 from tokcli.codecs import build_codecs
 from tokcli.contracts import ModalityName, Source
 from tokcli.data.modality import MODALITIES, Modality
+from tokcli.distributed import first_process, rank, world_size
 from tokcli.errors import UsageError
 from tokcli.evaluation.codecs import evaluate_codecs
 from tokcli.evaluation.compare import compare_with
@@ -124,7 +126,9 @@ def _save(
     report_budget: int | None,
     reporter: Reporter,
 ) -> list[Scores]:
-    """Write what was asked for beside the scores, and give those."""
+    """Write what was asked for beside the scores, and give those; of several processes, the first writes."""
+    if not first_process():
+        return rows
     if sheet:
         save_sheet(pathlib.Path(sheet), rows)
     if report:
@@ -156,7 +160,7 @@ def _evaluate_files(
     reporter: Reporter,
 ) -> list[Scores]:
     """Scores of what each program made of the originals; those after the first with how they differ from it."""
-    where = pick_device(device)
+    where, shard = pick_shared_device(device)
     sources, missing, remarks = open_pairs(reference, reconstruction, size)
     modality = MODALITIES[sources[0].modality]
     asked = tuple(dict.fromkeys(metrics or modality.signal_metrics))
@@ -173,6 +177,7 @@ def _evaluate_files(
             asked,
             items=items,
             examples=EXAMPLES,
+            shard=shard,
             weights=weights,
             reporter=reporter,
         )
@@ -227,7 +232,7 @@ def _open_entries(
     reporter: Reporter,
 ) -> list[_Entry]:
     """Every model with every codebook asked for, on its device, with its data."""
-    where = pick_device(device)
+    where, _ = pick_shared_device(device)
     paths = find_models(models, [data] if data else [], reporter)
     choices = _choose_metrics(paths, metrics, weights)
     entries = []
@@ -251,6 +256,15 @@ def _open_source(model: Model, data: str | None, size: int | Literal["native"] |
     if data is None:
         return model.open_evaluation_source()
     return model.open_source([data], None if size == "native" else size or model.default_size), data
+
+
+def pick_shared_device(name: str) -> tuple[torch.device, tuple[int, int]]:
+    """This process's device, and which it is of how many that share the evaluation: those of `--processes`, joined."""
+    device = pick_device(name)
+    processes = PartialState(cpu=device.type == "cpu")
+    if processes.num_processes > 1:
+        device = processes.device or device
+    return device, (processes.process_index, processes.num_processes)
 
 
 def _require_same_data(sources: Sequence[Source]) -> None:
@@ -309,6 +323,7 @@ def _evaluate(entry: _Entry, data: str | None, items: int | None, examples: int,
         items=limit,
         batch_size=model.settings.batch_size,
         examples=examples,
+        shard=(rank(), world_size()),
         weights=entry.weights,
         reporter=reporter,
     )

@@ -19,13 +19,13 @@ from tokcli.data.modality import MODALITIES
 from tokcli.distributed import gather_objects
 from tokcli.errors import InputError
 from tokcli.evaluation.compare import Comparison
-from tokcli.evaluation.walk import Example, Walk
+from tokcli.evaluation.walk import Example, Walk, list_blocks
 from tokcli.metrics import Weights, build_metrics, merge_states
 from tokcli.metrics.tokens import is_undersampled
 from tokcli.progress import SILENT, Reporter
 
-Gather = Callable[[dict[str, Tensor]], Sequence[dict[str, Tensor]]]
-"""Collects tensors by name from every process, and every process gets all of them; shapes and names may differ."""
+Gather = Callable[[Any], Sequence[Any]]
+"""Collects a value from every process, and every process gets all of them; shapes and names of tensors may differ."""
 
 EARLY = 200
 """A run of fewer steps is a trial, whose codebook says little."""
@@ -183,7 +183,7 @@ def evaluate(
         batch_size: Items of one shape that go through together.
         workers: Processes that read; 0 reads in this one, None chooses.
         examples: The first so many items are kept, before and after.
-        shard: This process and how many there are; each takes every item whose index leaves its rank as remainder.
+        shard: This process and how many there are; each takes every so many batches.
         gather: Brings the states of all processes together, where there are several.
         weights: Local files of weights, for metrics given by their names.
         reporter: Is told how far it is.
@@ -198,13 +198,17 @@ def evaluate(
     rank, world = shard
     total = len(source) if items is None else min(items, len(source))
     walk = Walk(candidate, used, examples)
-    walk.over(source, range(rank, total, world), batch_size, workers, reporter)
+    own = list_blocks(total, batch_size, rank, world)
+    walk.over(source, own, batch_size, workers, reporter)
+    if world > 1:
+        walk.take_all(gather)
     item_scores = _sort_scores(walk.seen, used, gather if world > 1 else None)
     if world > 1:
         _merge(used, gather)
     names = [source.names[int(index)] for index in item_scores.pop("indices").tolist()]
     if not names:
-        reason = f"; the first: {walk.failed[0].item}: {walk.failed[0].reason}" if walk.failed else ""
+        first = next(iter(walk.list_failed()), None)
+        reason = f"; the first: {first.item}: {first.reason}" if first else ""
         raise InputError(f"none of the {total} items could be read{reason}")
     return _compute_scores(source, walk, asked, counting, names, item_scores, alone=world == 1)
 
@@ -224,7 +228,7 @@ def _compute_scores(
         candidate=walk.candidate,
         source=source,
         names=names,
-        failed=walk.failed,
+        failed=walk.list_failed(),
         metrics={name: figures[name] for name in asked},
         rates={name: figures[name] for name in counting} | walk.candidate.file_rates(),
         item_scores=item_scores,

@@ -5,14 +5,16 @@ with its length; the candidate says what a part is.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tokcli.contracts import Candidate, Item, Metric, RoundTrip, Source, Stream
-from tokcli.data.items import Failure, group_items, make_failure, read_items
+from tokcli.data.items import Failure, group_alike, group_items, make_failure, read_items
 from tokcli.errors import InputError
 from tokcli.progress import Reporter
 
@@ -40,8 +42,9 @@ class Walk:
 
     Attributes:
         seen: Indices of the items that it saw, in the order in which it saw them.
-        failed: Items that could not be read.
+        failed: Items that could not be read, by their indices.
         examples: The first items, before and after.
+        shown: Their indices.
         digest: Of the names and signals of all items seen.
     """
 
@@ -50,8 +53,9 @@ class Walk:
         self.metrics = metrics
         self.keep = keep
         self.seen: list[int] = []
-        self.failed: list[Failure] = []
+        self.failed: dict[int, Failure] = {}
         self.examples: list[Example] = []
+        self.shown: list[int] = []
         self.digest = hashlib.sha256()
 
     def over(
@@ -59,16 +63,29 @@ class Walk:
     ) -> None:
         """Take in the items at `indices`, and finish the metrics."""
         with reporter.task("evaluating", len(indices), "items") as task:
-            groups = group_items(read_items(source, workers, indices=indices, streams=True), batch_size)
-            for numbers, group in _add_indices(groups, indices):
+            readings = read_items(source, workers, indices=indices, streams=True)
+            for numbers, group in _group_in_blocks(readings, indices, batch_size):
+                shown = len(self.examples)
                 failure = group if isinstance(group, Failure) else self._take(group)
+                self.shown += numbers[: len(self.examples) - shown]
                 if failure is not None:
-                    self.failed.append(failure)
+                    self.failed[numbers[0]] = failure
                 else:
                     self.seen += numbers
                 task.advance(len(numbers))
         for metric in self.metrics.values():
             metric.finish()
+
+    def take_all(self, gather: Callable[[Any], Sequence[Any]]) -> None:
+        """Take over what the walks of all processes met beside the metrics: failures and examples."""
+        parts = gather({"failed": self.failed, "examples": list(zip(self.shown, self.examples, strict=True))})
+        self.failed = {index: failure for part in parts for index, failure in part["failed"].items()}
+        together = sorted((pair for part in parts for pair in part["examples"]), key=lambda pair: pair[0])
+        self.shown, self.examples = ([pair[place] for pair in together[: self.keep]] for place in range(2))
+
+    def list_failed(self) -> list[Failure]:
+        """The items that could not be read, in the order of the source."""
+        return [self.failed[index] for index in sorted(self.failed)]
 
     def _take(self, group: Sequence[Item] | Stream) -> Failure | None:
         """Send items through the candidate and show every metric what came back; or why that cannot be done."""
@@ -113,15 +130,25 @@ class Walk:
                 self.examples.append(Example(item.name, item.signal, round_trip.reconstruction[number].cpu()))
 
 
-def _add_indices(
-    groups: Iterator[list[Item] | Stream | Failure], indices: Sequence[int]
+def list_blocks(total: int, batch_size: int, rank: int, world: int) -> list[int]:
+    """The items of one process of several: of blocks of `batch_size` items, every `world`-th from `rank` on."""
+    firsts = range(rank * batch_size, total, world * batch_size)
+    return [index for first in firsts for index in range(first, min(total, first + batch_size))]
+
+
+def _group_in_blocks(
+    readings: Iterable[Item | Stream | Failure], indices: Sequence[int], size: int
 ) -> Iterator[tuple[list[int], list[Item] | Stream | Failure]]:
-    """Each group with the indices of its items in the source, from which groups come in order."""
-    first = 0
-    for group in groups:
-        count = len(group) if isinstance(group, list) else 1
-        yield list(indices[first : first + count]), group
-        first += count
+    """What was read as groups of one shape, none across blocks of `size` items, with the indices of their items.
+
+    So a batch is the same whatever the number of processes, and no score differs in its last bits.
+    """
+    blocks = group_alike(zip(indices, readings, strict=True), size, lambda pair: pair[0] // size)
+    for block in blocks:
+        numbers = iter([index for index, _ in block])
+        for group in group_items([reading for _, reading in block], size):
+            count = len(group) if isinstance(group, list) else 1
+            yield list(itertools.islice(numbers, count)), group
 
 
 class Beginning:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tokcli.contracts import Metric, RoundTrip
-from tokcli.numerics import to_float64
+from tokcli.numerics import LIMBS, read_exactly, split_exactly, to_float64
 
 
 def merge_states(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -50,15 +50,16 @@ def require_sample_rate(round_trip: RoundTrip) -> int:
 class ItemMean(Metric):
     """The mean of a score over items; a subclass says how items are scored.
 
-    The state holds `total`, float64, the sum of the scores; `items` and `unscored`, int64 counts. They follow the
-    device of the signals, and nothing waits for that device before `compute` or `item_scores`. The scores themselves
-    are no part of the state: they are told apart by the order of the updates, which another process does not know.
+    The state holds `total`, the exact sum of the scores (`split_exactly`), and `items` and `unscored`, all of them int64,
+    so that states add exactly. They follow the device of the signals, and nothing waits for that device before
+    `compute` or `item_scores`. The scores themselves are no part of the state: they are told apart by the order of the
+    updates, which another process does not know.
     """
 
     def __init__(self) -> None:
         self._scores: list[Tensor] = []
         self.state = {
-            "total": torch.zeros((), dtype=torch.float64),
+            "total": torch.zeros(LIMBS, dtype=torch.int64),
             "items": torch.zeros((), dtype=torch.int64),
             "unscored": torch.zeros((), dtype=torch.int64),
         }
@@ -81,7 +82,8 @@ class ItemMean(Metric):
         scores = to_float64(scores)
         self._scores.append(scores)
         scored = torch.isfinite(scores)
-        seen = {"total": torch.where(scored, scores, 0.0).sum(), "items": scored.sum(), "unscored": (~scored).sum()}
+        total = split_exactly(torch.where(scored, scores, 0.0))
+        seen = {"total": total, "items": scored.sum(), "unscored": (~scored).sum()}
         self.state = merge_states([seen, self.state])
 
     def skip_item(self) -> None:
@@ -92,7 +94,7 @@ class ItemMean(Metric):
     def compute(self) -> float:
         """The mean over the items that could be scored; NaN before the first."""
         items = int(self.state["items"])
-        return float(self.state["total"]) / items if items else math.nan
+        return float(read_exactly(self.state["total"]) / items) if items else math.nan
 
     def item_scores(self) -> Tensor:
         """(items,) float64 in the order of the updates; NaN where an item could not be scored."""
