@@ -4,8 +4,8 @@
 
 A run is a folder called METHOD-SEED, of a quantizer whose codebook can be built anew. The first tables: PSNR and CVU
 with a codebook of each size, built from the run's own training data, beside the codebook learnt in training where there
-is one. The last: PSNR with the learnt codebook (else one of the first size), and what it loses when a share of the
-tokens become other codes nearby, the second to the eighth nearest. Means over seeds ± standard deviation.
+is one. The last: PSNR with the codebook that was built at --wrong-size, and what it loses when a share of the tokens
+become other codes nearby, the second to the eighth nearest. Means over seeds ± standard deviation.
 """
 
 import argparse
@@ -38,26 +38,26 @@ def open_source(path: str, size: int) -> Source:
 
 
 def measure_sizes(artifact: Artifact, source: Source, sizes: list[int], samples: int) -> dict[str, dict[str, float]]:
-    """PSNR and CVU by codebook; afterwards the learnt one is in use, or else that of the first size."""
+    """PSNR and CVU by codebook; the built ones stay."""
     tokenizer = artifact.tokenizer
     quantizer = require_builder(tokenizer)
     figures = {}
-    learnt = quantizer.learnt_size if isinstance(quantizer, NearestCodeQuantizer) else None
-    if learnt is not None:
+    if isinstance(quantizer, NearestCodeQuantizer):
         figures[LEARNT] = dict(evaluate(tokenizer, source, ["psnr", "cvu"], workers=0).metrics)
     training = build_training_source(artifact.recipe, tokenizer.modality)
     latents = sample_latents(tokenizer, training, samples, passes=2, workers=0)
     for size in sizes:
         quantizer.build_codebook(latents, size)
         figures[str(size)] = dict(evaluate(tokenizer, source, ["psnr", "cvu"], workers=0).metrics)
-    quantizer.use_codebook(sizes[0] if learnt is None else learnt)
     return figures
 
 
 @torch.no_grad()
-def measure_wrong_tokens(artifact: Artifact, source: Source, items: int) -> dict[str, float]:
-    """PSNR by the share of tokens that are replaced by neighbours."""
-    tokenizer, quantizer = artifact.tokenizer, artifact.tokenizer.quantizer
+def measure_wrong_tokens(artifact: Artifact, size: int, source: Source, items: int) -> dict[str, float]:
+    """PSNR by the share of tokens that are replaced by neighbours, with the codebook that was built of `size` codes."""
+    tokenizer = artifact.tokenizer
+    quantizer = require_builder(tokenizer)
+    quantizer.use_codebook(size)
     codes = quantizer.dequantize(torch.arange(quantizer.codebook_size).view(1, -1, 1))[0]
     neighbours = torch.cdist(codes, codes).topk(NEIGHBOURS, largest=False).indices
     generator = torch.Generator().manual_seed(0)
@@ -95,6 +95,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--size", type=int, default=256, help="pixels of a side that are judged")
     parser.add_argument("--sizes", default="256,1024,4096")
+    parser.add_argument("--wrong-size", type=int, default=1024, help="one of --sizes")
     parser.add_argument("--samples", type=int, default=200000)
     parser.add_argument("--items", type=int, default=40, help="pictures with wrong tokens")
     parser.add_argument("--json", type=pathlib.Path)
@@ -104,7 +105,8 @@ def main() -> None:
     for run in given.runs:
         artifact = load_artifact(run)
         sizes = measure_sizes(artifact, source, [int(size) for size in given.sizes.split(",")], given.samples)
-        found.append({"run": run.name, "sizes": sizes, "wrong": measure_wrong_tokens(artifact, source, given.items)})
+        wrong = measure_wrong_tokens(artifact, given.wrong_size, source, given.items)
+        found.append({"run": run.name, "sizes": sizes, "wrong": wrong})
         print(json.dumps(found[-1]), flush=True)
         if given.json is not None:
             given.json.write_text(json.dumps(found, indent=1) + "\n")
