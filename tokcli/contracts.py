@@ -542,6 +542,11 @@ class Codec(Candidate):
         """Tokens per position."""
 
     @property
+    def prefixes(self) -> tuple[int, ...]:
+        """How many of the first groups can be decoded without the others, increasing; `groups` is the last."""
+        return (self.groups,)
+
+    @property
     def streams(self) -> bool:
         """Whether `encode_stream` and `decode_stream` hold a part of the signal at a time."""
         return False

@@ -183,8 +183,8 @@ class LoadedTokenizer:
 
         Args:
             tokens: Of any integer type, (*grid) or (batch, *grid), with a last axis of groups where there is more than
-                one (a last axis of length 1 counts as one of groups); an item of `load_tokens`; or a list of these,
-                or nested lists of numbers.
+                one (a last axis of length 1 counts as one of groups; of a residual quantizer the first groups may stand
+                alone, for a coarser signal); an item of `load_tokens`; or a list of these, or nested lists of numbers.
             size: Crop to so many pixels (height, width) or samples; None: as many as the grid covers, or the size of
                 the item of `load_tokens`.
 
@@ -320,7 +320,11 @@ class LoadedTokenizer:
         axes = len(AXES[self.modality])
         if self.groups == 1 and not (values.ndim > axes and values.shape[-1] == 1):
             values = values.unsqueeze(-1)
-        if values.ndim not in (axes + 1, axes + 2) or values.shape[-1] != self.groups or not values.numel():
+        if (
+            values.ndim not in (axes + 1, axes + 2)
+            or values.shape[-1] not in self.module.prefixes
+            or not values.numel()
+        ):
             grid = ", ".join(["height", "width"] if axes == 2 else ["positions"])
             expected = f"({grid}, {self.groups})" if self.groups > 1 else f"({grid})"
             raise MismatchError(f"tokens of shape {tuple(values.shape)}: expected {expected}, or a batch of these")

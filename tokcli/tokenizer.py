@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from tokcli.contracts import Autoencoder, Codec, ModalityName, Pass, Quantized, Quantizer, RoundTrip, Stream
-from tokcli.errors import InputError, RecipeError
+from tokcli.errors import InputError, RecipeError, UsageError
 from tokcli.numerics import exact_float32
 from tokcli.quantizers.composite import CompositeQuantizer
 from tokcli.windows import Echo, Layout, Window, crop, encode_window, encode_windows, pad
@@ -44,13 +44,19 @@ class Tokenizer(nn.Module, Codec):
     Args:
         autoencoder: signals to latents and back.
         quantizer: latents to tokens and back.
+        groups: how many of the quantizer's first groups it encodes to; None: all of them.
 
     Raises:
         RecipeError: where the widths of the two parts do not meet.
+        UsageError: where so many groups cannot be decoded.
     """
 
-    def __init__(self, autoencoder: Autoencoder, quantizer: Quantizer) -> None:
+    def __init__(self, autoencoder: Autoencoder, quantizer: Quantizer, groups: int | None = None) -> None:
         super().__init__()
+        if groups is not None and groups not in quantizer.prefixes:
+            known = ", ".join(map(str, quantizer.prefixes))
+            raise UsageError(f"--groups: this tokenizer has tokens of {known} groups at a position, got {groups}")
+        self._groups = groups
         problems = find_width_problems(autoencoder, quantizer)
         if problems:
             raise RecipeError("\n".join(problems))
@@ -80,7 +86,19 @@ class Tokenizer(nn.Module, Codec):
     @property
     def groups(self) -> int:
         """Tokens per position."""
-        return self.quantizer.groups
+        return self.quantizer.groups if self._groups is None else self._groups
+
+    @property
+    def prefixes(self) -> tuple[int, ...]:
+        """How many of the first groups can be decoded without the others."""
+        return tuple(number for number in self.quantizer.prefixes if number <= self.groups)
+
+    def with_groups(self, groups: int) -> "Tokenizer":
+        """A tokenizer of the same parts that encodes to the first groups alone.
+
+        Raises UsageError where so many cannot be decoded.
+        """
+        return Tokenizer(self.autoencoder, self.quantizer, groups).train(self.training)
 
     @property
     def device(self) -> torch.device:
@@ -131,7 +149,7 @@ class Tokenizer(nn.Module, Codec):
         with exact_float32(signals.device):
             latents = self.latents(signals)
             pieces = latents.split(self.layout.length or latents.shape[1], dim=1)
-            return torch.cat([self.quantizer.quantize(piece) for piece in pieces], dim=1)
+            return torch.cat([self.quantizer.quantize(piece)[..., : self.groups] for piece in pieces], dim=1)
 
     @torch.no_grad()
     def encode_stream(self, blocks: Iterable[Tensor]) -> Tensor:
@@ -205,7 +223,7 @@ class Tokenizer(nn.Module, Codec):
         """blocks: (channels, samples) -> pieces (positions, groups) that make up what `encode` gives."""
         for latents in self.latents_stream(blocks):
             with exact_float32(self.device):
-                tokens = self.quantizer.quantize(latents[None])[0]
+                tokens = self.quantizer.quantize(latents[None])[0, ..., : self.groups]
             yield tokens
 
     def _decode_window(self, tokens: Tensor, window: Window) -> Tensor:

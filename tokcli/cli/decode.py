@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tokcli.cli.console import print_failed, print_json
-from tokcli.cli.options import BatchSize, Codebook, Device, Force, Model, lengths
+from tokcli.cli.options import BatchSize, Codebook, Device, Force, Groups, Model, lengths
 from tokcli.cli.verb import Run, verb
 from tokcli.errors import PARTIAL_FAILURE
 
@@ -24,6 +24,7 @@ def decode(
     output: Annotated[str, typer.Option("--output", "-o", metavar="OUT", help="A folder for the files.")],
     model: Model = None,
     codebook: Codebook = None,
+    groups: Groups = None,
     grid: Annotated[
         str | None,
         typer.Option(metavar="HxW", help="Tokens of an item, where the file has no header. [default: the model's]"),

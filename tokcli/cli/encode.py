@@ -8,7 +8,7 @@ import typer
 
 from tokcli.cli.console import print_failed, print_json, print_table
 from tokcli.cli.launch import launched
-from tokcli.cli.options import BatchSize, Codebook, Device, Force, Model, read_samples
+from tokcli.cli.options import BatchSize, Codebook, Device, Force, Groups, Model, read_samples
 from tokcli.cli.verb import Run, verb
 from tokcli.cli.workers import count_workers
 from tokcli.errors import PARTIAL_FAILURE, UsageError
@@ -31,6 +31,7 @@ def encode(
     ] = None,
     model: Model = None,
     codebook: Codebook = None,
+    groups: Groups = None,
     size: Annotated[
         str | None,
         typer.Option(
@@ -93,7 +94,7 @@ def encode(
     if on == "ray":
         if shard is not None or processes is not None:
             raise UsageError("--on ray shares the shards out itself: leave --shard and --processes out")
-        flags = {"inputs": inputs, "output": output, "model": model, "codebook": codebook, "size": size}
+        flags = {"inputs": inputs, "output": output, "model": model, "codebook": codebook, "groups": groups, "size": size}
         flags |= {"about": about, "views": views, "batch_size": batch_size, "shard_items": shard_items}
         return Run("tokcli.cli.ray:encode_on_ray", _show, {"flags": {**flags, "device": device}}, 1)
     if address is not None:

@@ -26,6 +26,7 @@ from tokcli.evaluation.compare import (
 if TYPE_CHECKING:
     from tokcli.evaluation.run import Scores
 
+GROUPS = numbers("numbers separated by commas, such as 1,2,4, or all", word="all")
 CODEBOOKS = numbers("sizes separated by commas, such as 256,1024, or all", word="all")
 
 
@@ -61,6 +62,14 @@ def evaluate(
             metavar="K[,K...]|all",
             callback=CODEBOOKS,
             help="Judge with these of the built codebooks, by their size.",
+        ),
+    ] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N[,N...]|all",
+            callback=GROUPS,
+            help="Judge with the first so many tokens of a position, where it has several: a curve from one model.",
         ),
     ] = None,
     size: Annotated[
@@ -115,6 +124,7 @@ def _show(rows: list["Scores"], json: bool) -> int:
         print_json(reports if len(reports) > 1 else reports[0])
     else:
         _print_figures(rows)
+        _print_groups(rows)
         _print_differences(rows)
         _print_remarks(rows)
     return PARTIAL_FAILURE if any(row.failed for row in rows) else 0
@@ -134,6 +144,19 @@ def _print_figures(rows: list["Scores"]) -> None:
     print_table(f"on {'; '.join(data)}", columns, cells, best)
     if best:
         print(f"↑ more is better, ↓ less is better; {_mark()} the best model of its column")
+
+
+def _print_groups(rows: list["Scores"]) -> None:
+    """How each group of a model's tokens uses its codes, and all together, by the row that has most of them."""
+    counted = [row for row in rows if row.by_group]
+    # The first groups of a row with fewer are the same ones.
+    most = {row.title.model: row for row in sorted(counted, key=lambda row: len(row.by_group["cvu"]))}
+    for row in most.values():
+        names = list(row.by_group)
+        cells = [(number, *figures) for number, figures in enumerate(zip(*row.by_group.values(), strict=True), 1)]
+        means = [sum(figures) / len(figures) for figures in row.by_group.values()]
+        print()
+        print_table(f"{row.title.label}, by group", ["group", *map(format_name, names)], [*cells, ("mean", *means)])
 
 
 def _print_differences(rows: list["Scores"]) -> None:

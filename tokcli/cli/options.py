@@ -98,6 +98,10 @@ def choose_model(given: str | None, named: str | None) -> str | None:
 
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Items at a time. [default: by device]", min=1)]
 Codebook = Annotated[int | None, typer.Option("--codebook", metavar="K", help="Which built codebook, by its size.")]
+Groups = Annotated[
+    int | None,
+    typer.Option("--groups", help="The first so many tokens of a position. [default: all of them]", min=1),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there.")]
 Model = Annotated[

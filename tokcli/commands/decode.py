@@ -57,6 +57,7 @@ def decode(
     *,
     model: str | None = None,
     codebook: int | None = None,
+    groups: int | None = None,
     grid: str | None = None,
     size: Sequence[int] | None = None,
     file_format: str | None = None,
@@ -76,6 +77,7 @@ def decode(
         model: a file, a run folder or a shipped name; None takes $TOK_MODEL, else what the tokens name, else the last
             finished run or the shipped tokenizer whose fingerprints they carry.
         codebook: which of the built ones, by its size, where the tokens have no header.
+        groups: decode from so many of the first tokens of a position, where there are several; None: from all.
         grid: positions of an item as HxW, where the tokens have no header.
         size: of what is decoded, in samples along each axis, where the tokens have no header; None: all that the grid
             covers.
@@ -107,6 +109,7 @@ def decode(
     if not folder.is_dir() and folder.suffix.lower() in modality.suffixes:
         raise UsageError(f"{folder} is the name of a file; -o names a folder for the decoded files")
     _check_sizes(reader, opened)
+    _check_groups(reader, opened, groups)
     names = [record.item for record in reader.records]
     outputs = {name: stem + suffix for name, stem in zip(names, modality.strip_suffixes(names), strict=True)}
     refused = find_unwritable(outputs)
@@ -116,10 +119,10 @@ def decode(
         raise MismatchError(f"none of the items can be written; the first, {quote(name)}: {reason}")
     with hold(folder / ".decode.lock", folder) as lock:
         tell_former(lock, reporter)
-        ledger = DecodeLedger(folder, identify(reader, suffix), outputs, resume=resume, force=force)
+        ledger = DecodeLedger(folder, identify(reader, suffix, groups), outputs, resume=resume, force=force)
         if ledger.done:
             reporter.note(f"going on behind {len(ledger.done)} files that were decoded before")
-        _write_files(reader, opened, folder, outputs, ledger, batch_size, reporter)
+        _write_files(reader, opened, folder, outputs, ledger, groups, batch_size, reporter)
     failures = [Failure(name, reason) for name, reason in refused.items()]
     return Decoded(folder, len(outputs), [*reader.failed, *failures])
 
@@ -165,9 +168,13 @@ def _open_foreign(
     return reader, opened
 
 
-def identify(reader: TokenReader, suffix: str) -> str:
-    """A sum of all that decides what the files hold: the tokens, their names and sizes, whose they are, the format."""
-    digest = hashlib.sha256(json.dumps([suffix, reader.header.to_json()], sort_keys=True).encode())
+def identify(reader: TokenReader, suffix: str, groups: int | None = None) -> str:
+    """A sum of all that decides what the files hold: the tokens, their names and sizes, whose they are, the format.
+
+    groups: that are decoded, where those are not all.
+    """
+    told = [suffix, reader.header.to_json(), *([groups] if groups is not None else [])]
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     for item in reader:
         digest.update(f"{item.name!a} {item.signal_size} {tuple(item.tokens.shape)}".encode())
         digest.update(item.tokens.contiguous().numpy().tobytes())
@@ -180,6 +187,7 @@ def _write_files(
     folder: pathlib.Path,
     outputs: Mapping[str, str],
     ledger: DecodeLedger,
+    groups: int | None,
     batch_size: int | None,
     reporter: Reporter,
 ) -> None:
@@ -196,7 +204,7 @@ def _write_files(
                 lambda item: (item.tokens.shape, item.signal_size),
             )
             for group in batches:
-                for item, pieces in zip(group, _decode_group(model, group), strict=True):
+                for item, pieces in zip(group, _decode_group(model, group, groups), strict=True):
                     modality.save(folder / outputs[item.name], pieces, reader.header.sample_rate)
                     ledger.add(item.name)
                     written += 1
@@ -238,11 +246,22 @@ def find_unwritable(outputs: Mapping[str, str]) -> dict[str, str]:
     return refused
 
 
-def _decode_group(model: Model, group: list[TokenItem]) -> Iterator[Iterable[torch.Tensor]]:
+def _check_groups(reader: TokenReader, model: Model, groups: int | None) -> None:
+    """Refuse groups that are not there, with a UsageError, or that the model cannot decode, with a MismatchError."""
+    held, prefixes = reader.header.groups, model.codec.prefixes
+    known = ", ".join(map(str, prefixes))
+    if held not in prefixes:
+        raise MismatchError(f"{reader.path} has {held} tokens at a position, and {model.name} decodes {known}")
+    if groups is not None and groups not in [number for number in prefixes if number <= held]:
+        known = ", ".join(str(number) for number in prefixes if number <= held)
+        raise UsageError(f"--groups: {reader.path} can be decoded from the first {known} groups, got {groups}")
+
+
+def _decode_group(model: Model, group: list[TokenItem], groups: int | None) -> Iterator[Iterable[torch.Tensor]]:
     """Each item's signal in pieces (channels, *size) on the CPU; long ones are decoded as they are consumed."""
     codec = model.codec
     size = group[0].signal_size
-    stacked = torch.stack([item.tokens for item in group]).to(model.device)
+    stacked = torch.stack([item.tokens[..., :groups] for item in group]).to(model.device)
     if codec.streams and stacked.shape[1] > POSITIONS_AT_ONCE:
         for tokens in stacked:
             yield (piece.cpu() for piece in codec.decode_stream(tokens, size))

@@ -42,6 +42,7 @@ def encode(
     *,
     model: str | None = None,
     codebook: int | None = None,
+    groups: int | None = None,
     size: int | Literal["native"] | None = None,
     about: str | None = None,
     views: Views | None = None,
@@ -67,6 +68,7 @@ def encode(
         model: a file, a run folder or a shipped name; None takes $TOK_MODEL, else the last finished run, else what is
             shipped for such files.
         codebook: which of the built ones, by its size.
+        groups: encode to so many of the first tokens of a position, where the model has several; None: to all.
         size: items are resized and cropped to so many samples; native keeps each whole; None takes the size that the
             model's recipe evaluates at, and audio whole.
         about: what to keep about each item: `folder`, the name of its folder as its label, or a CSV or JSONL file of
@@ -99,7 +101,15 @@ def encode(
         )
     if status or finish:
         return finish_folder(open_output(output)) if finish else read_progress(open_output(output))
-    how = {"model": model, "codebook": codebook, "size": size, "about": about, "views": views, "device": device}
+    how = {
+        "model": model,
+        "codebook": codebook,
+        "groups": groups,
+        "size": size,
+        "about": about,
+        "views": views,
+        "device": device,
+    }
     if in_shards and not (resume and path.exists() and not (path / PLAN).exists()):
         shape = {"batch_size": batch_size, "shard_items": shard_items, "force": force}
         return encode_into_folder(*begin_encoding(inputs, output, **how, **shape, reporter=reporter), share)
@@ -120,6 +130,7 @@ def open_encoding(
     *,
     model: str | None = None,
     codebook: int | None = None,
+    groups: int | None = None,
     size: int | Literal["native"] | None = None,
     about: str | None = None,
     views: Views | None = None,
@@ -128,6 +139,7 @@ def open_encoding(
 ) -> Encoding:
     """What is to be encoded, and the model for it, by the arguments of `encode`. Raises TokError as that does."""
     opened = open_model(model, pick_own_device(device), reporter, codebook, inputs=inputs)
+    opened = opened if groups is None else opened.with_groups(groups)
     known = AboutItems(about)
     source = _open_source(opened, inputs, None if size == "native" else size or opened.default_size, views)
     if (skipped := describe_skipped(source.files)) is not None:

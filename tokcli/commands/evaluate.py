@@ -60,6 +60,7 @@ def evaluate(
     reconstruction: Sequence[str] = (),
     metrics: Sequence[str] | None = None,
     codebooks: Codebooks | None = None,
+    groups: Codebooks | None = None,
     size: int | Literal["native"] | None = None,
     items: int | None = None,
     against: Sequence[str] = (),
@@ -80,6 +81,8 @@ def evaluate(
         reconstruction: What each of them made: folders, files or lists, matched to the originals by name.
         metrics: Their names; None takes each recipe's.
         codebooks: Each model is evaluated with each of these; "all" takes every one that it has built.
+        groups: Each model is evaluated with so many of the first tokens of a position; "all" takes every number that
+            it can decode. One model so gives a curve of rate and distortion.
         size: That `data` is resized and cropped to; native keeps each item whole; None takes the recipe's.
         items: Only the first so many.
         against: Codecs to evaluate beside the models, at their rates.
@@ -103,7 +106,7 @@ def evaluate(
     """
     _try_outputs(report, sheet)
     if reference is not None or reconstruction:
-        named = {"a model": models, "--data": data, "--codebook": codebooks, "--against": against}
+        named = {"a model": models, "--data": data, "--codebook": codebooks, "--groups": groups, "--against": against}
         _require_pairs(reference, reconstruction, [name for name, value in named.items() if value])
         assert reference is not None
         whole = None if size == "native" else size
@@ -111,7 +114,7 @@ def evaluate(
         return _save(rows, sheet, report, report_items, report_budget, reporter)
     if size is not None and data is None:
         raise UsageError("--size goes with --data; the recipe's evaluation data has its own size")
-    entries = _open_entries(models, metrics, weights or {}, codebooks, data, size, device, reporter)
+    entries = _open_entries(models, metrics, weights or {}, codebooks, groups, data, size, device, reporter)
     if report or against or sheet:
         _require_same_data([entry.source for entry in entries])
     rows = _compare(entries, data, items, against, bool(sheet), reporter)
@@ -226,6 +229,7 @@ def _open_entries(
     metrics: Sequence[str] | None,
     weights: Weights,
     codebooks: Codebooks | None,
+    groups: Codebooks | None,
     data: str | None,
     size: int | Literal["native"] | None,
     device: str,
@@ -238,9 +242,13 @@ def _open_entries(
     entries = []
     for path, (asked, files), name in zip(paths, choices, shorten_labels(paths), strict=True):
         for codebook in _list_codebooks(path, codebooks):
-            model = open_model(str(path), where, reporter, codebook)
+            whole = open_model(str(path), where, reporter, codebook)
             label = name + (f" · {codebook}" if codebook else "")
-            entries.append(_Entry(model, *_open_source(model, data, size), asked, files, label))
+            source = _open_source(whole, data, size)
+            for count in whole.codec.prefixes if groups == "all" else groups or [None]:
+                model = whole if count is None else whole.with_groups(count)
+                counted = "" if count is None else f" · {count} group{'s' * (count != 1)}"
+                entries.append(_Entry(model, *source, asked, files, label + counted))
     return entries
 
 

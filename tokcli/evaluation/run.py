@@ -21,7 +21,7 @@ from tokcli.errors import InputError
 from tokcli.evaluation.compare import Comparison
 from tokcli.evaluation.walk import Example, Walk, list_blocks
 from tokcli.metrics import Weights, build_metrics, merge_states
-from tokcli.metrics.tokens import is_undersampled
+from tokcli.metrics.tokens import describe_groups, is_undersampled
 from tokcli.progress import SILENT, Reporter
 
 Gather = Callable[[Any], Sequence[Any]]
@@ -113,6 +113,11 @@ class Scores:
         """The rates as JSON can hold them."""
         return make_json_figures(self.rates)
 
+    @property
+    def by_group(self) -> dict[str, list[float]]:
+        """How each group of tokens uses its codes, by name; empty where there is one group, or none was counted."""
+        return describe_groups(self.counts) if self.counts is not None and self.counts.shape[0] > 1 else {}
+
     def unscored_items(self, metric: str) -> list[str]:
         """The names of the items that `metric` could not score; empty where it does not score items one by one."""
         if metric not in self.item_scores:
@@ -134,6 +139,8 @@ class Scores:
             "protocol": self.protocol,
             "item_scores": self._json_item_scores(),
         }
+        if self.by_group:
+            plain["by_group"] = self.by_group
         if self.comparison is not None:
             plain["difference"] = self.comparison.to_json()
         codec = self.candidate.codec_record()

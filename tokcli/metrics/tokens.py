@@ -67,6 +67,18 @@ def entropy_bits(counts: Tensor) -> float:
     return sum(entropy(group) for group in by_group) / math.log(2) / len(by_group)
 
 
+def describe_groups(counts: Tensor) -> dict[str, list[float]]:
+    """How each group uses its codes, from counts (groups, codes), dense or sparse: usage, perplexity, cvu, entropy."""
+    groups, codes = select_occurring(counts), counts.shape[1]
+    entropies = [entropy(group) for group in groups]
+    return {
+        "usage": [len(group) / codes for group in groups],
+        "perplexity": [math.exp(each) for each in entropies],
+        "cvu": [math.exp(each) / codes for each in entropies],
+        "entropy_bits_per_token": [each / math.log(2) for each in entropies],
+    }
+
+
 def packed_bits(counts: Tensor) -> float:
     """Bits of all the tokens counted, (groups, codes), stored without entropy coding: log2 K each."""
     return sum(int(group.sum()) for group in select_occurring(counts)) * math.log2(counts.shape[1])

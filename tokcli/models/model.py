@@ -13,6 +13,7 @@ from tokcli.artifacts.artifact import codebook_ready, use_codebook
 from tokcli.artifacts.fingerprint import compute_fingerprints, compute_network_fingerprint
 from tokcli.contracts import Codec, Source
 from tokcli.data.modality import MODALITIES, Modality
+from tokcli.errors import UsageError
 from tokcli.models.finding import find_label, name_model
 from tokcli.recipe.build import build_evaluation_source
 from tokcli.recipe.settings import EvaluationSettings
@@ -137,6 +138,14 @@ class Model(ABC):
         """What figures depend on that lies in the model; plain JSON values."""
         return {"weights": self.weights}
 
+    def with_groups(self, groups: int) -> "Model":
+        """The same, encoding to the first groups alone. Raises UsageError where so many cannot be decoded."""
+        if groups != self.codec.groups:
+            raise UsageError(
+                f"--groups: the first {groups} of the {self.codec.groups} groups of {self.name} cannot be decoded alone"
+            )
+        return self
+
     def describe_tokens(self, preprocessing: Mapping[str, Any]) -> TokenHeader:
         """What a file of its tokens says about it, and about what was done to the signals before it."""
         return TokenHeader(
@@ -171,6 +180,10 @@ class TrainedModel(Model):
         """The same, for those that need its parts."""
         return self.artifact.tokenizer
 
+    def with_groups(self, groups: int) -> "TrainedModel":
+        """The same, encoding to the first groups alone. Raises UsageError where so many cannot be decoded."""
+        return replace(self, artifact=replace(self.artifact, tokenizer=self.tokenizer.with_groups(groups)))
+
     @property
     def settings(self) -> EvaluationSettings:
         """Those of its recipe."""
@@ -185,7 +198,7 @@ class TrainedModel(Model):
     def summary(self) -> str:
         """Its quantizer and its codes."""
         quantizer = self.tokenizer.quantizer
-        groups = f" in {quantizer.groups} groups" if quantizer.groups > 1 else ""
+        groups = f" in {self.codec.groups} groups" if quantizer.groups > 1 else ""
         return f"{self.artifact.recipe.quantizer['kind']}, {quantizer.codebook_size} codes{groups}"
 
     @property
