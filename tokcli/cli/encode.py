@@ -94,8 +94,14 @@ def encode(
     if on == "ray":
         if shard is not None or processes is not None:
             raise UsageError("--on ray shares the shards out itself: leave --shard and --processes out")
-        flags = {"inputs": inputs, "output": output, "model": model, "codebook": codebook, "groups": groups, "size": size}
-        flags |= {"about": about, "views": views, "batch_size": batch_size, "shard_items": shard_items}
+        flags = {"inputs": inputs, "output": output, "model": model, "codebook": codebook, "size": size}
+        flags |= {
+            "groups": groups,
+            "about": about,
+            "views": views,
+            "batch_size": batch_size,
+            "shard_items": shard_items,
+        }
         return Run("tokcli.cli.ray:encode_on_ray", _show, {"flags": {**flags, "device": device}}, 1)
     if address is not None:
         raise UsageError("--address goes with --on ray")
