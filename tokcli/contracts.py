@@ -74,6 +74,7 @@ class RoundTrip:
         tokens: (batch, *positions, groups) int64, or None where there are none.
         codebook_size: the values that a token can take.
         sample_rate: of audio, in Hz; None for images.
+        about: what else is known of each item, as the words that are said in it; empty where nobody told.
     """
 
     reference: Tensor
@@ -81,6 +82,7 @@ class RoundTrip:
     tokens: Tensor | None
     codebook_size: int
     sample_rate: int | None = None
+    about: Sequence[Mapping[str, Any]] = ()
 
 
 class Quantizer(Part, nn.Module, ABC):

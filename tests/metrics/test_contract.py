@@ -20,6 +20,7 @@ from tokcli.errors import InputError, UsageError
 from tokcli.metrics import METRICS, build_metrics, merge_states, metrics_for
 from tokcli.metrics.audio import SpeechScore
 from tokcli.metrics.base import ItemMean
+from tokcli.metrics.understanding import ItemByItem
 
 EVERY = list(METRICS)
 
@@ -39,6 +40,27 @@ class _Lines:
         return ready
 
 
+class _Listener:
+    """In place of models of speech and text: letters for the signs of the first samples."""
+
+    name = "letters"
+
+    def to(self, device: torch.device) -> None: ...
+
+    def transcribe(self, clip) -> str:
+        return " ".join("ab"[bool(value > 0)] for value in clip[:40])
+
+    def embed(self, clip) -> torch.Tensor:
+        return torch.from_numpy(clip[:40].copy())
+
+    def read(self, pixels) -> str:
+        return "".join("ab"[bool(value > 120)] for value in pixels[0, :, 0])
+
+
+WAITING = (SpeechScore, ItemByItem)
+"""Metrics whose models take one item at a time, on the CPU or not."""
+
+
 @pytest.fixture(autouse=True)
 def cheap_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random networks in place of weight files, and no worker processes."""
@@ -48,6 +70,10 @@ def cheap_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tokcli.metrics.rfid.load_inception", lambda: nn.Sequential(nn.AvgPool2d(16), nn.Flatten()))
     monkeypatch.setattr("tokcli.metrics.audio.require", lambda package, extra: None)
     monkeypatch.setattr(speech, "ClipScores", _Lines)
+    for name in ("load_recogniser", "load_voice_embedder", "TextReader"):
+        monkeypatch.setattr(f"tokcli.metrics.understanding.{name}", lambda folder=None: _Listener())
+    monkeypatch.setattr("tokcli.metrics.understanding.find_folder", lambda *words: None)
+    monkeypatch.setattr("tokcli.metrics.understanding.SHORTEST", 1)
 
 
 def batch(name: str, items: int, seed: int) -> RoundTrip:
@@ -161,7 +187,7 @@ class NothingWaits(TorchDispatchMode):
         return function(*arguments, **(options or {}))
 
 
-@pytest.mark.parametrize("name", [name for name in EVERY if not issubclass(METRICS[name], SpeechScore)])
+@pytest.mark.parametrize("name", [name for name in EVERY if not issubclass(METRICS[name], WAITING)])
 def test_nothing_waits_for_the_device_before_the_figure_is_asked_for(name: str) -> None:
     metric, seen = METRICS[name](), batch(name, 2, seed=0)
     metric.update(seen)  # what is built once, such as the filters of a spectrogram, may wait
@@ -209,6 +235,10 @@ def test_every_absent_backbone_is_named_before_anything_is_computed(tmp_path, mo
 
 WAITS = {
     "pesq": "a library in C scores each clip on the CPU, in processes of its own",
+    "dnsmos": "a package scores each clip on the CPU, in processes of its own",
+    "wer": "words are counted, which a model says one clip at a time",
+    "speaker-similarity": "a model hears one clip at a time",
+    "text": "a package reads pictures on the CPU",
     "stoi": "a library of numpy scores each clip on the CPU, in processes of its own",
 }
 """Metrics that take their signals off the device at once, and why."""

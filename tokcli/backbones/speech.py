@@ -1,4 +1,4 @@
-"""PESQ and STOI through their packages, in worker processes, with the ways in which those fail turned into NaN.
+"""PESQ, STOI and DNSMOS through their packages, in worker processes, with the ways in which those fail turned into NaN.
 
 PESQ (ITU-T P.862.2, wide-band) predicts how listeners would rate speech, from 1 to about 4.64. STOI (Taal et al. 2011)
 predicts how much of it they would understand, up to 1. The packages answer a clip that they cannot judge with an
@@ -19,6 +19,7 @@ import signal
 import warnings
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def pesq(reference: np.ndarray, reconstruction: np.ndarray, sample_rate: int) ->
 
     if not (_is_audible(reference) and _is_audible(reconstruction)):
         return math.nan
-    reference, reconstruction = _resample(reference, sample_rate), _resample(reconstruction, sample_rate)
+    reference, reconstruction = resample(reference, sample_rate), resample(reconstruction, sample_rate)
     score = package.pesq(RATE, reference, reconstruction, "wb", on_error=package.PesqError.RETURN_VALUES)
     return score if score > 0 else math.nan
 
@@ -64,8 +65,22 @@ def stoi(reference: np.ndarray, reconstruction: np.ndarray, sample_rate: int) ->
     # pystoi warns where it returns its sentinel, which is dealt with here.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        score = float(package.stoi(_resample(reference, sample_rate), _resample(reconstruction, sample_rate), RATE))
+        score = float(package.stoi(resample(reference, sample_rate), resample(reconstruction, sample_rate), RATE))
     return math.nan if score == _STOI_TOO_SHORT else score
+
+
+def dnsmos(reference: np.ndarray, reconstruction: np.ndarray, sample_rate: int) -> float:
+    """DNSMOS P.835's overall opinion of the reconstruction (samples,) alone (Reddy et al. 2022, arXiv 2110.01763).
+
+    NaN where it is silent or not finite, and under 0.1 s; a clip under 9 s is repeated, as the package does.
+    """
+    del reference
+    from speechmos import dnsmos as package
+
+    if len(reconstruction) < sample_rate // 10 or not _is_audible(reconstruction):
+        return math.nan
+    opinions: Any = package.run(resample(reconstruction, sample_rate).clip(-1, 1), sr=RATE)
+    return float(opinions["ovrl_mos"])
 
 
 def _is_audible(clip: np.ndarray) -> bool:
@@ -73,7 +88,7 @@ def _is_audible(clip: np.ndarray) -> bool:
     return bool(np.isfinite(clip).all() and np.any(clip))
 
 
-def _resample(clip: np.ndarray, sample_rate: int) -> np.ndarray:
+def resample(clip: np.ndarray, sample_rate: int) -> np.ndarray:
     """The clip at 16 kHz."""
     if sample_rate == RATE:
         return clip

@@ -112,7 +112,7 @@ def load_whisper(path: str) -> Whisper:
     _require_whisper(folder, path)
     let_torchvision_import()
     package = require("transformers", extra="whisper")
-    with _silent(package.logging), torch.random.fork_rng(devices=[]):
+    with silent(package.logging), torch.random.fork_rng(devices=[]):
         model, found = _loaded(package, folder, path)
     absent = sorted(key for key in found["missing_keys"] if "encoder." in key)
     if absent:
@@ -145,11 +145,11 @@ def _require_whisper(folder: pathlib.Path, path: str) -> None:
     if not files:
         raise InputError(f"{path} holds no model.safetensors; expected {WANTED}")
     for file in files:
-        if not _whole(file):
+        if not is_whole(file):
             raise InputError(f"{file} is cut off or not what its name says; download it again")
 
 
-def _whole(file: pathlib.Path) -> bool:
+def is_whole(file: pathlib.Path) -> bool:
     """Whether a .safetensors file is as long as its own header says; half a download is not, nor is a git-lfs stub."""
     size = file.stat().st_size
     with file.open("rb") as opened:
@@ -163,7 +163,7 @@ def _whole(file: pathlib.Path) -> bool:
 
 
 @contextlib.contextmanager
-def _silent(logging: ModuleType) -> Iterator[None]:
+def silent(logging: ModuleType) -> Iterator[None]:
     """transformers reports on every file it loads; what matters of that is an error here."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

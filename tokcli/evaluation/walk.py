@@ -121,7 +121,7 @@ class Walk:
 
     def _take_batch(self, group: Sequence[Item]) -> None:
         """Send items of one shape through the candidate and show every metric what came back."""
-        round_trip = self.candidate.answer(group)
+        round_trip = replace(self.candidate.answer(group), about=[item.about for item in group])
         for metric in self.metrics.values():
             metric.update(round_trip)
         for number, item in enumerate(group):

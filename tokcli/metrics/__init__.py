@@ -19,7 +19,7 @@ from typing import Any
 
 from tokcli.contracts import Metric, ModalityName
 from tokcli.errors import TokError, UsageError
-from tokcli.metrics.audio import MelDistance, Pesq, SiSdr, Stoi
+from tokcli.metrics.audio import Dnsmos, MelDistance, Pesq, SiSdr, Stoi
 from tokcli.metrics.base import merge_states
 from tokcli.metrics.images import LpipsAlex, LpipsSqueeze, LpipsVgg, Psnr, Ssim
 from tokcli.metrics.rfid import Rfid
@@ -33,6 +33,7 @@ from tokcli.metrics.tokens import (
     Perplexity,
     Usage,
 )
+from tokcli.metrics.understanding import SpeakerSimilarity, Text, Wer
 from tokcli.metrics.weights import Weights, assign_weights
 from tokcli.registry import Registry
 from tokcli.spelling import nearest
@@ -48,6 +49,10 @@ METRICS: Registry[Metric] = Registry(
         "rfid": Rfid,
         "pesq": Pesq,
         "stoi": Stoi,
+        "dnsmos": Dnsmos,
+        "wer": Wer,
+        "speaker-similarity": SpeakerSimilarity,
+        "text": Text,
         "si-sdr": SiSdr,
         "mel-distance": MelDistance,
         "usage": Usage,

@@ -193,6 +193,8 @@ class SpeechScore(ItemMean):
         score: Of one clip: reference and reconstruction, (samples,), and their sample rate -> NaN where it cannot be
             scored.
         package: What it needs installed.
+        needs: What that needs beside itself, without saying so.
+        extra: Of this project, that brings both.
 
     Raises:
         UsageError: The package is absent.
@@ -202,9 +204,12 @@ class SpeechScore(ItemMean):
     higher_is_better: ClassVar[bool | None] = True
     score: ClassVar[Callable[..., float]]
     package: ClassVar[str]
+    needs: ClassVar[Sequence[str]] = ()
+    extra: ClassVar[str] = "audio"
 
     def __init__(self) -> None:
-        require(self.package, extra="audio")
+        for package in (*self.needs, self.package):
+            require(package, extra=self.extra)
         super().__init__()
         self._pending = speech.ClipScores(type(self).score)
 
@@ -295,3 +300,18 @@ class Stoi(SpeechScore):
 
     score = staticmethod(speech.stoi)
     package: ClassVar[str] = "pystoi"
+
+
+class Dnsmos(SpeechScore):
+    """Mean over clips of DNSMOS P.835's overall opinion (1 to 5) of the reconstruction alone; higher is better."""
+
+    meaning: ClassVar[str] = "predicted opinion of listeners who hear no original, from 1 to 5"
+
+    score = staticmethod(speech.dnsmos)
+    package: ClassVar[str] = "speechmos"
+    needs: ClassVar[Sequence[str]] = ("onnxruntime", "librosa", "requests")
+    extra: ClassVar[str] = "dnsmos"
+
+    def protocol(self) -> dict[str, object]:
+        """Rate, package, scale and averaging."""
+        return {**super().protocol(), "scale": "overall, P.835"}

@@ -1,4 +1,4 @@
-"""Which local file of weights each metric takes, from what `--weights` and `evaluation.weights` say.
+"""Which local file or folder of weights each metric takes, from what `--weights` and `evaluation.weights` say.
 
 A key is a metric's name, or `lpips` for whichever LPIPS metric has the backbone whose features the file holds.
 """
@@ -17,6 +17,9 @@ LPIPS: Mapping[str, Backbone] = {"lpips": "vgg", "lpips-alex": "alex", "lpips-sq
 
 FAMILY = "lpips"
 
+FOLDERS = ("wer", "speaker-similarity")
+"""The metrics that take the folder of a model, or its name on a hub."""
+
 
 def assign_weights(asked: Sequence[str], weights: Weights) -> dict[str, str]:
     """The file of each metric among `asked` that takes one of the user's; files that none of them uses are left out.
@@ -25,9 +28,10 @@ def assign_weights(asked: Sequence[str], weights: Weights) -> dict[str, str]:
         UsageError: A key is unknown.
         InputError: A file cannot be read, or is no classifier's.
     """
-    unknown = [key for key in weights if key not in LPIPS]
+    known = (*LPIPS, *FOLDERS)
+    unknown = [key for key in weights if key not in known]
     if unknown:
-        raise UsageError(f"no weights are called '{unknown[0]}'; {nearest(unknown[0], LPIPS)}")
+        raise UsageError(f"no weights are called '{unknown[0]}'; {nearest(unknown[0], known)}")
     files = {key: file for key, file in weights.items() if key != FAMILY and key in asked}
     if FAMILY in weights and any(name in LPIPS for name in asked):
         name = _find_metric(weights[FAMILY])
