@@ -62,11 +62,11 @@ def test_a_folder_reads_like_a_file(tok, whole: pathlib.Path, tmp_path: pathlib.
 def test_an_interrupted_encode_goes_on_with_the_same_command(tok, whole, tmp_path, monkeypatch) -> None:
     original, seen = command.encode_group, []
 
-    def interrupted(model, group):
+    def interrupted(model, group, batch_size):
         seen.append(group)
         if len(seen) == 2:
             raise KeyboardInterrupt
-        return original(model, group)
+        return original(model, group, batch_size)
 
     with monkeypatch.context() as patch:
         patch.setattr(command, "encode_group", interrupted)

@@ -10,7 +10,7 @@ from tokcli.data.items import Failure, group_items, make_failure, read_items
 from tokcli.errors import InputError
 from tokcli.exchange.about import AboutItems
 from tokcli.models import Model
-from tokcli.numerics import is_out_of_memory
+from tokcli.numerics import is_out_of_memory, pack_levels, unpack_levels
 from tokcli.progress import FailureNotes, Task
 
 
@@ -60,7 +60,7 @@ def encode_items(
     readings = read_items(source, readers, indices=indices, streams=model.codec.streams)
     for group in group_items(readings, batch_size):
         if isinstance(group, list):
-            for item, tokens in zip(group, encode_what_fits(model, group), strict=True):
+            for item, tokens in zip(group, encode_what_fits(model, group, batch_size), strict=True):
                 failure = tokens if isinstance(tokens, Failure) else _append(item, tokens, writer, known)
                 if failure is not None:
                     _leave_out(failure, writer, notes)
@@ -87,10 +87,10 @@ def _leave_out(failure: Failure, writer: TakesTokens, notes: FailureNotes) -> No
     notes.add(f"cannot encode {failure.item}: {failure.reason}")
 
 
-def encode_what_fits(model: Model, group: Sequence[Item]) -> Iterator[torch.Tensor | Failure]:
+def encode_what_fits(model: Model, group: Sequence[Item], batch_size: int) -> Iterator[torch.Tensor | Failure]:
     """The tokens of each item of one shape; where memory is short, item by item, or why one has none."""
     try:
-        tokens = encode_group(model, group)
+        tokens = encode_group(model, group, batch_size)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -99,16 +99,26 @@ def encode_what_fits(model: Model, group: Sequence[Item]) -> Iterator[torch.Tens
         yield from tokens
     elif len(group) > 1:
         for item in group:
-            yield from encode_what_fits(model, [item])
+            yield from encode_what_fits(model, [item], 1)
     else:
         size = "×".join(map(str, group[0].signal.shape[1:]))
         yield Failure(group[0].name, f"there is not enough memory to encode it at {size}; give it a --size")
 
 
-def encode_group(model: Model, group: Sequence[Item]) -> torch.Tensor:
-    """Tokens (batch, *grid, groups) of items of one shape, on the CPU."""
-    signals = torch.stack([item.signal for item in group]).to(model.device)
-    return model.codec.encode(signals).cpu()
+def encode_group(model: Model, group: Sequence[Item], batch_size: int) -> torch.Tensor:
+    """Tokens (batch, *grid, groups) of items of one shape, on the CPU.
+
+    On a GPU all batches have one size, so that the same kernels compute an item whatever came with it.
+    """
+    signals = torch.stack([item.signal for item in group])
+    if model.device.type != "cpu":
+        signals = unpack_levels(fill_batch(pack_levels(signals).to(model.device), batch_size))
+    return model.codec.encode(signals)[: len(group)].cpu()
+
+
+def fill_batch(signals: torch.Tensor, size: int) -> torch.Tensor:
+    """Signals (batch, channels, *size) with the first one repeated until there are `size`."""
+    return torch.cat([signals, signals[:1].expand(size - len(signals), *signals.shape[1:])])
 
 
 def encode_stream(model: Model, stream: Stream, writer: TakesTokens, known: AboutItems) -> Failure | None:

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from tokcli.contracts import Item, Source
 from tokcli.data.items import Failure, make_failure, quiet_worker
 from tokcli.errors import InputError, UsageError
+from tokcli.numerics import pack_levels, unpack_levels
 
 BATCHES_AHEAD = 4
 """Batches that each worker reads ahead."""
@@ -47,16 +48,25 @@ class Batch:
     """What one step of one rank reads.
 
     Attributes:
-        signals: (batch, channels, *size) float32 in [-1, 1].
+        packed: (batch, channels, *size), signals or, of images of 8 bits, their levels in uint8 (`pack_levels`).
         failures: Unreadable items, replaced by those after them.
     """
 
-    signals: Tensor
+    packed: Tensor
     failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def signals(self) -> Tensor:
+        """(batch, channels, *size) float32 in [-1, 1], where they were read."""
+        return unpack_levels(self.packed)
+
+    def move(self, device: torch.device) -> Tensor:
+        """The signals on a device, to which they go as they are packed, without waiting."""
+        return unpack_levels(self.packed.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
         """The same batch where a GPU can fetch it without waiting; called by the loader."""
-        return Batch(self.signals.pin_memory(), self.failures)
+        return Batch(self.packed.pin_memory(), self.failures)
 
 
 class TrainingOrder:
@@ -240,7 +250,8 @@ class _Batches(Dataset[Any]):
         try:
             pairs = self._order.batch(index)
             items = [_read_next(self._source, first, draw, failures) for first, draw in pairs]
-            return Batch(_stack(items), failures)
+            signals = _stack(items)
+            return Batch(pack_levels(signals) if self._source.modality == "image" else signals, failures)
         except InputError as error:
             return str(error)
 

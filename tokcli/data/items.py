@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from tokcli.contracts import Item, Source, Stream
 from tokcli.distributed import count_cores
 from tokcli.errors import InputError
+from tokcli.numerics import pack_levels, unpack_levels
 
 T = TypeVar("T")
 
@@ -208,7 +209,7 @@ def _report_unless_consumer_left(kind: type[BaseException], error: BaseException
 
 @dataclass(frozen=True)
 class _StackedItems:
-    """Items of equal shape on their way between processes, with their signals in one tensor."""
+    """Items of equal shape on their way between processes, with their signals in one tensor, packed."""
 
     names: list[str]
     signals: Tensor
@@ -219,7 +220,7 @@ class _StackedItems:
 
     @classmethod
     def stack(cls, items: list[Item]) -> Self:
-        signals = torch.stack([item.signal for item in items])
+        signals = pack_levels(torch.stack([item.signal for item in items]))
         names, sizes = [item.name for item in items], [item.original_size for item in items]
         returned = [item.returned for item in items if item.returned is not None]
         stacked = torch.stack(returned) if returned else None
@@ -227,7 +228,9 @@ class _StackedItems:
 
     def items(self) -> Iterator[Item]:
         returned = [None] * len(self.names) if self.returned is None else self.returned
-        return map(Item, self.names, self.signals, self.original_sizes, self.abouts, returned, self.lacks)
+        return map(
+            Item, self.names, unpack_levels(self.signals), self.original_sizes, self.abouts, returned, self.lacks
+        )
 
 
 class _GroupsOfItems(Dataset[Any]):

@@ -50,7 +50,7 @@ def require_sample_rate(round_trip: RoundTrip) -> int:
 class ItemMean(Metric):
     """The mean of a score over items; a subclass says how items are scored.
 
-    The state holds `total`, the exact sum of the scores (`split_exactly`), and `items` and `unscored`, all of them int64,
+    The state holds `total`, the exact sum of the scores (`split_exactly`), `items` and `unscored`, all of them int64,
     so that states add exactly. They follow the device of the signals, and nothing waits for that device before
     `compute` or `item_scores`. The scores themselves are no part of the state: they are told apart by the order of the
     updates, which another process does not know.

@@ -51,7 +51,7 @@ def finetune_decoder(training: Training, tokenizer: Tokenizer, reporter: Reporte
         for step, batch in enumerate(batches):
             torch.manual_seed(mix_step_seed(training.recipe.seed, settings.steps + step, accelerator.process_index))
             optimizer.param_groups[0]["lr"] = stage.finetune_rate * (1 - step / stage.finetune_steps)
-            loss = _backward(training, tokenizer, batch.signals.to(accelerator.device))
+            loss = _backward(training, tokenizer, batch.move(accelerator.device))
             _share_gradients(training)
             torch.nn.utils.clip_grad_norm_(training.parameters, settings.clip_norm or float("inf"))
             optimizer.step()

@@ -117,7 +117,7 @@ def take_step(training: Training, batches: Iterator[Batch], log: TrainingLog) ->
         log.add_unreadable(batch.failures)
         last = micro == settings.accumulate - 1
         with contextlib.nullcontext() if last else training.local_gradients():
-            log.add(backward(training, batch.signals))
+            log.add(backward(training, batch.move(accelerator.device)))
     if settings.clip_norm is not None:
         torch.nn.utils.clip_grad_norm_(training.parameters, settings.clip_norm)
     training.optimizer.step()
@@ -129,9 +129,8 @@ def take_step(training: Training, batches: Iterator[Batch], log: TrainingLog) ->
 
 
 def backward(training: Training, signals: Tensor) -> dict[str, Tensor]:
-    """Forward and backward of one micro-batch (batch, channels, *size); its figures come back, detached."""
+    """Forward and backward of one micro-batch (batch, channels, *size), on the device; its figures, detached."""
     settings, accelerator = training.recipe.training, training.accelerator
-    signals = signals.to(accelerator.device, non_blocking=True)
     if settings.channels_last and signals.dim() == 4:
         signals = signals.contiguous(memory_format=torch.channels_last)
     with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from tokcli.errors import InputError
-from tokcli.numerics import to_levels
+from tokcli.numerics import to_levels, unpack_levels
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
@@ -140,7 +140,7 @@ def _from_sixteen_bits(image: Image.Image) -> Image.Image:
 def to_signal(image: Image.Image) -> Tensor:
     """An RGB image -> (3, height, width) float32 in [-1, 1]."""
     pixels = torch.from_numpy(numpy.array(image))
-    return pixels.permute(2, 0, 1).contiguous().float().mul_(1 / 127.5).sub_(1.0)
+    return unpack_levels(pixels.permute(2, 0, 1).contiguous())
 
 
 def to_pixels(signal: Tensor) -> Tensor:
