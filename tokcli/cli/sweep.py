@@ -12,6 +12,7 @@ from tokcli.cli.verb import Run, verb
 from tokcli.errors import PARTIAL_FAILURE, UsageError
 
 if TYPE_CHECKING:
+    from tokcli.commands.pinned_bench import RenderedBench
     from tokcli.sweeps.render import RenderedSweep
 
 
@@ -37,6 +38,9 @@ def sweep(
         ),
     ] = None,
     render_only: Annotated[bool, typer.Option("--render-only", help="Run nothing; render what is there.")] = False,
+    earlier: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Of a bench: say what changed since that run of it.")
+    ] = None,
     list_them: Annotated[bool, typer.Option("--list", help="List the shipped sweeps.")] = False,
     device: Device = "auto",
 ) -> Run:
@@ -48,12 +52,12 @@ def sweep(
     return Run("tokcli.commands.sweep:sweep", _show)
 
 
-def _show(result: "RenderedSweep", json: bool) -> int:
+def _show(result: "RenderedSweep | RenderedBench", json: bool) -> int:
     if json:
         print_json({"folder": str(result.folder), **result.report})
     else:
         print(result.markdown)
-        print(f"table: {result.folder / 'table.md'} (.csv, .json)")
+        print(f"table: {result.folder / 'table.md'} and others beside it")
     return PARTIAL_FAILURE if result.unwell else 0
 
 
