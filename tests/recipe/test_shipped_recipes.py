@@ -33,6 +33,8 @@ def shrunk(recipe: Recipe) -> list[str]:
     ]
     if "feature_dim" in recipe.autoencoder:
         overrides.append("autoencoder.feature_dim=8")
+    rate = recipe.autoencoder.get("sample_rate", 16000)
+    overrides += [f"data.{half}.sample_rate={rate}" for half in ("train", "eval") if rate != 16000]
     place, quantizer = "quantizer", recipe.quantizer
     while "of" in quantizer:
         place, quantizer = f"{place}.of", quantizer["of"]
