@@ -140,7 +140,7 @@ class Quantizer(Part, nn.Module, ABC):
 
     @property
     def prefixes(self) -> tuple[int, ...]:
-        """How many of the first groups can be decoded without the others, increasing; `groups` is the last."""
+        """How many of the first groups can be decoded without the others, increasing; `groups` is among them."""
         return (self.groups,)
 
     def points(self, latents: Tensor) -> Tensor:
@@ -545,7 +545,7 @@ class Codec(Candidate):
 
     @property
     def prefixes(self) -> tuple[int, ...]:
-        """How many of the first groups can be decoded without the others, increasing; `groups` is the last."""
+        """How many of the first groups can be decoded without the others, increasing; `groups` is among them."""
         return (self.groups,)
 
     @property

@@ -24,7 +24,7 @@ from tokcli.contracts import ModalityName, Stream
 from tokcli.data.image.decoding import to_signal, to_upright_rgb
 from tokcli.data.modality import MODALITIES
 from tokcli.errors import InputError, MismatchError, UsageError
-from tokcli.models import find_model, name_model, pick_device
+from tokcli.models import find_model, name_model, pick_device, require_trained
 from tokcli.tokenizer import Tokenizer
 from tokcli.tokens import TokenItem, TokenReader, open_tokens
 
@@ -61,7 +61,7 @@ def load(path: Path, codebook: int | None = None, device: str = "cpu") -> "Loade
         MismatchError: The file is no artifact, or it is damaged.
         UsageError: It has no such codebook, or this machine no such device.
     """
-    found = find_model(os.fspath(path))
+    found = require_trained(find_model(os.fspath(path)))
     artifact = load_artifact(found, codebook)
     artifact.tokenizer.to(pick_device(device))
     return LoadedTokenizer(artifact, found)

@@ -151,6 +151,15 @@ def crop(signals: Tensor, size: Sequence[int]) -> Tensor:
     return signals[(..., *(slice(length) for length in size))]
 
 
+def fit(signals: Tensor, size: Sequence[int]) -> Tensor:
+    """signals: (batch, channels, *any) -> (batch, channels, *size): cropped, or filled up with their edge."""
+    missing = [max(0, asked - length) for asked, length in zip(size, signals.shape[2:], strict=True)]
+    if any(missing):
+        widths = [width for length in reversed(missing) for width in (0, length)]
+        signals = functional.pad(signals, widths, mode="replicate")
+    return crop(signals, size)
+
+
 def encode_windows(encode: Callable[[Tensor], Tensor], signals: Tensor, layout: Layout, stride: int) -> Tensor:
     """The latents (batch, *positions, dim) float32 of signals (batch, channels, *size) of whole positions.
 

@@ -80,6 +80,12 @@ def evaluate(
             help="Resize and crop --data to N samples, or 'native' for each item's own. [default: the recipe's]",
         ),
     ] = None,
+    sample_rate: Annotated[
+        int | None,
+        typer.Option(
+            "--sample-rate", metavar="HZ", help="Judge sound at this rate, resampling for models of another.", min=1000
+        ),
+    ] = None,
     items: Annotated[int | None, typer.Option(help="Only the first so many.", min=1)] = None,
     against: Annotated[
         str | None,

@@ -110,7 +110,8 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help="An artifact, a run, photo, speech, hf:USER/NAME. [default: $TOK_MODEL, the last run, or by the files]",
+        help="An artifact, a run, photo, speech, hf:USER/NAME, a folder of save_pretrained. "
+        "[default: $TOK_MODEL, the last run, or by the files]",
         autocompletion=complete_model,
     ),
 ]

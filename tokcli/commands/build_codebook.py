@@ -20,7 +20,7 @@ from tokcli.data.items import default_workers
 from tokcli.errors import UsageError
 from tokcli.files import remove_abandoned, try_output
 from tokcli.locking import wait
-from tokcli.models import TrainedModel, find_label, find_model, name_model, open_trained, pick_device
+from tokcli.models import TrainedModel, find_label, find_model, name_model, open_trained, pick_device, require_trained
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.build import build_training_source
 from tokcli.recipe.recipe import change_record
@@ -99,7 +99,7 @@ def build_codebook(
     """
     picked = pick_device(device)
     processes = PartialState(cpu=picked.type == "cpu")
-    path = find_model(model)
+    path = require_trained(find_model(model))
     target = _choose_target(path, output, storage, record, force)
     # From reading to writing: of two that build for one artifact, the later one reads what the earlier one has added.
     with wait(lock_of(target), target, reporter) if processes.is_main_process else contextlib.nullcontext():

@@ -9,7 +9,7 @@ import torch
 from accelerate import PartialState
 
 from tokcli.codecs import build_codecs
-from tokcli.contracts import ModalityName, Source
+from tokcli.contracts import Candidate, Codec, ModalityName, Source
 from tokcli.data.modality import MODALITIES, Modality
 from tokcli.distributed import first_process, rank, world_size
 from tokcli.errors import UsageError
@@ -18,6 +18,7 @@ from tokcli.evaluation.compare import compare_with
 from tokcli.evaluation.pairs import FilesOfOthers, open_pairs
 from tokcli.evaluation.report.build import save_sheet
 from tokcli.evaluation.report.page import save_report
+from tokcli.evaluation.resampled import Resampled
 from tokcli.evaluation.run import Scores, Title, remark_on_use
 from tokcli.evaluation.run import evaluate as evaluate_candidate
 from tokcli.files import try_output
@@ -25,6 +26,7 @@ from tokcli.metrics import METRICS, Weights, build_metrics, metrics_for
 from tokcli.metrics.weights import require_use
 from tokcli.models import (
     Model,
+    PublishedModel,
     find_models,
     list_codebooks,
     open_model,
@@ -45,6 +47,7 @@ class _Entry:
     """A model that is about to be evaluated, on what, by what, and what its row is called."""
 
     model: Model
+    candidate: Candidate
     source: Source
     data: str
     metrics: Sequence[str]
@@ -62,6 +65,7 @@ def evaluate(
     codebooks: Codebooks | None = None,
     groups: Codebooks | None = None,
     size: int | Literal["native"] | None = None,
+    sample_rate: int | None = None,
     items: int | None = None,
     against: Sequence[str] = (),
     sheet: str | None = None,
@@ -84,6 +88,8 @@ def evaluate(
         groups: Each model is evaluated with so many of the first tokens of a position; "all" takes every number that
             it can decode. One model so gives a curve of rate and distortion.
         size: That `data` is resized and cropped to; native keeps each item whole; None takes the recipe's.
+        sample_rate: Of the sound that all models are judged at, in Hz; one of another rate is resampled to its own and
+            back. None: each at its own, but all at that of the first where another library ships one of them.
         items: Only the first so many.
         against: Codecs to evaluate beside the models, at their rates.
         sheet: A PNG of originals over all reconstructions.
@@ -114,7 +120,11 @@ def evaluate(
         return _save(rows, sheet, report, report_items, report_budget, reporter)
     if size is not None and data is None:
         raise UsageError("--size goes with --data; the recipe's evaluation data has its own size")
-    entries = _open_entries(models, metrics, weights or {}, codebooks, groups, data, size, device, reporter)
+    if sample_rate is not None and data is None:
+        raise UsageError("--sample-rate goes with --data; the recipe's evaluation data has its own")
+    entries = _open_entries(
+        models, metrics, weights or {}, codebooks, groups, data, size, sample_rate, device, reporter
+    )
     if report or against or sheet:
         _require_same_data([entry.source for entry in entries])
     rows = _compare(entries, data, items, against, bool(sheet), reporter)
@@ -232,6 +242,7 @@ def _open_entries(
     groups: Codebooks | None,
     data: str | None,
     size: int | Literal["native"] | None,
+    sample_rate: int | None,
     device: str,
     reporter: Reporter,
 ) -> list[_Entry]:
@@ -239,17 +250,39 @@ def _open_entries(
     where, _ = pick_shared_device(device)
     paths = find_models(models, [data] if data else [], reporter)
     choices = _choose_metrics(paths, metrics, weights)
-    entries = []
+    opened = []
     for path, (asked, files), name in zip(paths, choices, shorten_labels(paths), strict=True):
         for codebook in _list_codebooks(path, codebooks):
             whole = open_model(str(path), where, reporter, codebook)
             label = name + (f" · {codebook}" if codebook else "")
-            source = _open_source(whole, data, size)
-            for count in whole.codec.prefixes if groups == "all" else groups or [None]:
-                model = whole if count is None else whole.with_groups(count)
-                counted = "" if count is None else f" · {count} group{'s' * (count != 1)}"
-                entries.append(_Entry(model, *source, asked, files, label + counted))
+            opened.append((whole, asked, files, label))
+    rate = sample_rate or _choose_rate([whole for whole, *_ in opened])
+    entries = []
+    for whole, asked, files, label in opened:
+        source = _open_source(whole, data, size, rate)
+        for count in whole.codec.prefixes if groups == "all" else groups or [None]:
+            model = whole if count is None else whole.with_groups(count)
+            counted = "" if count is None else f" · {count} group{'s' * (count != 1)}"
+            entries.append(_Entry(model, _at_rate(model.codec, rate), *source, asked, files, label + counted))
     return entries
+
+
+def _choose_rate(models: Sequence[Model]) -> int | None:
+    """The sample rate that all are judged at: that of the first where another library ships one; None: each its own."""
+    foreign = any(isinstance(model, PublishedModel) for model in models)
+    return models[0].codec.sample_rate if foreign else None
+
+
+def _at_rate(codec: Codec, sample_rate: int | None) -> Candidate:
+    """The codec at this sample rate, resampled both ways where it is not its own. None, and images, leave it as it is.
+
+    Raises UsageError where it has none.
+    """
+    if sample_rate in (None, codec.sample_rate):
+        return codec
+    if codec.sample_rate is None:
+        raise UsageError("pictures and sounds cannot be judged together, and pictures have no --sample-rate")
+    return Resampled(codec, sample_rate)
 
 
 def _list_codebooks(path: pathlib.Path, codebooks: Codebooks | None) -> Sequence[int | None]:
@@ -259,11 +292,13 @@ def _list_codebooks(path: pathlib.Path, codebooks: Codebooks | None) -> Sequence
     return codebooks or [None]
 
 
-def _open_source(model: Model, data: str | None, size: int | Literal["native"] | None) -> tuple[Source, str]:
+def _open_source(
+    model: Model, data: str | None, size: int | Literal["native"] | None, sample_rate: int | None
+) -> tuple[Source, str]:
     """What a model is evaluated on, and what that is called."""
     if data is None:
         return model.open_evaluation_source()
-    return model.open_source([data], None if size == "native" else size or model.default_size), data
+    return model.open_source([data], None if size == "native" else size or model.default_size, sample_rate), data
 
 
 def pick_shared_device(name: str) -> tuple[torch.device, tuple[int, int]]:
@@ -324,7 +359,7 @@ def _evaluate(entry: _Entry, data: str | None, items: int | None, examples: int,
     count = min(limit or len(source), len(source))
     reporter.note(f"judging {title.label} on {title.data} ({title.split}), {count} items")
     scores = evaluate_candidate(
-        model.codec,
+        entry.candidate,
         source,
         entry.metrics,
         rates=True,
@@ -340,4 +375,6 @@ def _evaluate(entry: _Entry, data: str | None, items: int | None, examples: int,
     uneven = remark_on_use(scores, model.advice, model.steps)
     remarks += [uneven] if uneven else []
     protocol = scores.protocol | model.protocol() | {"torch": torch.__version__}
+    if isinstance(entry.candidate, Resampled):
+        protocol |= {"resampled": entry.candidate.protocol()}
     return replace(scores, title=title, protocol=protocol, remarks=remarks)

@@ -26,6 +26,7 @@ from tokcli.exchange.arrays import SUFFIXES, open_arrays
 from tokcli.exchange.sequences import format_grid
 from tokcli.metrics.tokens import count_tokens, empirical_bits, entropy, entropy_bits, packed_bits, select_occurring
 from tokcli.models import RUNS, find_model, name_model
+from tokcli.published import Place, find_place, open_published
 from tokcli.recipe.build import build_tokenizer
 from tokcli.recipe.recipe import from_text
 from tokcli.recipe.shipped import SWEEPS, find_recipe_text, list_shipped, read_guide, read_shipped
@@ -59,6 +60,9 @@ def info(path: str | None = None) -> dict[str, Any]:
     if hub.is_name(path):
         return _describe_shared(path)
     place = pathlib.Path(path)
+    published = None if RunFolder(place).started else find_place(path)
+    if published is not None:
+        return _describe_published(published, path)
     if not place.exists():
         return _describe_items(path) if is_remote(path) or "{" in path else _describe_name(path)
     if place.is_dir():
@@ -102,8 +106,28 @@ def _describe_shared(name: str) -> dict[str, Any]:
     """A tokenizer in a repository of a hub, at the commit that is the newest now."""
     path = find_model(name)
     label = name_model(path)
+    published = find_place(str(path))
+    if published is not None:
+        return _describe_published(published, label)
     facts = {key: value for key, value in _describe_artifact(path).items() if key != "artifact"}
     return {"tokenizer": label, **facts, "file": str(path), "next": f"tok encode FOLDER -o tokens.npy -m {label}"}
+
+
+def _describe_published(place: Place, named: str) -> dict[str, Any]:
+    """A tokenizer that another library ships. Raises what opening it raises."""
+    published = open_published(place)
+    codec, network = published.codec, published.codec.network
+    return {
+        "published": str(place.folder),
+        "modality": codec.modality,
+        "what": published.summary,
+        "codebook_size": codec.codebook_size,
+        "groups": codec.groups,
+        "stride": network.stride,
+        "parameters": sum(value.numel() for value in network.network.parameters()),
+        **published.record,
+        "next": f"tok encode FOLDER -o tokens.npy -m {named}",
+    }
 
 
 def _describe_folder(folder: pathlib.Path) -> dict[str, Any]:
@@ -334,6 +358,7 @@ def _describe_tokens(path: pathlib.Path) -> dict[str, Any]:
         f"{rates[1].unit}_empirical": rates[1].value,
         "sample_rate": header.sample_rate,
         "model": header.model,
+        **({"published": header.published} if header.published else {}),
         "weights": header.weights,
         "preprocessing": header.preprocessing,
         "network_fingerprint": header.network_fingerprint,

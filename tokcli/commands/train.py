@@ -21,7 +21,7 @@ from tokcli.contracts import CodebookReport
 from tokcli.errors import UsageError
 from tokcli.files import try_output
 from tokcli.locking import hold, tell_former
-from tokcli.models import RUNS, find_model, pick_device
+from tokcli.models import RUNS, find_model, pick_device, require_trained
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.recipe import Recipe, from_text
 from tokcli.recipe.shipped import find_recipe_text
@@ -118,7 +118,7 @@ def train(
     """
     started = time.perf_counter()
     checked = _read(recipe, overrides, seed)
-    weights = find_model(init_from) if init_from is not None else None
+    weights = require_trained(find_model(init_from)) if init_from is not None else None
     where = pick_device(device).type
     if dry_run:
         result = _try_out(checked, weights, make_accelerator(where), reporter)

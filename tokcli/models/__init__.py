@@ -1,7 +1,15 @@
 """Which trained tokenizer a command means, and opening it."""
 
-from tokcli.models.finding import RUNS, find_label, find_model, find_models, name_model, shorten_labels
-from tokcli.models.model import WEIGHTS, Model, TrainedModel
+from tokcli.models.finding import (
+    RUNS,
+    find_label,
+    find_model,
+    find_models,
+    name_model,
+    require_trained,
+    shorten_labels,
+)
+from tokcli.models.model import WEIGHTS, Model, PublishedModel, TrainedModel
 from tokcli.models.opening import (
     choose_named,
     list_codebooks,
@@ -19,6 +27,7 @@ __all__ = [
     "RUNS",
     "WEIGHTS",
     "Model",
+    "PublishedModel",
     "TrainedModel",
     "choose_named",
     "find_label",
@@ -34,5 +43,6 @@ __all__ = [
     "pick_own_device",
     "read_settings",
     "require_maker",
+    "require_trained",
     "shorten_labels",
 ]

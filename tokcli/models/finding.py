@@ -3,6 +3,7 @@
 Nothing is opened here; a repository of a hub is fetched.
 """
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from tokcli.data.modality import MODALITIES, count_files
 from tokcli.errors import InputError, MismatchError, TokError, UsageError
 from tokcli.files import read_text
 from tokcli.progress import SILENT, Reporter
+from tokcli.published import KINDS, find_place, is_known, split_choice
 from tokcli.untrusted import parse_json
 
 RUNS = pathlib.Path("runs")
@@ -39,9 +41,12 @@ def find_model(model: str | None, inputs: Sequence[str] = (), reporter: Reporter
     Where there is none of these, the shipped tokenizer for such files as `inputs` are. A run that lies here under a
     shipped name is what that name means; `photo@1`, and any folder that is no run, leave it to the shipped one.
 
+    What another library ships is found by its folder, with a number behind an @ where there is something to choose;
+    the path that comes back is that very name.
+
     Args:
-        model: a file, a run folder, the name of a shipped tokenizer (`photo`, or `photo@1` for that very version), or
-            a repository of a hub: `hf:USER/NAME`, or `hf:USER/NAME@REVISION`.
+        model: a file, a run folder, a folder of `save_pretrained`, the name of a shipped tokenizer (`photo`, or
+            `photo@1` for that very version), or a repository of a hub: `hf:USER/NAME`, or `hf:USER/NAME@REVISION`.
         inputs: folders, files, patterns and lists that it is for; none where there are none.
         reporter: is told which shipped tokenizer was chosen by the inputs.
 
@@ -56,11 +61,25 @@ def find_model(model: str | None, inputs: Sequence[str] = (), reporter: Reporter
             return _find_shared(named)
         if shipped.is_name(named) and not _holds_runs(path):
             return shipped.find_tokenizer(named).path
+        if path.is_dir() and (path / ARTIFACT_NAME).is_file():
+            return path / ARTIFACT_NAME
+        if find_place(named) is not None:
+            return path
         return _find_artifact(path) if path.is_dir() else _check_artifact(path)
     finished = list_finished()
     if finished:
         return finished[-1]
     return _choose_shipped(inputs, reporter)
+
+
+def require_trained(path: pathlib.Path) -> pathlib.Path:
+    """The path of an artifact itself. Raises UsageError where another library ships what lies there."""
+    if find_place(str(path)) is not None and path.suffix != ".safetensors":
+        raise UsageError(
+            f"{path} was published for another library, which alone knows its parts: it can be judged, encode and "
+            "decode; a tokenizer to build on is an artifact of tok (tok import --as brings some weights in)"
+        )
+    return path
 
 
 def list_finished() -> list[pathlib.Path]:
@@ -106,20 +125,27 @@ def _choose_shipped(inputs: Sequence[str], reporter: Reporter) -> pathlib.Path:
 
 
 def _find_shared(named: str) -> pathlib.Path:
-    """The artifact in a repository of a hub, at the commit that its revision stands for now."""
+    """The artifact in a repository of a hub, at the commit that its revision stands for now; or the folder of it.
+
+    The latter where another library ships it, with its number behind an @.
+    """
     name = hub.split_name(named)
     folder = hub.fetch(name.repository, name.revision).folder
-    if name.choice is not None:
-        raise UsageError(
-            f"{named}: the number {name.choice} chooses among the rates of a published codec; leave it out"
-        )
     artifacts = sorted(folder.glob("*.safetensors"))
     own = [path for path in artifacts if path.name == ARTIFACT_NAME] or artifacts
     if len(own) == 1 and _names_tok(folder):
+        if name.choice is not None:
+            raise UsageError(
+                f"{named}: the number {name.choice} chooses among the rates of a published codec; leave it out"
+            )
         return own[0]
+    published = f"{folder}@{name.choice}" if name.choice is not None else str(folder)
+    place = find_place(published)
+    if place is not None and is_known(place):
+        return pathlib.Path(published)
     raise MismatchError(
         f"{named} holds no tokenizer that tok push has shared: expected {ARTIFACT_NAME} and a config.json with the "
-        f"library_name {LIBRARY}"
+        f"library_name {LIBRARY}, or a model of one of these kinds: {', '.join(KINDS)}"
     )
 
 
@@ -153,7 +179,11 @@ def find_recorded(label: str) -> pathlib.Path | None:
 
 def find_label(path: pathlib.Path) -> str | None:
     """`photo@1` or `hf:USER/NAME@COMMIT` for an artifact that has such a name everywhere; None for any other path."""
-    return shipped.find_label(path) or hub.find_label(path)
+    base, choice = split_choice(str(path))
+    label = shipped.find_label(path) or hub.find_label(pathlib.Path(base))
+    if label is None or choice is None:
+        return label
+    return str(dataclasses.replace(hub.split_name(label), choice=f"{choice:g}"))
 
 
 def name_model(path: pathlib.Path) -> str:
@@ -183,7 +213,7 @@ def shorten_labels(artifacts: Sequence[pathlib.Path]) -> list[str]:
 
     Of a repository it is the name with the first digits of the commit.
     """
-    shared = [hub.find_label(path) for path in artifacts]
+    shared = [find_label(path) if hub.find_label(path) else None for path in artifacts]
     local = iter(_shorten_paths([path for path, label in zip(artifacts, shared, strict=True) if label is None]))
     return [next(local) if label is None else label[: label.rindex("@") + 1 + DIGITS] for label in shared]
 

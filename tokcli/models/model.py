@@ -15,6 +15,7 @@ from tokcli.contracts import Codec, Source
 from tokcli.data.modality import MODALITIES, Modality
 from tokcli.errors import UsageError
 from tokcli.models.finding import find_label, name_model
+from tokcli.published import Published, PublishedCodec
 from tokcli.recipe.build import build_evaluation_source
 from tokcli.recipe.settings import EvaluationSettings
 from tokcli.tokenizer import Tokenizer
@@ -251,3 +252,85 @@ class TrainedModel(Model):
     def describe_tokens(self, preprocessing: Mapping[str, Any]) -> TokenHeader:
         """With its name, where it has one that means the same everywhere."""
         return replace(super().describe_tokens(preprocessing), model=find_label(self.path))
+
+
+@dataclass(frozen=True)
+class PublishedModel(Model):
+    """One that another library ships.
+
+    Attributes:
+        published: the codec, and what is recorded of it.
+    """
+
+    published: Published
+
+    @property
+    def codec(self) -> PublishedCodec:
+        """What encodes and decodes."""
+        return self.published.codec
+
+    def with_groups(self, groups: int) -> "PublishedModel":
+        """Itself. Raises UsageError for another number than it was opened with, which its name says."""
+        if groups != self.codec.groups:
+            raise UsageError(
+                f"--groups: the number of codebooks, or the bandwidth, of {self.name} is named with it: @N"
+            )
+        return self
+
+    @property
+    def settings(self) -> EvaluationSettings:
+        """What judges any signals, and how its codes are used."""
+        return choose_settings(self.modality)
+
+    @property
+    def weights(self) -> Literal["ema", "raw"]:
+        """As they were published."""
+        return "raw"
+
+    @property
+    def summary(self) -> str:
+        """Its class, what was picked of it, its codes."""
+        return self.published.summary
+
+    @property
+    def network_fingerprint(self) -> str:
+        """Of its class, its configuration and its weights."""
+        return self.published.fingerprint
+
+    @property
+    def codebook_fingerprint(self) -> str:
+        """The same: its codebooks lie in its weights."""
+        return self.published.fingerprint
+
+    def use_codebook(self, size: int) -> None:
+        """Raises UsageError for another size than its own."""
+        require_only_codebook(self.name, self.codec, size)
+
+    def describe(self) -> str:
+        """Its class, what was picked of it, its codes and where it is."""
+        return f"{self.summary}, on {self.device}"
+
+    def open_evaluation_source(self) -> tuple[Source, str]:
+        """Raises UsageError: it names none."""
+        raise UsageError(
+            f"{self.name} was published without data to judge it on; name some with --data FOLDER, for all models"
+        )
+
+    def protocol(self) -> dict[str, Any]:
+        """Where it is from, its revision, its library, and what was picked of it."""
+        return super().protocol() | {"published": self.published.record}
+
+    def describe_tokens(self, preprocessing: Mapping[str, Any]) -> TokenHeader:
+        """With where it is from."""
+        return replace(super().describe_tokens(preprocessing), published=self.published.record)
+
+
+def choose_settings(modality: Modality) -> EvaluationSettings:
+    """How a model that says nothing of it is evaluated."""
+    return EvaluationSettings(metrics=[*modality.signal_metrics, "usage", "perplexity", "cvu"])
+
+
+def require_only_codebook(name: str, codec: Codec, size: int | None) -> None:
+    """Raise UsageError where `size` is asked of a codec that has codebooks of another size alone."""
+    if size is not None and size != codec.codebook_size:
+        raise UsageError(f"{name} has codebooks of {codec.codebook_size} codes and no others; leave the size out")

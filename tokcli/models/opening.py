@@ -3,7 +3,7 @@
 import os
 import pathlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from tokcli.artifacts.artifact import codebook_ready
 from tokcli.artifacts.fingerprint import compute_network_fingerprint
 from tokcli.autoencoders import AUTOENCODERS
 from tokcli.contracts import ModalityName
+from tokcli.data.modality import MODALITIES
 from tokcli.errors import InputError, MismatchError, TokError, UsageError, quote
 from tokcli.models.finding import (
     RUNS,
@@ -24,9 +25,11 @@ from tokcli.models.finding import (
     find_recorded,
     list_finished,
     name_model,
+    require_trained,
 )
-from tokcli.models.model import Model, TrainedModel
+from tokcli.models.model import Model, PublishedModel, TrainedModel, choose_settings, require_only_codebook
 from tokcli.progress import SILENT, Reporter
+from tokcli.published import find_place, open_published, read_modality
 from tokcli.recipe.settings import EvaluationSettings
 from tokcli.tokens import TokenHeader
 
@@ -79,10 +82,17 @@ def open_trained(
 
 def _open(path: pathlib.Path, device: torch.device, codebook: int | None, need_tokens: bool) -> Model:
     """The model that lies at a path that `find_model` found."""
-    return _open_artifact(path, device, codebook, need_tokens)
+    place = find_place(str(path))
+    if place is None:
+        return _open_artifact(path, device, codebook, need_tokens)
+    published = open_published(place)
+    require_only_codebook(str(path), published.codec, codebook)
+    published.codec.to(device)
+    return PublishedModel(path, device, published)
 
 
 def _open_artifact(path: pathlib.Path, device: torch.device, codebook: int | None, need_tokens: bool) -> TrainedModel:
+    require_trained(path)
     artifact = load_artifact(path, codebook)
     if need_tokens and not codebook_ready(artifact.tokenizer):
         raise UsageError(f"the tokenizer {path} has no codebook yet; run: tok build-codebook {path}")
@@ -92,11 +102,17 @@ def _open_artifact(path: pathlib.Path, device: torch.device, codebook: int | Non
 
 def list_codebooks(path: pathlib.Path) -> list[int]:
     """The sizes that were built into the model at a path that `find_model` found. Raises what opening it raises."""
+    if find_place(str(path)) is not None:
+        return []
     return [built.size for built in load_artifact(path).codebooks]
 
 
 def read_settings(path: pathlib.Path) -> tuple[EvaluationSettings, ModalityName]:
     """How the model at such a path is evaluated, and on what kind of signals, before it is loaded."""
+    place = find_place(str(path))
+    if place is not None:
+        modality = read_modality(place)
+        return choose_settings(MODALITIES[modality]), modality
     recipe = read_recipe(path)
     return recipe.evaluation, AUTOENCODERS[recipe.autoencoder["kind"]].modality
 
@@ -146,6 +162,11 @@ def _list_makers(path: pathlib.Path, header: TokenHeader) -> list[str]:
 
     Fingerprints decide among these. Raises InputError where there is none.
     """
+    if header.published is not None:
+        raise InputError(
+            f"{path} was made by {_name_published(header.published)}, which tok did not train and does not look for; "
+            "name it with -m"
+        )
     recorded = find_recorded(header.model) if header.model is not None else None
     own = [str(recorded)] if recorded else []
     finished = list_finished()
@@ -162,6 +183,11 @@ def _list_makers(path: pathlib.Path, header: TokenHeader) -> list[str]:
     if not makers:
         raise explain_absence()
     return makers
+
+
+def _name_published(record: Mapping[str, Any]) -> str:
+    """Where a published tokenizer was from, by what a token file says of it."""
+    return quote("@".join(str(record[key]) for key in ("source", "revision") if record.get(key) is not None))
 
 
 def require_maker(model: Model, path: pathlib.Path, network: str, codebook: str) -> None:

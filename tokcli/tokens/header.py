@@ -40,6 +40,8 @@ class TokenHeader:
         split: of the data, where known.
         model: name and version of the shipped tokenizer that made the tokens, as `photo@1`; None for any other. It says
             where to look, and the fingerprints say whether that is the one.
+        published: where the tokenizer is from, its revision and its library, where it was not trained by tok; plain
+            JSON values, None for any other.
 
     Raises:
         ValueError: for numbers that make no sense.
@@ -55,6 +57,7 @@ class TokenHeader:
     sample_rate: int | None = None
     split: str | None = None
     model: str | None = None
+    published: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.codebook_size <= LARGEST_CODEBOOK:
@@ -73,10 +76,11 @@ class TokenHeader:
         raise AssertionError(f"codebook_size {self.codebook_size} was checked to fit 32 bits")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, with the format's version first; tokens of no shipped tokenizer name none, as older files."""
+        """Plain values, with the format's version first; the last two are left out where None, as in older files."""
         plain = dataclasses.asdict(self)
-        if self.model is None:
-            del plain["model"]
+        for name in ("model", "published"):
+            if plain[name] is None:
+                del plain[name]
         return {"format": FORMAT, **plain}
 
     @classmethod
