@@ -149,7 +149,7 @@ def test_fitted_levels_are_nearer_to_skewed_latents_than_uniform_ones(decode: st
 @pytest.mark.parametrize(
     ("law", "words"),
     [
-        (torch.distributions.Beta(1.1, 1.1), "too little to notice"),
+        (torch.distributions.Beta(1.1, 1.1), "too little: the decoder knows equal cells"),
         (torch.distributions.Beta(3.0, 3.0), "pays where every token costs as much, not where its entropy is paid for"),
         (torch.distributions.Beta(0.3, 0.3), "pays either way"),
     ],

@@ -16,7 +16,7 @@ from tokcli.artifacts.tensors import read_metadata
 
 ROOT = pathlib.Path(__file__).parents[2]
 FOLDER = ROOT / "tokcli" / "shipped"
-LABELS = ["photo@1", "speech@1"]
+LABELS = ["photo@1", "speech@1", "speech@2"]
 LARGEST = 8_000_000
 """Bytes of one file."""
 

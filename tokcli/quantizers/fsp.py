@@ -191,8 +191,8 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
 DECIBELS_PER_BIT = 20 * math.log10(2)
 """What a bit buys where latents are quantized finely."""
 
-NOTICEABLE = 0.25
-"""Decibels of the latents' error below which the decoder, which knows the equal cells, gains nothing."""
+NOTICEABLE = 0.5
+"""Decibels of the latents' error below which a decoder that learnt the equal cells lost by others, where it was tried."""
 
 
 def _weigh(before: CodebookReport, after: CodebookReport) -> str:
@@ -203,7 +203,7 @@ def _weigh(before: CodebookReport, after: CodebookReport) -> str:
         f"levels fitted: the error of latents falls by {gain:.2f} dB, the entropy of a token rises by {bits:.2f} bits"
     )
     if gain < NOTICEABLE:
-        return f"{told}; too little to notice: latents are nearly uniform, and equal cells would do"
+        return f"{told}; too little: the decoder knows equal cells, and does better with those"
     if gain < DECIBELS_PER_BIT * bits:
         return (
             f"{told}; it pays where every token costs as much, not where its entropy is paid for: equal cells do then"
