@@ -77,7 +77,7 @@ def require_trained(path: pathlib.Path) -> pathlib.Path:
     if find_place(str(path)) is not None and path.suffix != ".safetensors":
         raise UsageError(
             f"{path} was published for another library, which alone knows its parts: it can be judged, encode and "
-            "decode; a tokenizer to build on is an artifact of tok (tok import --as brings some weights in)"
+            "decode; a tokenizer to build on is an artifact of tok"
         )
     return path
 

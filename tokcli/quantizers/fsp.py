@@ -192,7 +192,7 @@ DECIBELS_PER_BIT = 20 * math.log10(2)
 """What a bit buys where latents are quantized finely."""
 
 NOTICEABLE = 0.5
-"""Decibels of the latents' error below which a decoder that learnt the equal cells lost by others, where it was tried."""
+"""Decibels of the latents' error. With less, a decoder that learnt equal cells lost by others where it was tried."""
 
 
 def _weigh(before: CodebookReport, after: CodebookReport) -> str:
