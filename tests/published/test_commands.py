@@ -121,6 +121,18 @@ def test_bench_and_info_take_it(networks: Networks) -> None:
     assert (facts["class"], facts["groups"], facts["stride"], facts["codebooks"]) == ("DacModel", 2, 320, 2)
 
 
+def test_it_is_a_row_of_a_pinned_bench(tok, networks: Networks, speech: pathlib.Path) -> None:
+    folder, _ = networks("dac")
+    text = f"bench: audio\ncolumns: [si-sdr]\nmodels: {{two: {{model: {folder}@2}}, four: {{model: {folder}@4}}}}\n"
+    pathlib.Path("bench.yaml").write_text(f"{text}evaluate: {{tones: {{path: {speech}}}}}\n")
+    outcome = tok("sweep", "bench.yaml", "-o", "table", "--json")
+    assert outcome.code == 0, outcome.err
+    assert [row["row"] for row in outcome.json["rows"]] == ["two", "four"]
+    rows = [row["protocol"]["published"]["sha256"] for row in outcome.json["rows"]]
+    assert rows[0] == rows[1]
+    assert len(list(pathlib.Path("table/rows").iterdir())) == 2
+
+
 def test_what_needs_the_parts_refuses_it(networks: Networks) -> None:
     folder, _ = networks("dac")
     for use in (load, lambda name: require_trained(find_model(name))):

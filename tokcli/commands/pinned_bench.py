@@ -28,7 +28,7 @@ from tokcli.errors import InputError, MismatchError, RecipeError
 from tokcli.evaluation.compare import Difference, format_difference, format_number, higher_is_better, paired_difference
 from tokcli.files import read_text, write_text
 from tokcli.metrics import metrics_for
-from tokcli.models import find_model
+from tokcli.models import digest_model, find_model
 from tokcli.progress import Reporter
 from tokcli.recipe.text import parse
 from tokcli.schema import find_argument_problems
@@ -175,9 +175,7 @@ def _evaluate_row(
     reporter: Reporter,
 ) -> list[dict[str, Any]]:
     """The row of a model, and those of the codecs beside it: as they were kept, else made."""
-    path = find_model(model.model, reporter=reporter)
-    with path.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
+    content = digest_model(find_model(model.model, reporter=reporter))
     source = MODALITIES[bench.bench].open_source([data.path], data.size, ANY_RATE if bench.bench == "audio" else None)
     count = min(data.items or len(source), len(source))
     identity = [key, content, model.codebook, vars(data), source.mark(range(count))]

@@ -12,6 +12,7 @@ from tokcli.models.finding import (
 from tokcli.models.model import WEIGHTS, Model, PublishedModel, TrainedModel
 from tokcli.models.opening import (
     choose_named,
+    digest_model,
     list_codebooks,
     open_maker,
     open_model,
@@ -30,6 +31,7 @@ __all__ = [
     "PublishedModel",
     "TrainedModel",
     "choose_named",
+    "digest_model",
     "find_label",
     "find_model",
     "find_models",

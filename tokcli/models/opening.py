@@ -1,5 +1,6 @@
 """Opening a trained tokenizer: on which device, with which codebook, and files as it takes them."""
 
+import hashlib
 import os
 import pathlib
 import shlex
@@ -29,7 +30,7 @@ from tokcli.models.finding import (
 )
 from tokcli.models.model import Model, PublishedModel, TrainedModel, choose_settings, require_only_codebook
 from tokcli.progress import SILENT, Reporter
-from tokcli.published import find_place, open_published, read_modality
+from tokcli.published import digest_published, find_place, open_published, read_modality
 from tokcli.recipe.settings import EvaluationSettings
 from tokcli.tokens import TokenHeader
 
@@ -105,6 +106,15 @@ def list_codebooks(path: pathlib.Path) -> list[int]:
     if find_place(str(path)) is not None:
         return []
     return [built.size for built in load_artifact(path).codebooks]
+
+
+def digest_model(path: pathlib.Path) -> str:
+    """A sha256 sum that changes with the model at such a path, and with what is chosen of it, before it is loaded."""
+    place = find_place(str(path))
+    if place is not None:
+        return f"{digest_published(place)} {place.choice}"
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_settings(path: pathlib.Path) -> tuple[EvaluationSettings, ModalityName]:

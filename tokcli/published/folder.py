@@ -111,6 +111,12 @@ def read_modality(place: Place) -> ModalityName:
     return _read_kind(place)[0].network.modality
 
 
+def digest_published(place: Place) -> str:
+    """Its fingerprint, without loading it. Raises what opening it raises of its files."""
+    kind, _ = _read_kind(place)
+    return _digest(kind, [place.folder / CONFIG, place.folder / PROCESSOR, *_find_weights(place)])
+
+
 def open_published(place: Place) -> Published:
     """Load a published tokenizer, on the CPU and in evaluation mode; torch's generator stays as it is.
 
@@ -120,13 +126,12 @@ def open_published(place: Place) -> Published:
         MismatchError: it is none of the table, or no safetensors, or lacks tensors.
     """
     kind, _ = _read_kind(place)
-    files = _find_weights(place)
+    fingerprint = digest_published(place)
     let_torchvision_import()
     package = require(kind.library, EXTRA)
     with _silent(kind.library), torch.random.fork_rng(devices=[]):
         module = _load(package, kind, place)
         codec = PublishedCodec(kind.network(module.eval().requires_grad_(False), place.choice), _read_range(place))
-    fingerprint = _digest(kind, [place.folder / CONFIG, place.folder / PROCESSOR, *files])
     network = codec.network
     record = {
         "source": place.source,
