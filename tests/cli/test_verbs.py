@@ -22,7 +22,7 @@ COMPLETED = {
     "bench": {"named"},
     "evaluate": {"model"},
     "eval": {"model"},
-    "encode": {"on", "jobs", "time", "dry_run"},
+    "encode": {"on", "jobs", "time", "dry_run", "address"},
     "sweep": {"list_them"},
     "export": set(FORMAT_OPTIONS),
     "import": set(FORMAT_OPTIONS),
