@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @contextlib.contextmanager
@@ -22,6 +22,12 @@ def exact_float32(device: torch.device) -> Iterator[None]:
     finally:
         cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = kept
         torch.set_float32_matmul_precision(precision)
+
+
+def lay_out(module: nn.Module, channels_last: bool) -> None:
+    """Lay the module's weights out in memory; the layout decides which kernels run, and those the last bits."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    module.to(memory_format=layout)  # pyright: ignore[reportCallIssue] - torch's stubs lack this overload
 
 
 def to_float64(values: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from made_up import PINNED, digest_tokens, encode_all
 
 import tokcli
 from tokcli import shipped
+from tokcli.artifacts import load_artifact
 from tokcli.artifacts.tensors import read_metadata
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -90,3 +91,11 @@ def test_a_wheel_takes_them_along(tmp_path: pathlib.Path) -> None:
     held = zipfile.ZipFile(wheel).namelist()
     wanted = {"tokcli/shipped/photo-1.safetensors", "tokcli/shipped/photo-1.json", "tokcli/recipes/photo.yaml"}
     assert wanted <= set(held)
+
+
+def test_weights_lie_in_memory_as_they_were_trained() -> None:
+    artifact = load_artifact(FOLDER / "photo-1.safetensors")
+    assert artifact.recipe.training.channels_last
+    kernels = [weight for weight in artifact.tokenizer.parameters() if weight.dim() == 4 and min(weight.shape) > 1]
+    assert kernels
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in kernels)

@@ -26,6 +26,7 @@ from tokcli.artifacts.tensors import TensorFile, read_metadata, read_promises, r
 from tokcli.contracts import BuildsCodebook, CodebookReport
 from tokcli.errors import MismatchError, RecipeError, UsageError, quote
 from tokcli.locking import lock_beside
+from tokcli.numerics import lay_out
 from tokcli.recipe.recipe import Recipe, from_artifact
 from tokcli.schema import find_argument_problems
 from tokcli.tokenizer import Tokenizer
@@ -107,6 +108,8 @@ def load_artifact(path: str | pathlib.Path, codebook: int | None = None) -> Arti
     storage = metadata.get("storage", "float32")
     load_strictly(path, tokenizer, file.tensors, dict.fromkeys(list_weights(tokenizer), DTYPES[storage]))
     tokenizer.eval().requires_grad_(False)
+    # As it was trained: for large convolutions a third faster.
+    lay_out(tokenizer, recipe.training.channels_last)
     reports = [CodebookReport(**report) for report in metadata["codebooks"]]
     try:
         use_codebook(tokenizer, codebook or metadata["codebook"])

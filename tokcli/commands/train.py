@@ -22,6 +22,7 @@ from tokcli.errors import UsageError
 from tokcli.files import try_output
 from tokcli.locking import hold, tell_former
 from tokcli.models import RUNS, find_model, pick_device, require_trained
+from tokcli.numerics import lay_out
 from tokcli.progress import SILENT, Reporter
 from tokcli.recipe.recipe import Recipe, from_text
 from tokcli.recipe.shipped import find_recipe_text
@@ -35,7 +36,7 @@ from tokcli.training.finetune import finetune_decoder
 from tokcli.training.journal import keep_log
 from tokcli.training.log import require_trackers, track
 from tokcli.training.loop import train as run_loop
-from tokcli.training.parts import Training, lay_out, make_accelerator, prepare
+from tokcli.training.parts import Training, make_accelerator, prepare
 from tokcli.training.run_folder import RunFolder
 
 
@@ -204,7 +205,7 @@ def _run(
 def _finish(training: Training, tokenizer: Tokenizer, run: RunFolder, reporter: Reporter) -> TrainResult:
     """Build the codebooks, judge, save: the last step of a run, done again from its last checkpoint if interrupted."""
     # As an artifact is loaded: the layout of the weights decides which kernels run, and those decide last bits.
-    lay_out(tokenizer, channels_last=False)
+    lay_out(tokenizer, training.recipe.training.channels_last)
     reports = _build_stage(training, tokenizer, reporter)
     finetune_decoder(training, tokenizer, reporter)
     with provisional_codebook(tokenizer):

@@ -16,6 +16,7 @@ from torch.optim import Adam, AdamW, Optimizer
 from tokcli.contracts import Loss, Source
 from tokcli.discriminators.objectives import LogitMeans
 from tokcli.errors import RecipeError
+from tokcli.numerics import lay_out
 from tokcli.recipe.build import (
     build_discriminator,
     build_evaluation_source,
@@ -174,12 +175,6 @@ def _adversary(recipe: Recipe, tokenizer: Tokenizer, accelerator: Accelerator) -
         last_layer=tokenizer.autoencoder.last_layer if settings.adaptive else None,
         logit_means=LogitMeans().to(accelerator.device) if settings.lecam_weight else None,
     )
-
-
-def lay_out(module: nn.Module, channels_last: bool) -> None:
-    """Lay the module's weights out in memory; the layout decides which kernels run."""
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    module.to(memory_format=layout)  # pyright: ignore[reportCallIssue] - torch's stubs lack this overload
 
 
 def _wrap(module: nn.Module, accelerator: Accelerator) -> nn.Module:
