@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from tokcli.distributed import count_cores
+from tokcli.optional import require
 
 RATE = 16_000
 
@@ -75,8 +76,7 @@ def dnsmos(reference: np.ndarray, reconstruction: np.ndarray, sample_rate: int) 
     NaN where it is silent or not finite, and under 0.1 s; a clip under 9 s is repeated, as the package does.
     """
     del reference
-    from speechmos import dnsmos as package
-
+    package = require("speechmos.dnsmos", extra="dnsmos")
     if len(reconstruction) < sample_rate // 10 or not _is_audible(reconstruction):
         return math.nan
     opinions: Any = package.run(resample(reconstruction, sample_rate).clip(-1, 1), sr=RATE)
