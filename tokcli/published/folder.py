@@ -3,11 +3,9 @@
 Nothing is run that the folder brings: the class is one of our table, and weights are safetensors alone.
 """
 
-import contextlib
 import hashlib
 import pathlib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -15,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from tokcli.backbones.torchvision import let_torchvision_import
+from tokcli.backbones.whisper import silent
 from tokcli.contracts import ModalityName
 from tokcli.errors import InputError, MismatchError
 from tokcli.files import open_regular, read_bytes
@@ -129,7 +128,8 @@ def open_published(place: Place) -> Published:
     fingerprint = digest_published(place)
     let_torchvision_import()
     package = require(kind.library, EXTRA)
-    with _silent(kind.library), torch.random.fork_rng(devices=[]):
+    logging = require(f"{kind.library}.utils.logging", EXTRA)
+    with silent(logging), torch.random.fork_rng(devices=[]):
         module = _load(package, kind, place)
         codec = PublishedCodec(kind.network(module.eval().requires_grad_(False), place.choice), _read_range(place))
     network = codec.network
@@ -237,17 +237,3 @@ def _digest(kind: Kind, files: list[pathlib.Path]) -> str:
                 while block := file.read(DIGESTED_AT_ONCE):
                     digest.update(block)
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _silent(library: str) -> Iterator[None]:
-    """The libraries report on every file they load; what matters of that is an error here."""
-    logging = require(f"{library}.utils.logging", EXTRA)
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        logging.enable_progress_bar()
