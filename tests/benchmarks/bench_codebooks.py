@@ -24,6 +24,7 @@ from tokcli.data import SOURCES
 from tokcli.data.items import read_items
 from tokcli.evaluation.run import evaluate
 from tokcli.metrics.images import psnr
+from tokcli.quantizers.fsp import FiniteScalarPerturbation
 from tokcli.quantizers.nearest import NearestCodeQuantizer
 from tokcli.recipe.build import build_training_source
 
@@ -42,7 +43,7 @@ def measure_sizes(artifact: Artifact, source: Source, sizes: list[int], samples:
     tokenizer = artifact.tokenizer
     quantizer = require_builder(tokenizer)
     figures = {}
-    if isinstance(quantizer, NearestCodeQuantizer):
+    if isinstance(quantizer, NearestCodeQuantizer | FiniteScalarPerturbation):
         figures[LEARNT] = dict(evaluate(tokenizer, source, ["psnr", "cvu"], workers=0).metrics)
     training = build_training_source(artifact.recipe, tokenizer.modality)
     latents = sample_latents(tokenizer, training, samples, passes=2, workers=0)

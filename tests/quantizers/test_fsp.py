@@ -189,10 +189,29 @@ def test_a_fit_is_repeatable() -> None:
     assert torch.equal(fits[0].values, fits[1].values)
 
 
-def test_another_codebook_size_is_refused_with_the_reason() -> None:
-    quantizer = FiniteScalarPerturbation([8, 5])
-    with pytest.raises(UsageError, match=r"levels \[8, 5\] make 40 codes and no other number, got size 64"):
-        quantizer.build_codebook(torch.randn(100, 2), 64)
+@pytest.mark.parametrize("decode", ["centered", "inverse"])
+def test_codes_of_another_size_lie_where_the_decoder_reads_and_leave_the_levels_alone(decode: str) -> None:
+    quantizer = FiniteScalarPerturbation([8, 5], decode=decode).eval()
+    latents = torch.randn(4000, 2, generator=torch.Generator().manual_seed(0))
+    levels = quantizer.quantize(latents)
+    report = quantizer.build_codebook(latents, 64)
+    points = quantizer.points(latents)
+    decoded = quantizer.dequantize(quantizer.quantize(latents))
+    assert quantizer.codebook_size == 64
+    assert quantizer.codebooks == (40, 64)
+    assert float((points - decoded).square().sum(dim=-1).mean()) == pytest.approx(report.mse, rel=1e-4)
+    quantizer.use_codebook(40)
+    assert torch.equal(quantizer.quantize(latents), levels)
+    with pytest.raises(UsageError, match=r"no codebook of 65 codes \(built: 64\); run: tok build-codebook --size 65"):
+        quantizer.use_codebook(65)
+
+
+def test_more_codes_err_less_than_the_levels() -> None:
+    """At the product's own number too: codes fit the joint distribution, levels each dimension alone."""
+    latents = torch.randn(4000, 1, generator=torch.Generator().manual_seed(0)).repeat(1, 2)
+    quantizer = FiniteScalarPerturbation([6, 6])
+    of_levels = quantizer.build_codebook(latents).mse
+    assert quantizer.build_codebook(latents, 37).mse < of_levels / 4
 
 
 def test_too_few_latents_to_fit_are_refused() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from vector_quantize_pytorch import GroupedResidualVQ, ResidualFSQ, ResidualVQ
 
 from tokcli.contracts import CodebookReport
-from tokcli.errors import RecipeError, TokError
+from tokcli.errors import RecipeError, TokError, UsageError
 from tokcli.progress import SILENT
 from tokcli.quantizers import QUANTIZERS
 from tokcli.quantizers.grouped import GroupedQuantizer
@@ -144,6 +144,17 @@ def test_one_stage_is_the_quantizer_itself(node: dict[str, Any]) -> None:
     output = quantizer.train()(latents)
     torch.testing.assert_close(output.latents, expected.latents)
     torch.testing.assert_close(output.loss, expected.loss)
+
+
+def test_levels_that_divide_levels_take_no_codes_of_another_number() -> None:
+    quantizer = ResidualQuantizer({"kind": "fsp", "levels": [4, 4]}, depth=2)
+    assert not quantizer.any_size
+    with pytest.raises(UsageError, match="has its 16 codes and no other number, got size 8; leave the size out"):
+        quantizer.build_codebook(torch.randn(100, 2), 8)
+    apart = ResidualQuantizer({"kind": "fsp", "levels": [4, 4]}, depth=2, dim=3)
+    assert apart.any_size
+    apart.eval().build_codebook(torch.randn(100, 3), 8)
+    assert apart.quantize(torch.randn(5, 3)).max() < 8
 
 
 @pytest.mark.parametrize("kind", ["vpvae", "nsvq", "fsp", "vq", "tokenbridge"])

@@ -102,12 +102,17 @@ class ScalarGrid(Quantizer):
         self.input_dim = self.dim = len(levels)
         self.joint = joint
         self.groups = 1 if joint else len(levels)
-        self.codebook_size = size
+        self.grid_size = size
         self.counts = tuple(levels)
         self.register_buffer("levels", torch.tensor(levels))
         self.register_buffer("values", torch.cat(values).float())
         self.register_buffer("_starts", self.levels.cumsum(0) - self.levels, persistent=False)
         self.register_buffer("_places", place_values(self.levels), persistent=False)
+
+    @property
+    def codebook_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Values of a token: the product of the levels, or the levels of a dimension."""
+        return self.grid_size
 
     def dequantize(self, tokens: Tensor) -> Tensor:
         """tokens: (..., groups) int64 -> latents: (..., dim) float32."""

@@ -20,6 +20,7 @@ from tokcli.errors import ArgumentError, UsageError
 from tokcli.progress import SILENT, Reporter
 from tokcli.quantizers.base import HostMirror, Levels, ScalarGrid, in_float32, moment_penalty
 from tokcli.quantizers.codebooks import lloyd_max, thresholds_between
+from tokcli.quantizers.nearest import RebuiltCodebooks, fit_codes, report_fit
 from tokcli.quantizers.ops import perplexity_of, straight_through
 from tokcli.schema import NotNegative, Share
 
@@ -28,6 +29,9 @@ ActivationName = Literal["tanh", "normal", "laplace", "sigmoid", "cauchy", "unif
 
 class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
     """One token per position, counted over the levels of all dimensions.
+
+    Built after training, a codebook of its own size is other levels, and one of any other size is codes fitted by
+    k-means to what the decoder sees, which serve inference alone.
 
     Args:
         levels: levels per dimension; the latents have len(levels) channels and the codebook their product of codes.
@@ -42,7 +46,6 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
         decode: what the decoder sees of u in [0, 1]: `centered`, (u − ½)·√12, or `inverse`, g⁻¹(u).
     """
 
-    any_size: ClassVar[bool] = False
     unit_latents: ClassVar[bool] = True
     usual_cvu: ClassVar[float] = 0.3
 
@@ -63,7 +66,13 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
         self.mean_weight = mean_weight
         self.variance_weight = variance_weight
         self.decode = decode
+        self.rebuilt = RebuiltCodebooks(self.dim)
         self._borders = HostMirror(functools.partial(_compute_borders, counts=self.counts))
+
+    @property
+    def codebook_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Codes of the codebook in use."""
+        return len(self.rebuilt.codes) if self.rebuilt.ready else self.grid_size
 
     @property
     def codebook_ready(self) -> bool:
@@ -72,12 +81,15 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
 
     @property
     def codebooks(self) -> tuple[int, ...]:
-        """The only size it has: the product of its levels."""
-        return (self.codebook_size,)
+        """The product of its levels and the sizes built, increasing."""
+        return tuple(sorted({self.grid_size, *self.rebuilt.sizes}))
 
     @in_float32
     def forward(self, latents: Tensor) -> Quantized:
         """latents: (..., dim), before the activation -> what the decoder sees, tokens (..., 1), the normaliser."""
+        if self.rebuilt.ready and not self.training:
+            tokens = self.quantize(latents)
+            return Quantized(self.dequantize(tokens), tokens, loss=latents.new_zeros(()))
         unit = self.activation.to_unit(latents)
         digits = self._digits(unit)
         tokens = self.tokens_of(digits)
@@ -119,23 +131,48 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
     @in_float32
     def quantize(self, latents: Tensor) -> Tensor:
         """latents: (..., dim), before the activation -> tokens: (..., 1)."""
+        if self.rebuilt.ready:
+            points = self.points(latents)
+            return self.rebuilt.nearest(points.flatten(0, -2)).view(*points.shape[:-1], 1)
         return self.tokens_of(self._digits(self.activation.to_unit(latents)))
 
     def dequantize(self, tokens: Tensor) -> Tensor:
         """tokens: (..., 1) int64 -> latents: (..., dim) float32, as the decoder sees them."""
+        if self.rebuilt.ready:
+            return F.embedding(tokens.squeeze(-1), self.rebuilt.codes)
         return self._decode(super().dequantize(tokens))
 
     def build_codebook(
         self, latents: Tensor, size: int | None = None, *, seed: int = 0, reporter: Reporter = SILENT
     ) -> CodebookReport:
-        """Replace the uniform levels by Lloyd–Max levels for the distribution of u in each dimension.
+        """Fit codes of another size by k-means, or the levels (Lloyd–Max on u, in each dimension), and use them.
 
-        latents: (count, dim), before the activation. size: None or the product of the levels. The fit is
-        deterministic; the seed changes nothing.
+        latents: (count, dim), before the activation. size: codes; None or the product of the levels: levels, whose fit
+        is deterministic.
 
-        Raises UsageError for another size, or where there are fewer latents than levels in a dimension.
+        Raises UsageError as `fit_codes` does, or where there are fewer latents than levels in a dimension.
         """
-        self.use_codebook(self.codebook_size if size is None else size)
+        if size is not None and size != self.grid_size:
+            points = self.points(latents.float())
+            fit = fit_codes(points, size, seed, reporter)
+            self.rebuilt.add(fit.centres)
+            return report_fit(fit, len(points))
+        return self._fit_levels(latents, reporter)
+
+    def codebook_tensors(self) -> dict[str, Tensor]:
+        """The codebook in use: codes, or levels and what each decodes to."""
+        return self.rebuilt.tensors_used("rebuilt.") if self.rebuilt.ready else super().codebook_tensors()
+
+    def use_codebook(self, size: int) -> None:
+        """Make the codebook of `size` codes the one in use. Raises UsageError where there is none."""
+        if size == self.grid_size:
+            self.rebuilt.use_none()
+        else:
+            self.rebuilt.use(size)
+
+    def _fit_levels(self, latents: Tensor, reporter: Reporter) -> CodebookReport:
+        """Replace the uniform levels by Lloyd–Max levels for the distribution of u in each dimension."""
+        self.use_codebook(self.grid_size)
         if len(latents) < max(self.counts):
             raise UsageError(f"levels {list(self.counts)} need {max(self.counts)} latents to fit, got {len(latents)}")
         unit = self.activation.to_unit(latents.float())
@@ -149,14 +186,6 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
         after = self._report(unit)
         reporter.note(_weigh(before, after))
         return after
-
-    def use_codebook(self, size: int) -> None:
-        """There is one codebook. Raises UsageError for any size but its own."""
-        if size != self.codebook_size:
-            raise UsageError(
-                f"levels {list(self.counts)} make {self.codebook_size} codes and no other number, got size {size};"
-                " leave the size out, or train with other levels"
-            )
 
     def _report(self, unit: Tensor) -> CodebookReport:
         """How well the levels fit u, (count, dim) in [0, 1], as the decoder sees it."""

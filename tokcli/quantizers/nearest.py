@@ -143,7 +143,8 @@ def fit_codes(latents: Tensor, size: int, seed: int, reporter: Reporter) -> KMea
     return kmeans(latents, size, seed=seed, reporter=reporter)
 
 
-def _report_fit(fit: KMeansResult, samples: int) -> CodebookReport:
+def report_fit(fit: KMeansResult, samples: int) -> CodebookReport:
+    """What k-means over so many latents has to say of its codes."""
     return CodebookReport(len(fit.centres), fit.mse, float(perplexity(fit.counts.double())), samples)
 
 
@@ -199,7 +200,7 @@ class BuiltCodebookQuantizer(BuildsCodebook):
         """
         fit = fit_codes(latents, self.nominal_size if size is None else size, seed, reporter)
         self.built.add(fit.centres)
-        return _report_fit(fit, len(latents))
+        return report_fit(fit, len(latents))
 
     def use_codebook(self, size: int) -> None:
         """Make the built codebook of `size` codes the one in use. Raises UsageError where there is none."""
@@ -310,7 +311,7 @@ class NearestCodeQuantizer(BuildsCodebook):
         points = self.points(latents.float())
         fit = fit_codes(points, self.learnt_size if size is None else size, seed, reporter)
         self.rebuilt.add(self.place_codes(fit.centres))
-        return _report_fit(fit, len(points))
+        return report_fit(fit, len(points))
 
     def nearest_codes(self, latents: Tensor) -> Quantized:
         """What inference makes of latents (..., input_dim) with the codebook in use."""

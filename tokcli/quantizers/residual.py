@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tokcli.contracts import CodebookReport, Quantized, Quantizer
 from tokcli.distributed import sum_over_ranks, world_size
-from tokcli.errors import ArgumentError
+from tokcli.errors import ArgumentError, UsageError
 from tokcli.progress import SILENT, Reporter
 from tokcli.quantizers.base import in_float32
 from tokcli.quantizers.composite import CompositeQuantizer, build_within, join_tokens, mean_stats, note_stage
@@ -70,9 +70,9 @@ class ResidualQuantizer(CompositeQuantizer):
         if dim is not None:
             self.maps_in = nn.ModuleList([nn.Linear(dim, first.input_dim) for _ in range(depth)])
             self.maps_out = nn.ModuleList([nn.Linear(first.dim, dim) for _ in range(depth)])
-        fixed = first.scale_of_rest() is not None
-        self.scaled = dim is None and (fixed or first.unit_latents)
-        self.follows = self.scaled and not fixed
+        self.levels_fix_scales = dim is None and first.scale_of_rest() is not None
+        self.scaled = self.levels_fix_scales or (dim is None and first.unit_latents)
+        self.follows = self.scaled and not self.levels_fix_scales
         if self.scaled:
             self.register_buffer("scales", torch.ones(depth, self.dim))
             self._fix_scales()
@@ -138,8 +138,14 @@ class ResidualQuantizer(CompositeQuantizer):
 
         Reports the error that all stages together leave, and the mean of their perplexities.
 
-        Raises UsageError as the stages do.
+        Raises UsageError as the stages do, and for another size than the stages' where a stage takes apart a level of
+        the one before: codes at any place have no cells of one shape.
         """
+        if size is not None and size != self.codebook_size and not self.any_size:
+            raise UsageError(
+                f"each stage divides a level of the one before, so it has its {self.codebook_size} codes and no other"
+                f" number, got size {size}; leave the size out, or train with other levels"
+            )
         latents = latents.float()
         points, reports = self.points(latents), []
         before = points.new_zeros(())
@@ -157,6 +163,11 @@ class ResidualQuantizer(CompositeQuantizer):
     def builds(self) -> bool:
         """Whether every stage can; one codebook that serves all of them comes from training alone."""
         return super().builds and not self.shared
+
+    @property
+    def any_size(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether every stage can have a codebook of any size, and none takes apart a level of the one before."""
+        return super().any_size and not self.levels_fix_scales
 
     def codebook_tensors(self) -> dict[str, Tensor]:
         """Those of every stage, and the scales of what they read. Raises UsageError where there is none."""
