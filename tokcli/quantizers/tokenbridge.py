@@ -38,7 +38,7 @@ FEW_CODES = 1024
 TRACKING_DECAY = 0.99
 
 
-class TokenBridge(ScalarGrid, BuildsCodebook):
+class TokenBridge(ScalarGrid, BuildsCodebook):  # pyright: ignore[reportIncompatibleVariableOverride]
     """A variational autoencoder in training; with a built codebook, `bins` levels in each dimension.
 
     One token per position where bins^dim ≤ 2^31, else one per dimension in the groups axis. Tokens come from the means.
