@@ -98,6 +98,16 @@ def gather_objects(value: T) -> list[T]:
     return gathered
 
 
+def is_loss_of_process(error: BaseException) -> bool:
+    """Whether an error is that another process of this run has ended, which a collective finds out."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return False
+    from torch import distributed
+
+    lost = isinstance(error, distributed.DistError) or "gloo" in str(error)  # gloo's own have no class
+    return isinstance(error, RuntimeError) and lost
+
+
 def count_cores() -> int:
     """The cores of this machine that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -49,6 +49,16 @@ def test_an_unforeseen_error_is_one_sentence_and_a_file(tok, monkeypatch: pytest
     pathlib.Path(re.findall(r"is in (\S+\.log);", outcome.json["error"]["message"])[0]).unlink()
 
 
+def test_a_process_that_lost_the_others_says_so(tok, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("[third_party/gloo/gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer")
+
+    monkeypatch.setattr("tokcli.commands.recipes.recipes", fail)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    outcome = tok("recipes")
+    assert (outcome.code, "another process of this command has ended" in outcome.err) == (1, True)
+
+
 def test_a_message_has_an_end(capsys: pytest.CaptureFixture[str]) -> None:
     app._leave(app.TokError("x" * 400_000 + "\n" + "y\n" * 5000), as_json=False)
     assert len(capsys.readouterr().err) < 3000

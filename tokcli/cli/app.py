@@ -35,7 +35,7 @@ from tokcli.cli import (
 from tokcli.cli.console import print_json, print_note
 from tokcli.cli.launch import ToldCode, tell_exit_code
 from tokcli.cli.verb import VERSION, Command, Commands
-from tokcli.distributed import first_process
+from tokcli.distributed import first_process, is_loss_of_process
 from tokcli.errors import InterruptedRunError, RecipeError, TokError, UsageError
 from tokcli.progress import plain
 
@@ -176,6 +176,17 @@ def _run(arguments: Sequence[str], as_json: bool) -> int:
         if error.errno is None or (error.filename is None and error.errno not in NAMELESS):
             raise
         return _leave(_explain_disk_error(error), as_json)
+    except RuntimeError as error:
+        if not is_loss_of_process(error):
+            raise
+        return _leave(_explain_loss(arguments), as_json)
+
+
+def _explain_loss(arguments: Sequence[str]) -> TokError:
+    return TokError(
+        "another process of this command has ended, or the network between them has: was it killed, is there memory "
+        f"for all of them? {KEPT.get(_find_verb(arguments), 'The same command starts again')}"
+    )
 
 
 def _stopped(arguments: Sequence[str]) -> InterruptedRunError:

@@ -10,6 +10,7 @@ import pathlib
 import tempfile
 from collections.abc import Sequence
 
+from tokcli.cli.console import print_note
 from tokcli.files import write_text
 
 MARK = "TOK_LAUNCHED"
@@ -43,7 +44,13 @@ def launch(arguments: Sequence[str], processes: int) -> int:
         command = ["--standalone", f"--nproc-per-node={processes}", "-m", "tokcli", *arguments]
         try:
             run.run(run.parse_args(command))
-        except ChildFailedError:
+        except ChildFailedError as error:
+            if killed := [-each.exitcode for each in error.failures.values() if each.exitcode < 0]:
+                print_note(
+                    f"tok: a process of this command was killed by signal {killed[0]}, and the others ended with it: "
+                    "is there memory for so many? Try fewer --processes; a training goes on from its last checkpoint"
+                )
+                return ToldCode(1)
             return ToldCode(told.read_text()) if told.exists() else 1
         except SignalException:
             if not told.exists():
