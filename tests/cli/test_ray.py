@@ -84,7 +84,7 @@ def test_what_a_task_refuses_is_refused(tok, tiny_run, photos, fake, monkeypatch
     def fail(asked: str, shard: int) -> int:
         raise InputError("the disk is gone")
 
-    monkeypatch.setattr("tokcli.cli.ray.encode_shard", fail)
+    monkeypatch.setattr("tokcli.cli.ray.do_shard", fail)
     outcome = tok(*TYPED, "-o", "shared", "--on", "ray")
     assert (outcome.code, "the disk is gone" in outcome.err) == (3, True)
 

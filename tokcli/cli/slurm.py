@@ -1,4 +1,4 @@
-"""`tok encode ... --on slurm`: the same command as an array of jobs that pull shards of one folder.
+"""`--on slurm`: the same command as an array of jobs that pull shards of one folder.
 
 A job that is cut off and comes back, or never comes, costs nothing but its time: the others take its shard.
 """
@@ -16,12 +16,13 @@ OWN = {"--on": 1, "--jobs": 1, "--time": 1, "--dry-run": 0}
 """Flags that are this launcher's, and how many words follow each."""
 
 
-def submit(arguments: Sequence[str], output: str, jobs: int, time: str | None, dry_run: bool) -> str:
+def submit(arguments: Sequence[str], output: str, again: str, jobs: int, time: str | None, dry_run: bool) -> str:
     """Hand an array of jobs to Slurm; its answer, or the script that it would get.
 
     Args:
         arguments: of the command, as they were typed.
         output: the folder; the logs lie beside it.
+        again: what a command on that folder begins with.
         jobs: how many.
         time: of each at most, as hours:minutes; None leaves it to the partition.
         dry_run: only make the script.
@@ -40,7 +41,7 @@ def submit(arguments: Sequence[str], output: str, jobs: int, time: str | None, d
         raise TokError("there is no sbatch here: give this command where Slurm is, or look at --dry-run") from error
     if done.returncode:
         raise TokError(f"sbatch refused: {done.stderr.strip()}")
-    return f"{done.stdout.strip()}\nnext: tok encode -o {shlex.quote(output)} --status\n"
+    return f"{done.stdout.strip()}\nnext: {again} --status\n"
 
 
 def write_script(arguments: Sequence[str], output: str, jobs: int, time: str | None) -> str:
@@ -49,9 +50,9 @@ def write_script(arguments: Sequence[str], output: str, jobs: int, time: str | N
         raise UsageError(f"--time: expected hours:minutes such as 4:00, got '{time[:40]}'")
     limit = [f"#SBATCH --time={time}:00"] if time else []
     command = shlex.join([sys.executable, "-m", "tokcli", *_strip(arguments)])
-    logs = f"{name_logs(output)}/%a.txt"
-    head = ["#!/bin/bash", "#SBATCH --job-name=tok-encode", f"#SBATCH --array=0-{jobs - 1}", "#SBATCH --requeue"]
-    return "\n".join([*head, *limit, f'#SBATCH --output="{logs}"', f"exec {command}", ""])
+    logs = f'#SBATCH --output="{name_logs(output)}/%a.txt"'
+    name, array = f"#SBATCH --job-name=tok-{arguments[0]}", f"#SBATCH --array=0-{jobs - 1}"
+    return "\n".join(["#!/bin/bash", name, array, "#SBATCH --requeue", *limit, logs, f"exec {command}", ""])
 
 
 def name_logs(output: str) -> pathlib.Path:

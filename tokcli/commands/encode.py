@@ -10,14 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from tokcli.commands.encode_items import encode_items
-from tokcli.commands.encode_shards import (
-    Progress,
-    begin_folder,
-    encode_into_folder,
-    finish_folder,
-    open_output,
-    read_progress,
-)
+from tokcli.commands.encode_shards import EncodingWork, begin_folder, finish_folder, open_output, read_progress
 from tokcli.commands.encoded import Encoded, summarize
 from tokcli.commands.shard_encoder import Encoding
 from tokcli.contracts import Source
@@ -29,9 +22,9 @@ from tokcli.exchange.about import AboutItems
 from tokcli.files import try_output
 from tokcli.models import Model, open_model, pick_batch_size, pick_own_device
 from tokcli.progress import SILENT, FailureNotes, Reporter
-from tokcli.shards.ledger import Ledger
 from tokcli.shards.plan import PLAN
 from tokcli.shards.share import read_share
+from tokcli.shards.work import Progress, see_done
 from tokcli.tokens import TokenHeader, format_of, has_header, open_tokens, open_writer
 from tokcli.tokens.shards import Shards
 
@@ -112,7 +105,8 @@ def encode(
     }
     if in_shards and not (resume and path.exists() and not (path / PLAN).exists()):
         shape = {"batch_size": batch_size, "shard_items": shard_items, "force": force}
-        return encode_into_folder(*begin_encoding(inputs, output, **how, **shape, reporter=reporter), share)
+        begun = begin_encoding(inputs, output, **how, **shape, reporter=reporter)
+        return see_done(begun, share.of(begun.ledger.plan.shards))
     try_output(path, folder=path.is_dir())
     work = open_encoding(inputs, **how, reporter=reporter)
     opened, source, known = work.model, work.source, work.known
@@ -121,7 +115,7 @@ def encode(
         return summarize(open_tokens(path), 0.0, opened.short_name)
     if in_shards:
         ledger = begin_folder(work, open_output(output), batch_size=batch_size, shard_items=shard_items, force=force)
-        return encode_into_folder(work, ledger, share)
+        return see_done(EncodingWork(work, ledger), share.of(ledger.plan.shards))
     return _encode_into_file(opened, source, path, known, batch_size, resume, force, reporter)
 
 
@@ -158,8 +152,8 @@ def begin_encoding(
     force: bool,
     reporter: Reporter,
     **arguments: Any,
-) -> tuple[Encoding, Ledger]:
-    """What is to be encoded and the ledger of its folder, with no shard encoded yet: for workers started elsewhere.
+) -> EncodingWork:
+    """The work on a folder, with no shard encoded yet: for workers started elsewhere.
 
     Raises:
         TokError: as `encode` does; its other arguments are `arguments`.
@@ -168,7 +162,7 @@ def begin_encoding(
         try_output(pathlib.Path(output), folder=True)
     work = open_encoding(inputs, **arguments, reporter=reporter)
     how = {"batch_size": batch_size, "shard_items": shard_items, "force": force}
-    return work, begin_folder(work, open_output(output), **how)
+    return EncodingWork(work, begin_folder(work, open_output(output), **how))
 
 
 def _require_folder(output: str, in_shards: bool) -> None:

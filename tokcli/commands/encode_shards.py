@@ -3,11 +3,8 @@
 plan -> a shard nobody is at -> its items -> signals -> tokens -> the shard, and its record -> the next one
 """
 
-import contextlib
 import pathlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tokcli.commands.encoded import Encoded, describe_encoded, summarize
@@ -15,116 +12,51 @@ from tokcli.commands.shard_encoder import Encoding, ShardEncoder, read_header_of
 from tokcli.data.items import Failure
 from tokcli.data.places import is_remote
 from tokcli.data.remote_folder import RemoteFolder
-from tokcli.errors import InputError, InterruptedRunError, MismatchError, UsageError
+from tokcli.errors import InputError, UsageError
 from tokcli.models import pick_batch_size
 from tokcli.progress import Task
 from tokcli.shards.folder import Folder, LocalFolder
-from tokcli.shards.ledger import Ledger, NotDone, Record, Status, begin, clear_shards
+from tokcli.shards.ledger import Ledger, NotDone, Record, clear_shards
 from tokcli.shards.plan import PLAN, make_plan, read_plan
-from tokcli.shards.share import Share
-from tokcli.shards.workers import joins, tell_begun
+from tokcli.shards.work import Progress, ShardWork, begin_ledger, finish_now
+from tokcli.shards.workers import joins
 from tokcli.tokens import TokenHeader, open_tokens
 from tokcli.tokens.manifest import MANIFEST, Shard, add_up, read_tally, write_manifest
 from tokcli.tokens.shards import Shards, clear_manifest
 from tokcli.tokens.tally import Tally, is_counted
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a folder of shards is.
-
-    Attributes:
-        output: the folder.
-        status: of its shards.
-    """
-
-    output: Folder
-    status: Status
-    failed: Sequence[Failure] = ()
-
-    @property
-    def next_step(self) -> str:
-        """A command that goes on from here."""
-        if self.status.finished:
-            return f"tok info {self.output}"
-        whole = self.status.done == self.status.shards
-        return f"tok encode -o {self.output} --{'finish' if whole else 'status'}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The object that `--json` prints."""
-        return {"output": str(self.output), **asdict(self.status)}
-
-    def rows(self) -> list[tuple[str, Any]]:
-        """What a person wants to know."""
-        status = self.status
-        return [
-            ("shards", status.shards),
-            ("done", status.done),
-            ("claimed by a worker", status.claimed),
-            ("claimed by a dead one", status.expired),
-            ("missing", status.missing),
-            ("items done", f"{status.items + status.failed} of {status.all_items}"),
-            ("failed", status.failed),
-            ("finished", "yes" if status.finished else "no"),
-        ]
-
-
-def encode_into_folder(work: Encoding, ledger: Ledger, share: Share) -> Encoded | Progress:
-    """Do a worker's share of a folder of tokens, and finish the folder where nothing is left to do.
+class EncodingWork(ShardWork[Encoded]):
+    """Encoding by a plan.
 
     Args:
         work: what is encoded, and by what.
         ledger: of the folder, as `begin_folder` made it.
-        share: the worker's.
-
-    Raises:
-        MismatchError: where the folder was begun anew, or its inputs changed.
-        InputError: where none of the items could be encoded.
     """
-    encoder = ShardEncoder(work, ledger)
 
-    def encode(shards: Sequence[int], task: Task) -> int:
-        return sum(encoder.encode(shard, task) for shard in ledger.pull(shards, work.reporter.note))
+    doing = "encoding"
+    whole = MANIFEST
 
-    return see_done(work, ledger, share.of(ledger.plan.shards), encode)
+    def __init__(self, work: Encoding, ledger: Ledger) -> None:
+        super().__init__(ledger, work.reporter)
+        self._encoder = ShardEncoder(work, ledger)
+        self._model = work.model.short_name
 
+    def do(self, shard: int, task: Task) -> int:
+        """As declared."""
+        return self._encoder.encode(shard, task)
 
-def see_done(
-    work: Encoding, ledger: Ledger, own: Sequence[int], encode: Callable[[Sequence[int], Task], int]
-) -> Encoded | Progress:
-    """Have shards encoded, by whomever, and finish the folder where nothing is left to do.
+    def finish(self) -> int | None:
+        """As declared. Raises InputError where none of the items could be encoded."""
+        return finish_ledger(self.ledger)
 
-    Args:
-        work: what is encoded, and by what.
-        ledger: of the folder.
-        own: the shards that are to be done.
-        encode: does them, and says how many items it encoded.
+    def summarize(self, items_per_second: float) -> Encoded:
+        """As declared."""
+        return summarize_folder(self.ledger, items_per_second, self._model)
 
-    Raises:
-        TokError: as `encode_into_folder` does.
-    """
-    folder, started, encoded = ledger.folder, time.perf_counter(), 0
-    try:
-        while not folder.exists(MANIFEST):
-            done = sum(len(ledger.plan.span(shard)) for shard in ledger.list_done())
-            with work.reporter.task("encoding", ledger.plan.items, "items", done=done) as task:
-                encoded += encode(own, task)
-            if len(ledger.list_done()) < ledger.plan.shards:
-                return Progress(folder, ledger.describe(finished=False))
-            damaged = finish_ledger(ledger)
-            if damaged is not None:
-                work.reporter.note(f"shard {damaged} of {folder} is damaged, and is made again")
-                own = range(ledger.plan.shards)
-    except KeyboardInterrupt:
-        with contextlib.suppress(OSError):
-            done = len(ledger.list_done())
-            raise InterruptedRunError(
-                f"stopped after {done} of {ledger.plan.shards} shards; the same command goes on"
-            ) from None
-        raise
-    if not encoded:
-        work.reporter.note(f"{folder} is complete, there is nothing to do")
-    return summarize_folder(ledger, encoded / (time.perf_counter() - started), work.model.short_name)
+    def describe(self) -> Progress:
+        """As declared."""
+        return describe_progress(self.ledger)
 
 
 def begin_folder(
@@ -154,16 +86,18 @@ def begin_folder(
     at_once = batch_size or pick_batch_size(work.model.device)
     settings = {"about": work.known.digest, "batch_size": at_once}
     plan = make_plan({"command": "encode", **header.to_json(), **settings}, work.inputs, work.source, shard_items)
-    ledger, joined = begin(folder, plan, force, lambda: _clear(folder))
-    tell_begun()
-    if joined and (done := len(ledger.list_done())):
-        work.reporter.note(f"going on with {folder}: {done} of {plan.shards} shards are done")
-    return ledger
+    return begin_ledger(folder, plan, force, lambda: _clear(folder), work.reporter)
 
 
 def read_progress(folder: Folder) -> Progress:
     """How far a folder is. Raises InputError where nothing was begun there, MismatchError for a damaged plan."""
-    return Progress(folder, Ledger(folder, read_plan(folder)).describe(folder.exists(MANIFEST)))
+    return describe_progress(Ledger(folder, read_plan(folder)))
+
+
+def describe_progress(ledger: Ledger) -> Progress:
+    """How far the folder of a ledger is."""
+    folder = ledger.folder
+    return Progress(folder, ledger.describe(folder.exists(MANIFEST)), f"tok encode -o {folder}", f"tok info {folder}")
 
 
 def finish_folder(folder: Folder) -> Encoded:
@@ -174,15 +108,7 @@ def finish_folder(folder: Folder) -> Encoded:
         MismatchError: where what is there is damaged.
     """
     ledger = Ledger(folder, read_plan(folder))
-    missing = ledger.plan.shards - len(ledger.list_done())
-    if missing and not folder.exists(MANIFEST):
-        raise InputError(
-            f"{folder} cannot be finished yet: {missing} of its {ledger.plan.shards} shards are missing; the command "
-            "that began it makes them"
-        )
-    damaged = finish_ledger(ledger)
-    if damaged is not None:
-        raise MismatchError(f"{folder}: shard {damaged} is damaged; the command that began it makes it again")
+    finish_now(ledger, MANIFEST, lambda: finish_ledger(ledger))
     return summarize_folder(ledger, 0.0, read_header_of(ledger).model or "MODEL")
 
 

@@ -13,7 +13,7 @@ import torch
 from tokcli.commands.encode_items import encode_items
 from tokcli.contracts import Source
 from tokcli.data.items import Failure, default_workers
-from tokcli.errors import MismatchError, TokError
+from tokcli.errors import TokError
 from tokcli.exchange.about import AboutItems
 from tokcli.models import Model
 from tokcli.progress import FailureNotes, Reporter, Task
@@ -103,11 +103,7 @@ class ShardEncoder:
         span = plan.span(shard)
         at_once, readers = plan.work["batch_size"], default_workers(len(span), count_local())
         encode_items(work.model, work.source, span, content, work.known, at_once, self._notes, task, readers)
-        if work.source.mark(span) != plan.marks[shard]:
-            raise MismatchError(
-                f"{self._ledger.folder}: the inputs of shard {shard} changed while they were encoded; bring them "
-                "back, or start over with --force"
-            )
+        self._ledger.require_mark(shard, work.source.mark(span))
         seconds = time.perf_counter() - started
         self._ledger.publish(shard, lambda path: self._write(path, shard, content, seconds))
         return len(span)

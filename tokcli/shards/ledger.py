@@ -163,6 +163,14 @@ class Ledger:
                 raise MismatchError(f"{self.folder} was begun anew by another command while this one worked on it")
             self._stamp = self.folder.measure(PLAN)
 
+    def require_mark(self, shard: int, mark: str) -> None:
+        """Raises MismatchError where the inputs of a shard have another mark by now than in the plan."""
+        if mark != self.plan.marks[shard]:
+            raise MismatchError(
+                f"{self.folder}: the inputs of shard {shard} changed while they were read; bring them back, or start "
+                "over with --force"
+            )
+
     def pull(self, own: Collection[int], note: Callable[[str], None]) -> Iterator[int]:
         """Shards to be done, each claimed while the caller works on it, until all are done by whomever.
 
