@@ -7,6 +7,7 @@ on the machine that wrote them; another processor rounds differently, so there t
 import hashlib
 import json
 import pathlib
+import runpy
 import shutil
 
 import pytest
@@ -178,6 +179,10 @@ def assert_same_line(line: dict, expected: dict, exact: bool) -> None:
         figures, stored = ({**each, **each.get("evaluation", {})} for each in (line, expected))
         for name in stored.keys() - {"items_per_second", "evaluation"}:
             assert figures[name] == pytest.approx(stored[name], rel=1e-9), name
+
+
+def test_the_script_that_adds_cases_still_finds_what_it_imports() -> None:
+    assert callable(runpy.run_path(str(GROUND / "write_ground.py"))["write_names"])
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)

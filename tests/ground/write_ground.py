@@ -33,7 +33,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tokcli.artifacts import load_artifact
-from tokcli.artifacts.fingerprint import fingerprints_of
+from tokcli.artifacts.fingerprint import compute_fingerprints
 from tokcli.cli.app import run
 from tokcli.recipe.recipe import from_text
 from tokcli.sweeps.cells import make_cells
@@ -199,7 +199,7 @@ def write_expectations(folder: pathlib.Path, lines_after: list[str]) -> None:
 def codebook_sum(folder: pathlib.Path, size: int) -> str:
     """The fingerprint of one of the codebooks that were built into an artifact."""
     artifact = load_artifact(folder / "tokenizer.safetensors", size)
-    return fingerprints_of(artifact.tokenizer, artifact.recipe).codebook
+    return compute_fingerprints(artifact.tokenizer, artifact.recipe).codebook
 
 
 def write_names() -> None:

@@ -109,3 +109,5 @@ def test_the_guided_list_fits_a_small_terminal(tok, monkeypatch: pytest.MonkeyPa
     assert len(lines) <= 30
     assert max(map(len, lines)) <= 80
     assert "start here" in lines[0]
+    assert any("image-small-{fsq, " in line for line in lines)
+    assert "photo, speech, speech-noise" in " ".join(lines)

@@ -1,5 +1,6 @@
 """`tok recipes`: list, show, copy, explain."""
 
+import itertools
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -61,11 +62,21 @@ def show_listing(listing: "Listing", json: bool) -> int:
         for title, group in GROUPS.items():
             names = [entry.name for entry in entries.values() if read_guide(entry).group == group]
             if names:
-                print_entry(title, ", ".join(names))
+                print_entry(title, ", ".join(_fold(names)))
         print_entry("sweeps", f"{len(listing.kinds['sweeps'])} tables and figures of papers: tok recipes list sweeps")
         print("with these facts: tok recipes list image; what keys mean: tok recipes explain")
     print("train one: tok train NAME   read: tok recipes show NAME   edit: tok recipes copy")
     return 0
+
+
+def _fold(names: list[str]) -> list[str]:
+    """Sorted names, where several begin with the same two words written once: image-small-{fsp, fsq}."""
+    folded = []
+    for start, group in itertools.groupby(names, lambda name: "-".join(name.split("-")[:2])):
+        same = list(group)
+        ends = ", ".join(name.removeprefix(f"{start}-") for name in same)
+        folded += [f"{start}-{{{ends}}}"] if len(same) > 2 and start not in same else same
+    return folded
 
 
 def _rank(entry: Shipped) -> tuple[int, str]:

@@ -96,7 +96,7 @@ class Guide:
 def read_guide(recipe: Shipped) -> Guide:
     """The guide to a shipped recipe. Facts that its header does not state are a dash."""
     header, _, body = recipe.text.partition("\nname:")
-    is_small = "small" in recipe.name or recipe.name.startswith("quickstart")
+    is_small = "small" in recipe.name or "middle" in recipe.name or recipe.name.startswith("quickstart")
     in_the_box = recipe.name.partition("-")[0] in DEFAULTS.values()
     group = "start here" if recipe.name in START_HERE else "small" if is_small else "published"
     group = "in the box" if in_the_box else group
