@@ -18,7 +18,7 @@ RANKS = [
     {"tokenizer"},
     {"recipe"},
     {"artifacts", "tokens", "codebooks", "codecs", "published"},
-    {"models"},
+    {"models", "foreign_weights"},
     {"evaluation", "exchange"},
     {"training"},
     {"sweeps", "probing"},

@@ -43,7 +43,7 @@ def test_runs_recipes_tokens_and_checkpoints_say_what_they_are(tok, tiny_run, ph
         ("one.jpg", "is a picture, whose tokens are made by: tok encode one.jpg"),
         ("photos", "is a folder of 5 pictures"),
         ("notes.txt", "is a text"),
-        ("weights.pt", "is a pickle of PyTorch, which is never opened"),
+        ("weights.pt", "is a checkpoint of PyTorch, which info does not open; weights of LlamaGen"),
         ("x.npy.json", "is the header of a token file: tok info x.npy"),
         ("metrics.jsonl", "is the figures of a run"),
         ("empty", "is a folder without runs, tokens, pictures or sounds"),

@@ -12,17 +12,20 @@ Every layer keeps the memory format of what it is given, so a network in channel
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tokcli.contracts import Autoencoder, ModalityName
-from tokcli.schema import Count, Counts
+from tokcli.schema import NOT_WRITTEN, Count, Counts
 
 CHANNELS = 3
 """Of an RGB image."""
+
+Places = bool | Literal["middle"]
+"""Where self-attention is: nowhere, at the lowest resolution, or there between the levels alone."""
 
 
 def group_norm(channels: int, groups: int) -> nn.GroupNorm:
@@ -126,16 +129,20 @@ class Layout:
     Attributes:
         widths: channels of each level, from the highest resolution down.
         blocks: residual blocks per level of the encoder.
-        attention: self-attention after every block at the lowest resolution.
+        attention: self-attention after every block at the lowest resolution; `middle`: between the levels alone.
         patch: side of the square of pixels that becomes channels.
         groups: most groups of a GroupNorm.
     """
 
     widths: Sequence[int]
     blocks: int
-    attention: bool
+    attention: Places
     patch: int
     groups: int
+
+    def attends(self, level: int, lowest: int) -> bool:
+        """Whether the blocks of a level are followed by self-attention."""
+        return self.attention is True and level == lowest
 
 
 class Encoder(nn.Module):
@@ -153,11 +160,11 @@ class Encoder(nn.Module):
         self.unshuffle = nn.PixelUnshuffle(layout.patch)
         self.stem = nn.Conv2d(CHANNELS * layout.patch**2, widths[0], 3, padding=1)
         self.levels = nn.ModuleList(
-            build_level(widths[max(index - 1, 0)], width, layout.blocks, layout.attention and index == lowest, groups)
+            build_level(widths[max(index - 1, 0)], width, layout.blocks, layout.attends(index, lowest), groups)
             for index, width in enumerate(widths)
         )
         self.downsamples = nn.ModuleList(Downsample(width) for width in widths[:-1])
-        self.middle = build_middle(widths[-1], layout.attention, groups)
+        self.middle = build_middle(widths[-1], bool(layout.attention), groups)
         self.head = build_head(widths[-1], outputs, groups)
 
     def forward(self, signal: Tensor) -> Tensor:
@@ -182,9 +189,9 @@ class Decoder(nn.Module):
         super().__init__()
         widths, groups = layout.widths[::-1], layout.groups
         self.stem = nn.Conv2d(inputs, widths[0], 3, padding=1)
-        self.middle = build_middle(widths[0], layout.attention, groups)
+        self.middle = build_middle(widths[0], bool(layout.attention), groups)
         self.levels = nn.ModuleList(
-            build_level(widths[max(index - 1, 0)], width, layout.blocks + 1, layout.attention and index == 0, groups)
+            build_level(widths[max(index - 1, 0)], width, layout.blocks + 1, layout.attends(index, 0), groups)
             for index, width in enumerate(widths)
         )
         self.upsamples = nn.ModuleList(Upsample(width) for width in widths[:-1])
@@ -210,7 +217,8 @@ class VQGANAutoencoder(Autoencoder):
         width: channels of a level whose multiplier is 1.
         multipliers: the channels of each level are width · multiplier, from the highest resolution down.
         blocks: residual blocks per level of the encoder; the decoder has one more.
-        attention: self-attention after every block at the lowest resolution.
+        attention: self-attention after every block at the lowest resolution; `middle`: only between the two blocks
+            that lie between the levels of encoder and decoder.
         patch: side of the square of pixels that becomes channels before the first convolution (1: none).
         groups: most groups of a GroupNorm; fewer where they would not divide a width or would hold under 4 channels. On
             a CPU in channels_last a group of fewer than 16 channels costs twenty times as much: small networks want
@@ -218,6 +226,7 @@ class VQGANAutoencoder(Autoencoder):
         feature_dim: channels C of the encoder's output before the projection P↓ to latent_dim, and of the decoder's
             input after the projection P↑ (VP-VAE eq. 1). None: no projection on either side, C = d.
         decoder_dim: channels that `decode` reads; None: latent_dim.
+        always_project: both projections are there even where feature_dim is latent_dim, as in Esser's own network.
     """
 
     modality: ClassVar[ModalityName] = "image"
@@ -229,19 +238,20 @@ class VQGANAutoencoder(Autoencoder):
         width: Count = 128,
         multipliers: Counts = (1, 2, 2, 4),
         blocks: Count = 2,
-        attention: bool = False,
+        attention: Places = False,
         patch: Count = 1,
         groups: Count = 32,
         feature_dim: Count | None = None,
         decoder_dim: Count | None = None,
+        always_project: Annotated[bool, NOT_WRITTEN] = False,
     ) -> None:
         super().__init__(patch * 2 ** (len(multipliers) - 1), latent_dim, decoder_dim)
         encoded = latent_dim if feature_dim is None else feature_dim
         decoded = self.decoder_dim if feature_dim is None else feature_dim
         layout = Layout([width * multiplier for multiplier in multipliers], blocks, attention, patch, groups)
         self.encoder = Encoder(encoded, layout)
-        self.down_projection = nn.Identity() if encoded == latent_dim else nn.Linear(encoded, latent_dim)
-        self.up_projection = nn.Identity() if decoded == self.decoder_dim else nn.Linear(self.decoder_dim, decoded)
+        self.down_projection = _build_projection(encoded, latent_dim, always_project)
+        self.up_projection = _build_projection(self.decoder_dim, decoded, always_project)
         self.decoder = Decoder(decoded, layout)
 
     @property
@@ -268,3 +278,8 @@ class VQGANAutoencoder(Autoencoder):
     def decode(self, latents: Tensor) -> Tensor:
         """latents: (batch, height, width, decoder_dim) -> image: (batch, 3, height · stride, width · stride)."""
         return self.decoder(torch.movedim(self.up_projection(latents), -1, 1))
+
+
+def _build_projection(inputs: int, outputs: int, always: bool) -> nn.Module:
+    """A linear layer on the channels; where it would change no number of them, only if it is wanted `always`."""
+    return nn.Linear(inputs, outputs) if always or inputs != outputs else nn.Identity()

@@ -174,8 +174,8 @@ def _save(
 
 
 def _forget_run(training: Mapping[str, Any]) -> dict[str, Any]:
-    """How long it was trained, and from whose weights, without figures and paths."""
-    kept = {"steps": training["steps"]} if "steps" in training else {}
+    """How long it was trained, or whose weights it has, and from whose it began, without figures and paths."""
+    kept = {name: training[name] for name in ("steps", "imported") if name in training}
     origin = training.get("init_from")
     origin = {name: value for name, value in origin.items() if name != "path"} if isinstance(origin, dict) else {}
     return kept | ({"init_from": origin} if origin else {})

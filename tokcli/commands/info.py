@@ -24,11 +24,12 @@ from tokcli.data.places import is_remote
 from tokcli.errors import InputError, MismatchError, quote
 from tokcli.exchange.arrays import SUFFIXES, open_arrays
 from tokcli.exchange.sequences import format_grid
+from tokcli.foreign_weights import UNKNOWN
 from tokcli.metrics.tokens import count_tokens, empirical_bits, entropy, entropy_bits, packed_bits, select_occurring
 from tokcli.models import RUNS, find_model, name_model
 from tokcli.published import Place, find_place, open_published
 from tokcli.recipe.build import build_tokenizer
-from tokcli.recipe.recipe import from_text
+from tokcli.recipe.recipe import UNSPECIFIED, from_text
 from tokcli.recipe.shipped import SWEEPS, find_recipe_text, list_shipped, read_guide, read_shipped
 from tokcli.recipe.text import parse
 from tokcli.shipped import ShippedTokenizer, find_tokenizer, is_name, list_names, list_tokenizers
@@ -37,6 +38,11 @@ from tokcli.sweeps.plan import read_sweep
 from tokcli.tokens import has_header, open_tokens
 from tokcli.training.checkpoint import find_newest_checkpoint
 from tokcli.training.run_folder import CELL, RunFolder
+
+CHECKPOINT = (
+    "a checkpoint of PyTorch, which info does not open; weights of LlamaGen's tokenizers or taming's VQGANs become a "
+    "tokenizer with tok import FILE --as llamagen -o NAME.safetensors (or --as taming)"
+)
 
 EXPECTED = "a run, a folder of runs, a sweep, a tokenizer, a checkpoint, a recipe or a token file"
 
@@ -211,8 +217,9 @@ def _name_file(path: pathlib.Path) -> str:
         ".json": "a file of JSON",
         ".html": "a page, such as tok eval --report writes: open it in a browser",
         ".md": "a text in Markdown",
-        ".pt": "a pickle of PyTorch, which is never opened",
-        ".pth": "a pickle of PyTorch, which is never opened",
+        ".pt": CHECKPOINT,
+        ".pth": CHECKPOINT,
+        ".ckpt": CHECKPOINT,
         ".npz": "an archive of NumPy: save one array as .npy",
         ".zip": "an archive: unpack it",
     }
@@ -270,6 +277,7 @@ def _describe_artifact(path: pathlib.Path) -> dict[str, Any]:
         "weights": artifact.weights,
         "storage": artifact.storage,
         "licence": recipe.licence,
+        **_describe_import(artifact),
         "credits": recipe.credits or None,
         "network_fingerprint": sums.network if sums else None,
         "codebook_fingerprint": sums.codebook if sums else None,
@@ -279,6 +287,15 @@ def _describe_artifact(path: pathlib.Path) -> dict[str, Any]:
         "recipe": recipe.to_dict(),
         **({"next": f"tok build-codebook {path}    the figures are provisional until then"} if waits else {}),
     }
+
+
+def _describe_import(artifact: Artifact) -> dict[str, Any]:
+    """Where imported weights come from, and what nobody knows of them; empty for those that tok trained."""
+    imported = artifact.training.get("imported")
+    if not isinstance(imported, dict):
+        return {}
+    licence = {"licence": UNKNOWN} if artifact.recipe.licence == UNSPECIFIED else {}
+    return {"imported": imported, "trained_on": UNKNOWN, **licence}
 
 
 def _describe_recipe(path: pathlib.Path) -> dict[str, Any]:

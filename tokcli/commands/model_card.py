@@ -34,7 +34,7 @@ def write_card(model: TrainedModel, recipe: Recipe, name: str, rows: Sequence[Ma
     noun = model.modality.nouns[1]
     parts = [
         _write_front(model, recipe),
-        f"# {_cell(recipe.name)}\n\nA discrete tokenizer of {noun}: {_cell(model.summary)}. Trained with tok.",
+        f"# {_cell(recipe.name)}\n\nA discrete tokenizer of {noun}: {_cell(model.summary)}. {_tell_origin(model)}",
         f"## How to use it\n\n{_indent(_use(name, model))}",
         f"## What it is\n\n{_table(_list_facts(model, recipe))}",
         _write_evaluation(model, rows),
@@ -56,6 +56,16 @@ def _write_front(model: TrainedModel, recipe: Recipe) -> str:
         "tags": ["tokenizer", model.codec.modality, recipe.quantizer["kind"]],
     }
     return f"---\n{write(front).rstrip()}\n---"
+
+
+def _tell_origin(model: TrainedModel) -> str:
+    """Who trained it."""
+    imported = model.artifact.training.get("imported")
+    if not isinstance(imported, dict):
+        return "Trained with tok."
+    return (
+        f"Weights of {_cell(str(imported.get('publisher')))}, imported into tok; what they were trained on is unknown."
+    )
 
 
 def _use(name: str, model: TrainedModel) -> str:

@@ -21,10 +21,7 @@ from tokcli.models import TrainedModel, open_trained
 from tokcli.models.finding import CONFIG_NAME, LIBRARY
 from tokcli.probing.tokenizers import read_evaluations
 from tokcli.progress import SILENT, Reporter
-from tokcli.recipe.recipe import change_record
-
-UNSPECIFIED = "unspecified"
-"""What a recipe says of its licence where nobody said."""
+from tokcli.recipe.recipe import UNSPECIFIED, change_record
 
 CARD_NAME = "README.md"
 

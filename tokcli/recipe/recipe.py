@@ -33,6 +33,8 @@ S = TypeVar("S", TrainingSettings, AdversarySettings, EvaluationSettings, Codebo
 SETTINGS = ("training", "adversary", "evaluation", "codebook")
 """Sections that an override may begin where the recipe leaves them out."""
 REQUIRED = ("name", "data", "autoencoder", "quantizer", "losses", "training")
+UNSPECIFIED = "unspecified"
+"""The licence where nobody said."""
 OPTIONAL = ("seed", "licence", "credits", "adversary", "evaluation", "codebook")
 
 
@@ -67,7 +69,7 @@ class Recipe:
     codebook: CodebookSettings | None
     adversary: AdversarySettings | None = None
     seed: int = 0
-    licence: str = "unspecified"
+    licence: str = UNSPECIFIED
     credits: str = ""
 
     def to_dict(self) -> dict[str, Any]:
