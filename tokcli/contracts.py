@@ -408,6 +408,10 @@ class Metric(Part, ABC):
     def finish(self) -> None:
         """Wait for work that `update` left to other processes. Called once after the last update."""
 
+    def restart(self, state: Mapping[str, Tensor]) -> None:
+        """Go on as a metric that has seen what `state` says, and no item before the next one."""
+        self.state = dict(state)
+
     @abstractmethod
     def compute(self) -> float:
         """The figure over everything seen; NaN before the first item."""

@@ -4,8 +4,10 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -115,3 +117,32 @@ def test_tokens_made_by_two_processes_are_those_of_one(folder: pathlib.Path) -> 
     assert "begun with other settings" in json.loads(wrong.stdout)["error"]["message"]
     single = run(folder, *command, "-o", "two.npy", "--processes", "2")
     assert single.returncode == 2
+
+
+@pytest.mark.slow
+def test_an_evaluation_whose_workers_are_killed_comes_to_the_scores_of_one_process(folder: pathlib.Path) -> None:
+    """The first two that have claimed a shard die of -9."""
+    assert run(folder, "-m", "tokcli", "train", "tiny.yaml", "--device", "cpu", "--quiet").returncode == 0
+    command = ["-m", "tokcli", "eval", "runs/tiny", "--metrics", "psnr,ssim,usage,cvu", "--device", "cpu", "--json"]
+    alone = json.loads(run(folder, *command).stdout)
+    shared = [*command, "-o", "scores", "--shard-items", "1", "--processes", "2"]
+    package = str(pathlib.Path(__file__).parents[2])
+    environment = os.environ | {"PYTHONPATH": package, "OMP_NUM_THREADS": "1"}
+    driver = subprocess.Popen([sys.executable, *shared, "-q"], cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    killed: set[int] = set()
+    while driver.poll() is None:
+        for claim in (folder / "scores" / "claims").glob("0*"):
+            try:
+                pid = json.loads(claim.read_text())["pid"]
+            except (OSError, ValueError):
+                continue
+            if pid not in killed and len(killed) < 2:
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+        time.sleep(0.002)
+    done = run(folder, *shared)
+    assert done.returncode == 0, done.stderr
+    together = json.loads(done.stdout)
+    alone["protocol"]["dataset_sha256"] = None
+    assert (len(killed), together) == (2, alone)
+    assert not (folder / "scores" / "claims").exists()

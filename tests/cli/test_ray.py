@@ -80,6 +80,15 @@ def test_the_tasks_make_the_folder_of_one_process(tok, tiny_run, photos, tmp_pat
     assert (again.code, "complete, there is nothing to do" in again.err) == (0, True)
 
 
+def test_the_tasks_evaluate_as_one_process(tok, tiny_run, photos, fake) -> None:
+    typed = ["eval", "--data", "photos", "--size", "16", "--metrics", "psnr,cvu", "--device", "cpu", "-q", "--json"]
+    alone = tok(*typed).json
+    shared = tok(*typed, "-o", "scores", "--shard-items", "2", "--on", "ray")
+    assert shared.code == 0, shared.err
+    alone["protocol"]["dataset_sha256"] = None
+    assert shared.json == alone
+
+
 def test_what_a_task_refuses_is_refused(tok, tiny_run, photos, fake, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(asked: str, shard: int) -> int:
         raise InputError("the disk is gone")

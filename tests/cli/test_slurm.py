@@ -21,6 +21,15 @@ def test_a_dry_run_prints_the_script(tok, monkeypatch: pytest.MonkeyPatch) -> No
     assert not pathlib.Path("tokens-logs").exists()
 
 
+def test_an_evaluation_is_an_array_of_jobs_too(tok, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["eval", "runs/a", "--data", "photos", "-o", "scores", "--on", "slurm", "--jobs=3"]
+    monkeypatch.setattr(sys, "argv", ["tok", *words, "--dry-run"])
+    outcome = tok(*words, "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines()[-1] == f"exec {sys.executable} -m tokcli eval runs/a --data photos -o scores"
+    assert "#SBATCH --job-name=tok-eval" in outcome.out
+
+
 def test_what_slurm_says_is_told(tok, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["tok", *TYPED])
     programs = tmp_path / "programs"

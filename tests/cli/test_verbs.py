@@ -17,11 +17,14 @@ from tokcli.errors import UsageError
 OWN = {"json", "quiet", "version", "processes"}
 """Flags that end in the command line itself."""
 
+IN_FOLDER = {"output", "shard", "shard_items", "status", "finish", "force", "on", "jobs", "time", "dry_run", "address"}
+"""Flags of `tok eval` that belong to a function of its own."""
+
 COMPLETED = {
     "build-codebook": {"named"},
     "bench": {"named"},
-    "evaluate": {"model"},
-    "eval": {"model"},
+    "evaluate": {"model", *IN_FOLDER},
+    "eval": {"model", *IN_FOLDER},
     "encode": {"on", "jobs", "time", "dry_run", "address"},
     "sweep": {"list_them"},
     "export": set(FORMAT_OPTIONS),

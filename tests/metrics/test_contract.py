@@ -135,6 +135,24 @@ def test_the_state_survives_finishing_twice(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
+def test_a_metric_that_restarts_is_a_new_one(name: str) -> None:
+    metric = METRICS[name]()
+    nothing = dict(metric.state)
+    for seed in (1, 2):
+        metric.restart(nothing)
+        metric.update(batch(name, 2, seed))
+        metric.finish()
+        new = updated(name, batch(name, 2, seed))
+        assert metric.state.keys() == new.state.keys()
+        assert all(torch.equal(metric.state[key], value) for key, value in new.state.items())
+        scores, expected = metric.item_scores(), new.item_scores()
+        assert (scores is None and expected is None) or torch.equal(scores, expected)
+    restored = METRICS[name]()
+    restored.restart(metric.state)
+    assert restored.compute() == metric.compute()
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_scores_of_items_come_in_the_order_of_the_updates_and_average_to_the_figure(name: str) -> None:
     metric = updated(name, batch(name, 2, seed=1), batch(name, 1, seed=2))
     scores = metric.item_scores()

@@ -5,6 +5,7 @@ equal metadata give equal bytes here.
 """
 
 import contextlib
+import hashlib
 import json
 import pathlib
 import struct
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -82,6 +83,14 @@ def read_tensors(path: pathlib.Path) -> TensorFile:
     """
     with _opened(path) as file:
         return TensorFile({name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {}))  # noqa: SIM118
+
+
+def parse_tensors(content: bytes, sha256: str) -> TensorFile:
+    """Everything in a file that was read already. Raises MismatchError where it has another sum than this."""
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise MismatchError("the file was damaged since it was written; make it again")
+    words = content[8 : 8 + int.from_bytes(content[:8], "little")]
+    return TensorFile(safetensors.torch.load(content), dict(json.loads(words).get("__metadata__", {})))
 
 
 def read_metadata(path: pathlib.Path) -> dict[str, str]:

@@ -5,13 +5,16 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tokcli.cli.console import print_json
+from tokcli.cli.console import print_json, print_table
 from tokcli.cli.verb import Run
 from tokcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from tokcli.shards.work import Progress
 
 Shard = Annotated[
     str | None,
@@ -94,6 +97,15 @@ def find_launcher(
     if typed.address is not None:
         raise UsageError("--address goes with --on ray")
     return None
+
+
+def print_progress(progress: "Progress", json: bool) -> None:
+    """Say how far a folder of shards is."""
+    if json:
+        print_json(progress.to_json())
+    else:
+        print_table(str(progress.output), ["", "value"], progress.rows())
+        print(f"next: {progress.next_step}")
 
 
 def _require_folder(on: str, verb: str, folder: str | None) -> None:

@@ -7,9 +7,24 @@ import typer
 
 from tokcli.cli.completion import complete_model
 from tokcli.cli.console import print_json, print_table
-from tokcli.cli.options import Device, Model, Processes, names, numbers, read_pairs, read_samples, size_in_bytes
+from tokcli.cli.elsewhere import (
+    Address,
+    DryRun,
+    Elsewhere,
+    Finish,
+    Jobs,
+    On,
+    Shard,
+    ShardItems,
+    Status,
+    Time,
+    find_launcher,
+    print_progress,
+)
+from tokcli.cli.launch import launched
+from tokcli.cli.options import Device, Force, Model, Processes, names, numbers, read_pairs, read_samples, size_in_bytes
 from tokcli.cli.verb import Run, verb
-from tokcli.errors import PARTIAL_FAILURE
+from tokcli.errors import PARTIAL_FAILURE, UsageError
 from tokcli.evaluation.compare import (
     CONFIDENCE,
     COVERS,
@@ -25,6 +40,7 @@ from tokcli.evaluation.compare import (
 
 if TYPE_CHECKING:
     from tokcli.evaluation.run import Scores
+    from tokcli.shards.work import Progress
 
 GROUPS = numbers("numbers separated by commas, such as 1,2,4, or all", word="all")
 CODEBOOKS = numbers("sizes separated by commas, such as 256,1024, or all", word="all")
@@ -116,15 +132,74 @@ def evaluate(
         ),
     ] = None,
     processes: Processes = "1",
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="Work in this folder, with any number of workers; scores.json."
+        ),
+    ] = None,
+    shard: Shard = None,
+    shard_items: ShardItems = None,
+    on: On = None,
+    address: Address = None,
+    jobs: Jobs = 8,
+    time: Time = None,
+    dry_run: DryRun = False,
+    status: Status = False,
+    finish: Finish = False,
+    force: Force = False,
     device: Device = "auto",
 ) -> Run:
     """Judge one tokenizer or several by the same measures."""
     named = [*(models or []), *([model] if model else [])]
     local = read_pairs("--weights", weights, "NAME=FILE, such as lpips=squeezenet1_1.safetensors")
-    return Run("tokcli.commands.evaluate:evaluate", _show, {"weights": local, "models": named})
+    flags = {"models": named, "output": output, "data": data, "metrics": metrics, "codebooks": codebooks}
+    flags |= {"groups": groups, "size": size, "sample_rate": sample_rate, "items": items, "weights": local}
+    if on is not None and (report or sheet or reference or reconstruction or against):
+        raise UsageError(
+            f"--on {on} makes the scores of models in a folder: give --report and --sheet with the same command "
+            "without it afterwards, and the other flags in one of their own"
+        )
+    count = int(processes)
+    launcher = find_launcher(
+        Elsewhere(on, address, time, dry_run),
+        output,
+        "tokcli.commands.evaluate_folder:begin_evaluating",
+        _show,
+        flags | {"shard_items": shard_items, "device": device},
+        verb="eval -o",
+        shared=shard is not None or count > 1,
+        force=force,
+    )
+    if launcher is not None:
+        return launcher
+    changes = {"weights": local, "models": named}
+    if output is None:
+        _refuse(shard=shard, shard_items=shard_items, status=status, finish=finish, force=force)
+        return Run("tokcli.commands.evaluate:evaluate", _show, changes)
+    if status:
+        return Run("tokcli.commands.evaluate_folder:read_evaluation", _show, workers=1)
+    if reference or reconstruction or against:
+        raise UsageError(
+            "-o FOLDER shares out what models do: leave --reference, --reconstruction and --against to a command "
+            "without it (a codec is brought to the rate of the whole set)"
+        )
+    return Run(
+        "tokcli.commands.evaluate_folder:evaluate_in_folder", _show, changes, 1 if finish or launched() else count
+    )
 
 
-def _show(rows: list["Scores"], json: bool) -> int:
+def _refuse(**named: object) -> None:
+    """Raises UsageError for flags of a folder where there is none."""
+    given = [f"--{name.replace('_', '-')}" for name, value in named.items() if value]
+    if given:
+        raise UsageError(f"{', '.join(given)}: of a folder that workers share; name one with -o FOLDER")
+
+
+def _show(rows: "list[Scores] | Progress", json: bool) -> int:
+    if not isinstance(rows, list):
+        print_progress(rows, json)
+        return 0
     if json:
         reports = [row.to_json() for row in rows]
         print_json(reports if len(reports) > 1 else reports[0])

@@ -16,7 +16,7 @@ OWN = {"--on": 1, "--jobs": 1, "--time": 1, "--dry-run": 0}
 """Flags that are this launcher's, and how many words follow each."""
 
 
-def submit(arguments: Sequence[str], output: str, again: str, jobs: int, time: str | None, dry_run: bool) -> str:
+def submit(arguments: Sequence[str], output: str, again: str, jobs: int, dry_run: bool, time: str | None = None) -> str:
     """Hand an array of jobs to Slurm; its answer, or the script that it would get.
 
     Args:
@@ -24,8 +24,8 @@ def submit(arguments: Sequence[str], output: str, again: str, jobs: int, time: s
         output: the folder; the logs lie beside it.
         again: what a command on that folder begins with.
         jobs: how many.
-        time: of each at most, as hours:minutes; None leaves it to the partition.
         dry_run: only make the script.
+        time: of each at most, as hours:minutes; None leaves it to the partition.
 
     Raises:
         UsageError: for a time that is none.

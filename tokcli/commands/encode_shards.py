@@ -97,7 +97,9 @@ def read_progress(folder: Folder) -> Progress:
 def describe_progress(ledger: Ledger) -> Progress:
     """How far the folder of a ledger is."""
     folder = ledger.folder
-    return Progress(folder, ledger.describe(folder.exists(MANIFEST)), f"tok encode -o {folder}", f"tok info {folder}")
+    again = f"tok encode -o {folder}"
+    status = ledger.describe(folder.exists(MANIFEST))
+    return Progress(folder, status, f"{again} --status", f"{again} --finish", f"tok info {folder}")
 
 
 def finish_folder(folder: Folder) -> Encoded:

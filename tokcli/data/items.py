@@ -4,6 +4,7 @@ Worker processes decode while the consumer computes. Items arrive in order, and 
 `Failure` in its place instead of ending the work.
 """
 
+import itertools
 import signal
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -176,6 +177,27 @@ def group_items(readings: Iterable[Item | Stream | Failure], size: int) -> Itera
             yield items
         else:
             yield from (reading for reading in group if not isinstance(reading, Item))
+
+
+def list_blocks(total: int, batch_size: int, rank: int, world: int) -> list[int]:
+    """The items of one process of several: of blocks of `batch_size` items, every `world`-th from `rank` on."""
+    firsts = range(rank * batch_size, total, world * batch_size)
+    return [index for first in firsts for index in range(first, min(total, first + batch_size))]
+
+
+def group_in_blocks(
+    readings: Iterable[Item | Stream | Failure], indices: Sequence[int], size: int
+) -> Iterator[tuple[list[int], list[Item] | Stream | Failure]]:
+    """What was read as groups of one shape, none across blocks of `size` items, with the indices of their items.
+
+    So a batch is the same whatever the number of processes, and nothing computed from it differs in its last bits.
+    """
+    blocks = group_alike(zip(indices, readings, strict=True), size, lambda pair: pair[0] // size)
+    for block in blocks:
+        numbers = iter([index for index, _ in block])
+        for group in group_items([reading for _, reading in block], size):
+            count = len(group) if isinstance(group, list) else 1
+            yield list(itertools.islice(numbers, count)), group
 
 
 def _shape_of(reading: Item | Stream | Failure) -> Hashable:

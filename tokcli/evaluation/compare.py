@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -96,6 +96,11 @@ def compare_with(scores: Scores, first: Scores) -> Comparison | None:
         first.title.label,
         {name: paired_difference(scores.item_scores[name], first.item_scores[name]) for name in both},
     )
+
+
+def compare_all(rows: Sequence[Scores]) -> list[Scores]:
+    """The same, those after the first with how they differ from it."""
+    return [rows[0], *(replace(row, comparison=compare_with(row, rows[0])) for row in rows[1:])]
 
 
 def find_best_rows(rows: Sequence[Scores], metric: str) -> set[int]:

@@ -14,15 +14,16 @@ import torch
 from torch import Tensor
 
 from tokcli.contracts import Candidate, Metric, Source
-from tokcli.data.items import Failure
+from tokcli.data.items import Failure, list_blocks
 from tokcli.data.modality import MODALITIES
 from tokcli.distributed import gather_objects
 from tokcli.errors import InputError
 from tokcli.evaluation.compare import Comparison
-from tokcli.evaluation.walk import Example, Walk, list_blocks
-from tokcli.metrics import Weights, build_metrics, merge_states
+from tokcli.evaluation.seen import Seen, add_up, take_seen
+from tokcli.evaluation.walk import Example, Walk
+from tokcli.metrics import Weights, build_metrics
 from tokcli.metrics.tokens import describe_groups, is_undersampled
-from tokcli.progress import SILENT, Reporter
+from tokcli.progress import SILENT, Reporter, Task
 
 Gather = Callable[[Any], Sequence[Any]]
 """Collects a value from every process, and every process gets all of them; shapes and names of tensors may differ."""
@@ -199,59 +200,97 @@ def evaluate(
         InputError: Not one item could be read.
         UsageError: A name among `metrics` is unknown, or judges another modality.
     """
-    asked = dict(metrics) if isinstance(metrics, Mapping) else build_metrics(metrics, candidate.modality, weights)
-    counting = MODALITIES[candidate.modality].rate_metrics if rates else ()
-    used = asked | build_metrics([name for name in counting if name not in asked], candidate.modality)
+    evaluation = Evaluation(candidate, source, metrics, rates=rates, weights=weights)
     rank, world = shard
     total = len(source) if items is None else min(items, len(source))
-    walk = Walk(candidate, used, examples)
     own = list_blocks(total, batch_size, rank, world)
-    walk.over(source, own, batch_size, workers, reporter)
+    with reporter.task("evaluating", len(own), "items") as task:
+        walk = evaluation.walk(own, batch_size, workers, task, examples)
+    seen = take_seen(walk)
     if world > 1:
-        walk.take_all(gather)
-    item_scores = _sort_scores(walk.seen, used, gather if world > 1 else None)
-    if world > 1:
-        _merge(used, gather)
-    names = [source.names[int(index)] for index in item_scores.pop("indices").tolist()]
-    if not names:
-        first = next(iter(walk.list_failed()), None)
-        reason = f"; the first: {first.item}: {first.reason}" if first else ""
-        raise InputError(f"none of the {total} items could be read{reason}")
-    return _compute_scores(source, walk, asked, counting, names, item_scores, alone=world == 1)
+        walk.take_examples(gather)
+        seen = add_up(gather(seen.cpu()))
+    return evaluation.score(seen, walk.examples, walk.digest.hexdigest() if world == 1 else None)
 
 
-def _compute_scores(
-    source: Source,
-    walk: Walk,
-    asked: Mapping[str, Metric],
-    counting: Sequence[str],
-    names: list[str],
-    item_scores: dict[str, Tensor],
-    alone: bool,
-) -> Scores:
-    """The figures of metrics that hold the states of all processes: those asked for, and those counting the rate."""
-    figures = {name: metric.compute() for name, metric in walk.metrics.items()}
-    scores = Scores(
-        candidate=walk.candidate,
-        source=source,
-        names=names,
-        failed=walk.list_failed(),
-        metrics={name: figures[name] for name in asked},
-        rates={name: figures[name] for name in counting} | walk.candidate.file_rates(),
-        item_scores=item_scores,
-        unscored={name: metric.unscored for name, metric in walk.metrics.items() if metric.unscored},
-        counts=next((metric.counts for metric in walk.metrics.values() if metric.counts is not None), None),
-        too_long={name: metric.too_long for name, metric in walk.metrics.items() if metric.too_long},
-        protocol=_protocol(source, walk.metrics, len(names), walk.digest.hexdigest() if alone else None),
-        examples=walk.examples,
-    )
-    return replace(scores, remarks=_remarks(scores, asked))
+class Evaluation:
+    """A candidate, a source and metrics: walks over some of the items, and the scores of what all walks have seen.
 
+    Args:
+        candidate: A tokenizer, or anything else that loses something on the way.
+        source: What to send through it.
+        metrics: What scores it: their names, or the metrics by name.
+        rates: Whether to count what its tokens cost as well.
+        weights: Local files of weights, for metrics given by their names.
 
-def _merge(metrics: Mapping[str, Metric], gather: Gather) -> None:
-    """Give each metric what the metrics of all processes have seen."""
-    for metric in metrics.values():
-        metric.state = merge_states(gather({name: value.cpu() for name, value in metric.state.items()}))
+    Attributes:
+        metrics: All that a walk updates, by name.
+
+    Raises:
+        UsageError: A name among `metrics` is unknown, or judges another modality.
+    """
+
+    def __init__(
+        self,
+        candidate: Candidate,
+        source: Source,
+        metrics: Mapping[str, Metric] | Sequence[str],
+        *,
+        rates: bool = False,
+        weights: Weights | None = None,
+    ) -> None:
+        given = isinstance(metrics, Mapping)
+        self.candidate = candidate
+        self.source = source
+        self._asked = dict(metrics) if given else build_metrics(metrics, candidate.modality, weights)
+        self._counting = MODALITIES[candidate.modality].rate_metrics if rates else ()
+        more = [name for name in self._counting if name not in self._asked]
+        self.metrics = self._asked | build_metrics(more, candidate.modality)
+        self._nothing = {name: dict(metric.state) for name, metric in self.metrics.items()}
+
+    def walk(self, indices: Sequence[int], batch_size: int, workers: int | None, task: Task, examples: int = 0) -> Walk:
+        """Send some items through the candidate, past metrics that have seen nothing before."""
+        for name, metric in self.metrics.items():
+            metric.restart(self._nothing[name])
+        walk = Walk(self.candidate, self.metrics, examples)
+        walk.over(self.source, indices, batch_size, workers, task)
+        return walk
+
+    def score(self, seen: Seen, examples: Sequence[Example] = (), digest: str | None = None) -> Scores:
+        """The scores of what walks have seen.
+
+        Args:
+            seen: Added up.
+            examples: Items before and after.
+            digest: Of the names and signals of all items; None where no walk saw all.
+
+        Raises:
+            InputError: Not one item could be read.
+        """
+        seen = add_up([seen])
+        names = [self.source.names[int(index)] for index in seen.indices.tolist()]
+        failed = seen.list_failed()
+        if not names:
+            reason = f"; the first: {failed[0].item}: {failed[0].reason}" if failed else ""
+            raise InputError(f"none of the {len(failed)} items could be read{reason}")
+        for name, metric in self.metrics.items():
+            metric.restart(seen.states[name])
+        figures = {name: metric.compute() for name, metric in self.metrics.items()}
+        scores = Scores(
+            candidate=self.candidate,
+            source=self.source,
+            names=names,
+            failed=failed,
+            metrics={name: figures[name] for name in self._asked},
+            rates={name: figures[name] for name in self._counting} | self.candidate.file_rates(),
+            item_scores=dict(seen.scores),
+            unscored={name: metric.unscored for name, metric in self.metrics.items() if metric.unscored},
+            counts=next((metric.counts for metric in self.metrics.values() if metric.counts is not None), None),
+            too_long={name: metric.too_long for name, metric in self.metrics.items() if metric.too_long},
+            protocol=_protocol(self.source, self.metrics, len(names), digest),
+            examples=list(examples),
+        )
+        return replace(scores, remarks=_remarks(scores, self._asked))
 
 
 def _protocol(source: Source, metrics: Mapping[str, Metric], items: int, digest: str | None) -> dict[str, Any]:
@@ -263,22 +302,6 @@ def _protocol(source: Source, metrics: Mapping[str, Metric], items: int, digest:
         "weights_precision": "float32",
         "metrics": {name: metric.protocol() for name, metric in metrics.items()},
     }
-
-
-def _sort_scores(seen: Sequence[int], metrics: Mapping[str, Metric], gather: Gather | None) -> dict[str, Tensor]:
-    """The scores of items, of all processes, in the order of the source; and `indices`, where they lie in it.
-
-    Args:
-        seen: Indices of the items that this process saw, in the order in which it saw them.
-        metrics: Finished.
-        gather: Brings the scores of all processes together; None where there is one.
-    """
-    own = {"indices": torch.tensor(seen, dtype=torch.int64)}
-    own |= {name: scores for name, metric in metrics.items() if (scores := metric.item_scores()) is not None}
-    parts = [own] if gather is None else gather(own)
-    together = {name: torch.cat([part[name] for part in parts]) for name in own}
-    order = together["indices"].argsort()
-    return {name: values[order] for name, values in together.items()}
 
 
 def _remarks(scores: Scores, asked: Mapping[str, Metric]) -> list[str]:

@@ -5,8 +5,7 @@ with its length; the candidate says what a part is.
 """
 
 import hashlib
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,9 +13,9 @@ import torch
 from torch import Tensor
 
 from tokcli.contracts import Candidate, Item, Metric, RoundTrip, Source, Stream
-from tokcli.data.items import Failure, group_alike, group_items, make_failure, read_items
+from tokcli.data.items import Failure, group_in_blocks, make_failure, read_items
 from tokcli.errors import InputError
-from tokcli.progress import Reporter
+from tokcli.progress import Task
 
 EXAMPLE_SAMPLES = 2**20
 """Of a signal that comes in parts, an example keeps its beginning: so many samples, or the first part; a minute."""
@@ -58,34 +57,26 @@ class Walk:
         self.shown: list[int] = []
         self.digest = hashlib.sha256()
 
-    def over(
-        self, source: Source, indices: Sequence[int], batch_size: int, workers: int | None, reporter: Reporter
-    ) -> None:
+    def over(self, source: Source, indices: Sequence[int], batch_size: int, workers: int | None, task: Task) -> None:
         """Take in the items at `indices`, and finish the metrics."""
-        with reporter.task("evaluating", len(indices), "items") as task:
-            readings = read_items(source, workers, indices=indices, streams=True)
-            for numbers, group in _group_in_blocks(readings, indices, batch_size):
-                shown = len(self.examples)
-                failure = group if isinstance(group, Failure) else self._take(group)
-                self.shown += numbers[: len(self.examples) - shown]
-                if failure is not None:
-                    self.failed[numbers[0]] = failure
-                else:
-                    self.seen += numbers
-                task.advance(len(numbers))
+        readings = read_items(source, workers, indices=indices, streams=True)
+        for numbers, group in group_in_blocks(readings, indices, batch_size):
+            shown = len(self.examples)
+            failure = group if isinstance(group, Failure) else self._take(group)
+            self.shown += numbers[: len(self.examples) - shown]
+            if failure is not None:
+                self.failed[numbers[0]] = failure
+            else:
+                self.seen += numbers
+            task.advance(len(numbers))
         for metric in self.metrics.values():
             metric.finish()
 
-    def take_all(self, gather: Callable[[Any], Sequence[Any]]) -> None:
-        """Take over what the walks of all processes met beside the metrics: failures and examples."""
-        parts = gather({"failed": self.failed, "examples": list(zip(self.shown, self.examples, strict=True))})
-        self.failed = {index: failure for part in parts for index, failure in part["failed"].items()}
-        together = sorted((pair for part in parts for pair in part["examples"]), key=lambda pair: pair[0])
+    def take_examples(self, gather: Callable[[Any], Sequence[Any]]) -> None:
+        """Take over the first examples of the walks of all processes."""
+        parts = gather(list(zip(self.shown, self.examples, strict=True)))
+        together = sorted((pair for part in parts for pair in part), key=lambda pair: pair[0])
         self.shown, self.examples = ([pair[place] for pair in together[: self.keep]] for place in range(2))
-
-    def list_failed(self) -> list[Failure]:
-        """The items that could not be read, in the order of the source."""
-        return [self.failed[index] for index in sorted(self.failed)]
 
     def _take(self, group: Sequence[Item] | Stream) -> Failure | None:
         """Send items through the candidate and show every metric what came back; or why that cannot be done."""
@@ -128,27 +119,6 @@ class Walk:
             self.digest.update(item.name.encode() + item.signal.numpy().tobytes())
             if len(self.examples) < self.keep:
                 self.examples.append(Example(item.name, item.signal, round_trip.reconstruction[number].cpu()))
-
-
-def list_blocks(total: int, batch_size: int, rank: int, world: int) -> list[int]:
-    """The items of one process of several: of blocks of `batch_size` items, every `world`-th from `rank` on."""
-    firsts = range(rank * batch_size, total, world * batch_size)
-    return [index for first in firsts for index in range(first, min(total, first + batch_size))]
-
-
-def _group_in_blocks(
-    readings: Iterable[Item | Stream | Failure], indices: Sequence[int], size: int
-) -> Iterator[tuple[list[int], list[Item] | Stream | Failure]]:
-    """What was read as groups of one shape, none across blocks of `size` items, with the indices of their items.
-
-    So a batch is the same whatever the number of processes, and no score differs in its last bits.
-    """
-    blocks = group_alike(zip(indices, readings, strict=True), size, lambda pair: pair[0] // size)
-    for block in blocks:
-        numbers = iter([index for index, _ in block])
-        for group in group_items([reading for _, reading in block], size):
-            count = len(group) if isinstance(group, list) else 1
-            yield list(itertools.islice(numbers, count)), group
 
 
 class Beginning:

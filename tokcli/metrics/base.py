@@ -5,7 +5,7 @@ Papers average per item; pooling the error of a whole set first gives another, h
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -85,6 +85,11 @@ class ItemMean(Metric):
         total = split_exactly(torch.where(scored, scores, 0.0))
         seen = {"total": total, "items": scored.sum(), "unscored": (~scored).sum()}
         self.state = merge_states([seen, self.state])
+
+    def restart(self, state: Mapping[str, Tensor]) -> None:
+        """As declared."""
+        super().restart(state)
+        self._scores = []
 
     def skip_item(self) -> None:
         """Count an item that came in parts as unscored; its score is NaN."""

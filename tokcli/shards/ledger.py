@@ -1,5 +1,6 @@
 """Which shards of a plan are done, claimed or missing, by the files of their folder alone."""
 
+import hashlib
 import json
 import pathlib
 import re
@@ -218,7 +219,7 @@ class Ledger:
             lease = claim(self.folder, f"{CLAIMS}/finish")
             if isinstance(lease, Lease):
                 try:
-                    write(self._read_all())
+                    write(self.read_all())
                 except NotDone as error:
                     self.folder.remove(self.record(error.shard))
                     return error.shard
@@ -230,7 +231,8 @@ class Ledger:
         self.folder.tidy()
         return None
 
-    def _read_all(self) -> Iterator[Record]:
+    def read_all(self) -> Iterator[Record]:
+        """The records of all shards, in order. Raises NotDone at the first that is missing or damaged."""
         for shard in range(self.plan.shards):
             record = self.read(shard)
             if record is None:
@@ -297,6 +299,13 @@ def require_idle(folder: Folder) -> None:
                 f"{folder} is being written by {describe(holder)}; wait for it to end (one that died "
                 f"on another machine is believed alive for {EXPIRY:.0f} seconds), or write to another place"
             )
+
+
+def digest_file(path: pathlib.Path) -> tuple[int, str]:
+    """The size of a shard's output in bytes, and its sha256 sum, for its record."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return file.tell(), digest
 
 
 def clear_shards(folder: Folder) -> None:

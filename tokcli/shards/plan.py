@@ -82,17 +82,29 @@ class Plan:
         return folder.create(PLAN, json.dumps(self.to_json(), ensure_ascii=False).encode())
 
 
-def make_plan(work: Mapping[str, Any], inputs: Sequence[str], source: Source, shard_items: int | None = None) -> Plan:
-    """The plan for all items of a source.
+def choose_shard_items(items: int) -> int:
+    """Items of each shard where nobody says, by how many there are and by nothing else."""
+    return min(MOST_ITEMS, max(FEWEST_ITEMS, -(-items // USUAL_SHARDS)))
+
+
+def make_plan(
+    work: Mapping[str, Any],
+    inputs: Sequence[str],
+    source: Source,
+    shard_items: int | None = None,
+    items: int | None = None,
+) -> Plan:
+    """The plan for the items of a source.
 
     Args:
         work: as a plan has it.
         inputs: as they were typed.
         source: of the items.
         shard_items: of each shard; None chooses by how many items there are, and by nothing else.
+        items: only the first so many; None: all.
     """
-    items = len(source)
-    each = shard_items or min(MOST_ITEMS, max(FEWEST_ITEMS, -(-items // USUAL_SHARDS)))
+    items = len(source) if items is None else items
+    each = shard_items or choose_shard_items(items)
     marks = [source.mark(range(first, min(items, first + each))) for first in range(0, items, each)]
     return Plan(json.loads(json.dumps(work)), list(inputs), items, each, marks)
 
@@ -106,7 +118,7 @@ def read_plan(folder: Folder) -> Plan:
     """
     path = f"{folder}/{PLAN}"
     if not folder.exists(PLAN):
-        raise InputError(f"{folder} has no {PLAN}: nothing was begun there; name the folder that tok encode writes to")
+        raise InputError(f"{folder} has no {PLAN}: nothing was begun there; name the folder that workers write to")
     try:
         values = untrusted.parse_json(folder.read(PLAN, untrusted.LONGEST_JSON))
     except ValueError as error:

@@ -30,24 +30,25 @@ class Progress:
     Attributes:
         output: the folder.
         status: of its shards.
-        typed: what a command on it begins with: `tok encode -o FOLDER`.
-        then: the command that uses the whole of them.
+        to_ask: the command that says how far it is.
+        to_finish: the command that puts shards that are all done together.
+        to_use: a command that uses the whole of them.
         failed: nothing; items that could not be read are listed with the whole.
     """
 
     output: Folder
     status: Status
-    typed: str
-    then: str
+    to_ask: str
+    to_finish: str
+    to_use: str
     failed: tuple[()] = ()
 
     @property
     def next_step(self) -> str:
         """A command that goes on from here."""
         if self.status.finished:
-            return self.then
-        whole = self.status.done == self.status.shards
-        return f"{self.typed} --{'finish' if whole else 'status'}"
+            return self.to_use
+        return self.to_finish if self.status.done == self.status.shards else self.to_ask
 
     def to_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
