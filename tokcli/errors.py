@@ -106,6 +106,10 @@ class InputError(TokError):
     kind = "input"
 
 
+class UnreachableError(InputError):
+    """What holds items cannot be read now, which says nothing about the items: another time it may be."""
+
+
 class MismatchError(TokError):
     """An artifact or token file that is corrupt, or that belongs to another tokenizer."""
 

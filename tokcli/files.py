@@ -60,7 +60,8 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         _finish(unfinished, permissions)
         move_into_place(unfinished, path)
     except OSError as error:
-        if error.filename in (str(unfinished), unfinished):
+        nameless = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT)  # a write to it
+        if nameless or error.filename in (str(unfinished), unfinished):
             error.filename, error.filename2 = str(path), None
         raise
     finally:
@@ -130,16 +131,20 @@ def remove_abandoned(folder: pathlib.Path) -> None:
     """Remove the unfinished files that killed processes left in a folder, which need not exist."""
     for path in folder.glob(UNFINISHED):
         with contextlib.suppress(OSError):
-            ours = re.fullmatch(r"\.[0-9a-f]{16}\.tmp", path.name)
-            if ours and time.time() - path.lstat().st_mtime > ABANDONED_AFTER:
+            if is_unfinished(path) and time.time() - path.lstat().st_mtime > ABANDONED_AFTER:
                 path.unlink()
 
 
 def remove_unfinished(folder: pathlib.Path) -> None:
     """Remove all unfinished files of a folder in which nobody has anything left to write."""
     for path in folder.glob(UNFINISHED):
-        if re.fullmatch(r"\.[0-9a-f]{16}\.tmp", path.name):
+        if is_unfinished(path):
             path.unlink(missing_ok=True)
+
+
+def is_unfinished(path: pathlib.Path) -> bool:
+    """Whether a file is one that somebody is writing, or was, by its name."""
+    return re.fullmatch(r"\.[0-9a-f]{16}\.tmp", path.name) is not None
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:

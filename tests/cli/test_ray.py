@@ -24,6 +24,13 @@ class TaskError(RuntimeError):
         self.cause = cause
 
 
+class Reference:
+    """To what a task gave."""
+
+    def __init__(self, first: int, second: int) -> None:
+        self.first, self.second = first, second
+
+
 class FakeRay:
     """As much of Ray as the launcher uses, in this process; every task is tried twice, as after a death."""
 
@@ -40,9 +47,9 @@ class FakeRay:
 
     def remote(self, **options: object) -> Any:
         def submit(task: Any) -> Any:
-            def run(*arguments: object) -> tuple[int, int]:
+            def run(*arguments: object) -> Reference:
                 try:
-                    return task(*arguments), task(*arguments)
+                    return Reference(task(*arguments), task(*arguments))
                 except InputError as error:
                     raise TaskError(error) from error
 
@@ -53,9 +60,9 @@ class FakeRay:
     def wait(self, running: list[Any]) -> tuple[list[Any], list[Any]]:
         return running[:1], running[1:]
 
-    def get(self, ready: list[tuple[int, int]]) -> list[int]:
-        assert ready[0][1] == 0  # a shard that is done is not done again
-        return [first for first, _ in ready]
+    def get(self, ready: list[Reference]) -> list[int]:
+        assert ready[0].second == 0  # a shard that is done is not done again
+        return [each.first for each in ready]
 
 
 @pytest.fixture

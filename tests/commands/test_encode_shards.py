@@ -4,11 +4,13 @@ import json
 import os
 import pathlib
 import shutil
+import tarfile
 
 import pytest
 import torch
 
 import tokcli.commands.encode_items as command
+from tokcli.shards.folder import LocalFolder
 from tokcli.tokens import open_tokens
 
 ENCODE = ["encode", "photos", "--size", "16", "--shard-items", "2", "-q"]
@@ -57,6 +59,22 @@ def test_a_folder_reads_like_a_file(tok, whole: pathlib.Path, tmp_path: pathlib.
     told, counted = (tok("info", path, "--json").json for path in ("whole", "one.npy"))
     assert {**told, "tokens": ""} == {**counted, "tokens": ""}
     assert tok("encode", "photos", "--size", "16", "-q", "-o", "again.npy").code == 0
+
+
+def test_workers_that_begin_in_the_same_moment_join_each_other(tok, whole: pathlib.Path, tmp_path, monkeypatch) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / f".{'0' * 16}.tmp").write_bytes(b"half a plan")
+    assert tok(*ENCODE, "-o", "parts", "--shard", "1/2").code == 0
+    original, asked = LocalFolder.exists, []
+
+    def exists(self, name: str) -> bool:
+        asked.append(name)
+        return (name != "plan.json" or asked.count(name) > 1) and original(self, name)  # as it was a moment ago
+
+    monkeypatch.setattr(LocalFolder, "exists", exists)
+    outcome = tok(*ENCODE, "-o", "parts")
+    assert outcome.code == 0, outcome.err
+    assert contents(tmp_path / "parts") == contents(whole)
 
 
 def test_an_interrupted_encode_goes_on_with_the_same_command(tok, whole, tmp_path, monkeypatch) -> None:
@@ -148,3 +166,44 @@ def test_a_folder_of_an_older_version_is_kept_unless_forced(tok, tiny_run, photo
     assert tok(*ENCODE, "-o", "old", "--force").code == 0
     assert not (tmp_path / "old" / "manifest.jsonl").exists()
     assert len(open_tokens("old")) == 5
+
+
+@pytest.fixture
+def tars(photos: pathlib.Path, tmp_path: pathlib.Path) -> list[pathlib.Path]:
+    """Three tars of two pictures each."""
+    names = sorted(path for path in photos.rglob("*.png"))
+    for shard in range(3):
+        with tarfile.open(tmp_path / f"{shard}.tar", "w") as tar:
+            for number in (2 * shard, 2 * shard + 1):
+                tar.add(names[number % len(names)], f"{number}.png")
+    return [tmp_path / f"{shard}.tar" for shard in range(3)]
+
+
+@pytest.mark.parametrize("harm", ["gone", "other bytes"])
+def test_a_tar_that_cannot_be_read_for_a_while_leaves_its_shard_to_be_made(
+    tok, tiny_run, tars, tmp_path, monkeypatch, harm: str
+) -> None:
+    typed = ["encode", "{0..2}.tar", *ENCODE[2:]]
+    assert tok(*typed, "-o", "whole").code == 0
+    original, aside = command.encode_group, tmp_path / "aside"
+
+    def harmed(*arguments):
+        if not aside.exists():
+            tars[1].rename(aside)
+            if harm == "other bytes":
+                tars[1].write_bytes(bytes(aside.stat().st_size))
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "encode_group", harmed)
+        outcome = tok(*typed[:-1], "-o", "parts")
+    assert outcome.code == 3, outcome.err
+    assert "parts: 1 of its 3 shards cannot be made now, for their inputs cannot be read (shard 1: " in outcome.err
+    assert "what is done stays, and the same command goes on" in outcome.err
+    assert [(tmp_path / f"parts/shard-0000{number}.json").exists() for number in range(3)] == [True, False, True]
+    refused = tok(*typed, "-o", "parts")
+    assert refused.code == 3, refused.err
+    aside.replace(tars[1])
+    assert tok(*typed, "-o", "parts").code == 0
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    assert not list(tmp_path.glob("parts/.*"))

@@ -11,10 +11,10 @@ from pkgutil import resolve_name
 from typing import Any
 
 from tokcli.cli.workers import MOST_DEATHS
-from tokcli.errors import TokError
+from tokcli.errors import TokError, UnreachableError
 from tokcli.optional import require
 from tokcli.progress import SILENT, Reporter, Task
-from tokcli.shards.work import ShardWork, see_done
+from tokcli.shards.work import ShardWork, UnmadeShards, see_done
 
 
 def run_on_ray(begin: str, flags: Mapping[str, Any], force: bool, reporter: Reporter, address: str = "") -> Any:
@@ -30,11 +30,21 @@ def run_on_ray(begin: str, flags: Mapping[str, Any], force: bool, reporter: Repo
 
         def do(shards: Sequence[int], bar: Task) -> int:
             left = sorted(set(shards) - work.ledger.list_done())
-            running, items = [task.remote(asked, shard) for shard in left], 0
+            running, items = {task.remote(asked, shard): shard for shard in left}, 0
+            unmade = UnmadeShards(work.ledger, reporter)
             while running:
-                ready, running = ray.wait(running)
-                items += sum(ray.get(ready))
-                bar.advance(sum(ray.get(ready)))
+                ready, _ = ray.wait(list(running))
+                shard = running.pop(ready[0])
+                try:
+                    done = sum(ray.get(ready))
+                except ray.exceptions.RayTaskError as error:
+                    if not isinstance(error.cause, UnreachableError):
+                        raise
+                    unmade.add(shard, error.cause)
+                    continue
+                items += done
+                bar.advance(done)
+            unmade.require_made()
             return items
 
         return see_done(work, range(work.ledger.plan.shards), do)
@@ -59,4 +69,4 @@ def do_shard(asked: str, shard: int) -> int:
     """Do a shard in a worker of the cluster, unless it is done; how many items that were."""
     work = _join(asked)
     with SILENT.task(work.doing, None, "items") as bar:
-        return work.pull([shard], bar)
+        return sum(work.do(number, bar) for number in work.ledger.pull([shard], SILENT.note))

@@ -6,8 +6,9 @@ from typing import Any, Protocol
 import torch
 
 from tokcli.contracts import Item, Source, Stream
-from tokcli.data.items import Failure, group_items, make_failure, read_items
-from tokcli.errors import InputError
+from tokcli.data.items import Failure, Unreached, group_items, make_failure, read_items
+from tokcli.data.places import Troubles
+from tokcli.errors import InputError, UnreachableError
 from tokcli.exchange.about import AboutItems
 from tokcli.models import Model
 from tokcli.numerics import is_out_of_memory, pack_levels, unpack_levels
@@ -43,6 +44,7 @@ def encode_items(
     notes: FailureNotes,
     task: Task,
     readers: int | None = None,
+    again: bool = False,
 ) -> None:
     """Encode some items of a source, in order.
 
@@ -56,6 +58,11 @@ def encode_items(
         notes: is told of those that cannot be read.
         task: is told how far it is.
         readers: processes that read; None chooses.
+        again: whether all of them are encoded again where something that holds one cannot be read now; else it is left
+            out, as one that is damaged.
+
+    Raises:
+        UnreachableError: with `again`, where something cannot be read now.
     """
     readings = read_items(source, readers, indices=indices, streams=model.codec.streams)
     for group in group_items(readings, batch_size):
@@ -63,12 +70,12 @@ def encode_items(
             for item, tokens in zip(group, encode_what_fits(model, group, batch_size), strict=True):
                 failure = tokens if isinstance(tokens, Failure) else _append(item, tokens, writer, known)
                 if failure is not None:
-                    _leave_out(failure, writer, notes)
+                    _leave_out(failure, writer, notes, again)
             task.advance(len(group))
             continue
         failure = encode_stream(model, group, writer, known) if isinstance(group, Stream) else group
         if failure is not None:
-            _leave_out(failure, writer, notes)
+            _leave_out(failure, writer, notes, again)
         task.advance()
 
 
@@ -82,7 +89,9 @@ def _append(item: Item, tokens: torch.Tensor, writer: TakesTokens, known: AboutI
     return None
 
 
-def _leave_out(failure: Failure, writer: TakesTokens, notes: FailureNotes) -> None:
+def _leave_out(failure: Failure, writer: TakesTokens, notes: FailureNotes, again: bool) -> None:
+    if again and isinstance(failure, Unreached):
+        raise UnreachableError(f"{failure.item}: {failure.reason}")
     writer.fail(failure.item, failure.reason)
     notes.add(f"cannot encode {failure.item}: {failure.reason}")
 
@@ -126,7 +135,7 @@ def encode_stream(model: Model, stream: Stream, writer: TakesTokens, known: Abou
 
     Its size is known at its end.
     """
-    size = 0
+    size, before = 0, Troubles.count
 
     def count_samples() -> Iterator[torch.Tensor]:
         nonlocal size
@@ -138,6 +147,6 @@ def encode_stream(model: Model, stream: Stream, writer: TakesTokens, known: Abou
         about = known.find(stream.name, stream.about, stream.lacks)
         tokens = model.codec.encode_stream(count_samples()).cpu()
     except InputError as error:
-        return make_failure(stream.name, error)
+        return make_failure(stream.name, error, before)
     writer.append(stream.name, tokens, (size,), (size,), about)
     return None

@@ -78,7 +78,12 @@ def begin_folder(
     force = force and not joins()
     is_begun = folder.exists(PLAN)
     header = work.model.describe_tokens(work.source.protocol())
-    _check_free(folder, header, force or is_begun)
+    try:
+        _check_free(folder, header, force or is_begun)
+    except UsageError:
+        is_begun = folder.exists(PLAN)  # by another worker, a moment ago
+        if not is_begun:
+            raise
     begun = read_plan(folder) if is_begun and not force else None
     if begun is not None:  # what nobody asked for now is as it was then
         batch_size = batch_size or begun.work.get("batch_size")

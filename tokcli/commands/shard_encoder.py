@@ -97,12 +97,15 @@ class ShardEncoder:
 
         Raises:
             MismatchError: where its inputs are not those of the plan any more.
+            UnreachableError: where they cannot be read now; the shard is left to be made.
         """
         started = time.perf_counter()
         work, plan, content = self._work, self._ledger.plan, ShardContent(self._header)
         span = plan.span(shard)
         at_once, readers = plan.work["batch_size"], default_workers(len(span), count_local())
-        encode_items(work.model, work.source, span, content, work.known, at_once, self._notes, task, readers)
+        encode_items(
+            work.model, work.source, span, content, work.known, at_once, self._notes, task, readers, again=True
+        )
         self._ledger.require_mark(shard, work.source.mark(span))
         seconds = time.perf_counter() - started
         self._ledger.publish(shard, lambda path: self._write(path, shard, content, seconds))

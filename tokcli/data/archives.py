@@ -18,7 +18,7 @@ import numpy
 from tokcli.contracts import make_mark
 from tokcli.data.cache import recall
 from tokcli.data.named_files import Files
-from tokcli.data.places import Place, find_shared_root, is_remote, measure
+from tokcli.data.places import Place, counting_troubles, find_shared_root, is_remote, measure
 from tokcli.errors import InputError
 
 READERS = 16
@@ -92,6 +92,7 @@ class FilesInArchives(Files):
         shard = bisect.bisect_right(self._firsts, index) - 1
         return f"{self._stems[shard]}/{self.shard(shard).names[index - int(self._firsts[shard])]}"
 
+    @counting_troubles()
     def shard(self, number: int) -> Files:
         """Archive `number`, opened. Raises InputError where it is no longer what it was."""
         archive = self._opened.get(number)

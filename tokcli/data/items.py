@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tokcli.contracts import Item, Source, Stream
+from tokcli.data.places import Troubles
 from tokcli.distributed import count_cores
 from tokcli.errors import InputError
 from tokcli.numerics import pack_levels, unpack_levels
@@ -81,6 +82,10 @@ class Failure:
     reason: str
 
 
+class Unreached(Failure):
+    """An item that could not be read because what holds it could not be: an archive, a server."""
+
+
 @overload
 def read_items(
     source: Source,
@@ -139,15 +144,27 @@ def read_items(
 
 def read_item(source: Source, index: int, draw: int = 0, streams: bool = False) -> Item | Stream | Failure:
     """Item `index`, or why it cannot be read; a stream of it where it is long and `streams` allows."""
+    before = Troubles.count
     try:
         return source.load_or_stream(index, draw) if streams else source.load(index, draw)
     except InputError as error:
-        return make_failure(source.names[index], error)
+        try:
+            name = source.names[index]
+        except InputError:  # its archive is gone
+            name = f"item {index}"
+        return make_failure(name, error, before)
 
 
-def make_failure(name: str, error: InputError) -> Failure:
-    """What became of item `name`, by an error that may begin with that name."""
-    return Failure(name, str(error).removeprefix(f"{name}: "))
+def make_failure(name: str, error: InputError, troubles: int | None = None) -> Failure:
+    """What became of item `name`, by an error that may begin with that name.
+
+    Args:
+        name: of the item.
+        error: which it met.
+        troubles: how many were counted before it was read; None where it does not matter whose fault it was.
+    """
+    kind = Failure if troubles in (None, Troubles.count) else Unreached
+    return kind(name, str(error).removeprefix(f"{name}: "))
 
 
 def group_alike(things: Iterable[T], size: int, key: Callable[[T], Hashable]) -> Iterator[list[T]]:

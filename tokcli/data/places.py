@@ -5,6 +5,7 @@ of remote files come in blocks of 4 MiB through the cache on the disk, each fetc
 fsspec is told nothing here: credentials, endpoints and the like are those of its libraries and their environment.
 """
 
+import contextlib
 import glob
 import importlib
 import io
@@ -12,13 +13,13 @@ import os
 import posixpath
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
 
 from tokcli.data.cache import recall
-from tokcli.errors import InputError, TokError, UsageError
+from tokcli.errors import InputError, TokError, UnreachableError, UsageError
 from tokcli.files import find_problem, open_regular
 from tokcli.optional import require
 
@@ -59,6 +60,25 @@ MARKS = ("ETag", "etag", "generation", "blob_id", "md5Hash", "LastModified", "la
 
 BUGS = (TypeError, AttributeError, NameError, AssertionError)
 """What no network raises: a mistake in a program, which must look like one."""
+
+
+class Troubles:
+    """How often something could not be reached, in this process.
+
+    Libraries that decode make errors of their own of those of their files, or none: counting is what they cannot hide.
+    """
+
+    count = 0
+
+
+@contextlib.contextmanager
+def counting_troubles() -> Iterator[None]:
+    """What fails within is the fault of the place where items lie."""
+    try:
+        yield
+    except (InputError, OSError):
+        Troubles.count += 1
+        raise
 
 
 @dataclass(frozen=True)
@@ -141,6 +161,7 @@ def find_remote(url: str) -> list[Place]:
     return sorted(map(_describe, urls, entries), key=lambda place: place.url)
 
 
+@counting_troubles()
 def open_part(place: Place, start: int = 0, size: int | None = None) -> BinaryIO:
     """A part of a file, as a file of its own; it can be called in any process.
 
@@ -204,7 +225,8 @@ class _Part(io.RawIOBase):
     def readinto(self, buffer: Any, /) -> int:
         target = memoryview(buffer).cast("B")
         count = max(0, min(len(target), self._size - self._position))
-        content = self._read_at(self._start + self._position, count) if count else b""
+        with counting_troubles():
+            content = self._read_at(self._start + self._position, count) if count else b""
         target[: len(content)] = content
         self._position += len(content)
         return len(content)
@@ -222,6 +244,7 @@ def _read_blocks(place: Place, start: int, size: int) -> memoryview:
     return content[offset : offset + size]
 
 
+@counting_troubles()
 def _fetch_block(place: Place, number: int) -> bytes:
     """A block of a remote file. Raises OSError, which is what readers of files expect."""
     start, end = number * BLOCK, min(place.size, (number + 1) * BLOCK)
@@ -262,7 +285,7 @@ def explain(url: str, error: BaseException, doing: str = "reading") -> InputErro
     if isinstance(error, PermissionError) or re.search(r"\b40[13]\b|Forbidden|AccessDenied", words):
         return InputError(f"{doing} it is not allowed{f'; credentials come from {known}' if known else ''}")
     reason = " ".join(words.split())
-    return InputError(f"the network or the server failed ({reason[:300]}); try again")
+    return UnreachableError(f"the network or the server failed ({reason[:300]}); try again")
 
 
 def _ask(url: str, question: Callable[[], Any]) -> Any:
@@ -272,7 +295,9 @@ def _ask(url: str, question: Callable[[], Any]) -> Any:
     except BUGS:
         raise
     except Exception as error:  # each library has its own
-        raise explain(url, error) from error
+        reason = explain(url, error)
+        Troubles.count += isinstance(reason, UnreachableError)
+        raise reason from error
 
 
 def find_system(url: str, **options: Any) -> tuple[Any, str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
-from tokcli.errors import InputError, InterruptedRunError, MismatchError
+from tokcli.errors import InputError, InterruptedRunError, MismatchError, UnreachableError
 from tokcli.progress import Reporter, Task
 from tokcli.shards.folder import Folder
 from tokcli.shards.ledger import Ledger, Status, begin
@@ -18,6 +18,9 @@ from tokcli.shards.plan import Plan
 from tokcli.shards.workers import joins, tell_begun
 
 R = TypeVar("R")
+
+MOST_UNMADE = 16
+"""Shards whose inputs cannot be read before a worker gives up: it is not one archive, but the disk or the network."""
 
 Do = Callable[[Sequence[int], Task], int]
 """Has shards done, by whomever, while a bar is shown; how many items that were."""
@@ -92,6 +95,7 @@ class ShardWork(ABC, Generic[R]):
 
         Raises:
             MismatchError: where its inputs are not those of the plan any more.
+            UnreachableError: where they cannot be read now; the shard is left to be made.
         """
 
     @abstractmethod
@@ -107,8 +111,50 @@ class ShardWork(ABC, Generic[R]):
         """How far it is."""
 
     def pull(self, shards: Sequence[int], task: Task) -> int:
-        """See shards done: those that nobody else does, by this worker; how many items it did."""
-        return sum(self.do(shard, task) for shard in self.ledger.pull(shards, self.reporter.note))
+        """See shards done: those that nobody else does, by this worker; how many items it did.
+
+        Raises:
+            InputError: at the end, where the inputs of some cannot be read now.
+        """
+        items, unmade = 0, UnmadeShards(self.ledger, self.reporter)
+        for shard in self.ledger.pull(shards, self.reporter.note):
+            try:
+                items += self.do(shard, task)
+            except UnreachableError as error:
+                unmade.add(shard, error)
+        unmade.require_made()
+        return items
+
+
+class UnmadeShards:
+    """Shards that are left to be made, because their inputs cannot be read now.
+
+    Args:
+        ledger: of their plan.
+        reporter: is told of each.
+    """
+
+    def __init__(self, ledger: Ledger, reporter: Reporter) -> None:
+        self._ledger = ledger
+        self._reporter = reporter
+        self._reasons: dict[int, str] = {}
+
+    def add(self, shard: int, error: UnreachableError) -> None:
+        """Leave a shard for later. Raises InputError where too many are."""
+        self._reasons[shard] = str(error)
+        self._reporter.note(f"shard {shard} is left for later: {error}")
+        if len(self._reasons) >= MOST_UNMADE:
+            self.require_made()
+
+    def require_made(self) -> None:
+        """Raises InputError where nobody has made them meanwhile."""
+        left = sorted(set(self._reasons) - self._ledger.list_done())
+        if left:
+            raise InputError(
+                f"{self._ledger.folder}: {len(left)} of its {self._ledger.plan.shards} shards cannot be made now, for "
+                f"their inputs cannot be read (shard {left[0]}: {self._reasons[left[0]]}); what is done stays, and the "
+                "same command goes on"
+            )
 
 
 def begin_ledger(folder: Folder, plan: Plan, force: bool, clear: Callable[[], None], reporter: Reporter) -> Ledger:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tokcli.errors import InputError, MismatchError, UsageError
-from tokcli.files import find_problem, move_into_place, read_bytes
+from tokcli.files import find_problem, is_unfinished, move_into_place, read_bytes
 from tokcli.shards.folder import Folder, LocalFolder
 from tokcli.shards.ledger import OUTPUT
 from tokcli.shards.plan import PLAN, read_plan
@@ -56,7 +56,7 @@ class Shards(TokenFormat):
     def check_free(self, path: pathlib.Path, force: bool) -> None:
         """An empty folder is free; one of other things than tokens is never replaced."""
         if path.is_dir():
-            if not any(path.iterdir()):
+            if all(map(is_unfinished, path.iterdir())):  # the plan, perhaps, that another worker writes
                 return
             if not is_folder_of_tokens(path):
                 raise UsageError(f"{path} is a folder with other things in it; choose another name for the tokens")
