@@ -334,6 +334,20 @@ class Loss(Part, nn.Module, ABC):
         """Both (batch, channels, *size) in [-1, 1] -> scalar, not yet weighted."""
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What a discriminator makes of signals.
+
+    Attributes:
+        logits: one tensor for each scale at which signals are judged, (batch, 1, *places) each.
+        features: what its inner layers see on the way, (batch, ...) each, the same layers in the same order for all
+            signals of one shape.
+    """
+
+    logits: tuple[Tensor, ...]
+    features: tuple[Tensor, ...]
+
+
 class Discriminator(Part, nn.Module, ABC):
     """Signals to logits, above zero where they look like originals.
 
@@ -346,11 +360,15 @@ class Discriminator(Part, nn.Module, ABC):
     modality: ClassVar[ModalityName]
 
     @abstractmethod
-    def forward(self, signals: Tensor) -> tuple[Tensor, ...]:
-        """signals: (batch, channels, *size) in [-1, 1] -> logits of any number of places, (batch, 1, *places).
+    def discriminate(self, signals: Tensor) -> Verdict:
+        """signals: (batch, channels, *size) in [-1, 1] -> logits of any number of places, and the features behind them.
 
-        One tensor for each scale at which signals are judged; scales weigh the same, whatever their places.
+        Scales weigh the same, whatever their places.
         """
+
+    def forward(self, signals: Tensor) -> tuple[Tensor, ...]:
+        """The logits of `discriminate` alone."""
+        return self.discriminate(signals).logits
 
 
 class ItemParts(ABC):

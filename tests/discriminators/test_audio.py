@@ -37,6 +37,30 @@ def test_logits_of_the_periods_counted_by_hand() -> None:
     assert [scale.shape for scale in logits] == [(2, 1, 60 * 2), (2, 1, 17 * 7)]
 
 
+def test_logits_of_the_bands_counted_by_hand() -> None:
+    logits = build("multi-band-stft", windows=[2048, 128], periods=[2])(noise(2, 9600))
+    # bands of 102, 154, 256, 256 and 257 rows, halved three times: 13 + 20 + 32 + 32 + 33; of 6, 10, 16, 16 and 17
+    assert [scale.shape for scale in logits] == [(2, 1, 60 * 2), (2, 1, 19 * 130), (2, 1, 301 * (1 + 2 + 2 + 2 + 3))]
+
+
+def test_a_band_is_judged_by_layers_of_its_own() -> None:
+    """A tone in the highest band changes no feature of another."""
+    discriminator = build("multi-band-stft", windows=[512])
+    times = torch.arange(4000) / 16_000
+    tone = 0.1 * torch.cos(2 * math.pi * 7500 * times)
+    quiet = torch.zeros(1, 1, 4000)
+    before, after = (discriminator.discriminate(sound).features for sound in (quiet, quiet + tone))
+    assert len(before) == 5 * 5
+    changed = [float((one - other).detach().abs()[..., 5:-5].max()) for one, other in zip(before, after, strict=True)]
+    assert max(changed[:20]) < 1e-4
+    assert min(changed[20:]) > 1e-4
+
+
+def test_a_cut_that_leaves_a_band_empty_is_refused() -> None:
+    with pytest.raises(RecipeError, match="each band at least one of the 17 rows that a window of 32 gives"):
+        build("multi-band-stft", windows=[32], cuts=[0.5, 0.5])
+
+
 @pytest.mark.parametrize("norm", ["weight", "spectral"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("samples", [1, 10, 127, 4001])

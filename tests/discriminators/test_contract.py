@@ -13,6 +13,10 @@ EXAMPLES = [
     *({"kind": "patchgan", "width": 8, "layers": 2, "norm": norm} for norm in ("batch", "group", "spectral")),
     *({"kind": "multi-scale-stft", "width": 4, "windows": [64, 16], "norm": norm} for norm in ("weight", "spectral")),
     *({"kind": "multi-period", "width": 2, "periods": [2, 3], "norm": norm} for norm in ("weight", "spectral")),
+    *(
+        {"kind": "multi-band-stft", "width": 2, "windows": [64, 32], "periods": [3], "norm": norm}
+        for norm in ("weight", "spectral")
+    ),
 ]
 """Small networks, as recipes write them; a new one is a line here."""
 
@@ -53,6 +57,20 @@ def test_the_gradient_of_each_scale_reaches_the_signal_and_all_of_them_every_wei
         assert (gradient != 0).float().mean() > 0.5
     torch.stack([scale.square().mean() for scale in discriminator(signal)]).sum().backward()
     assert [name for name, value in discriminator.named_parameters() if value.grad is None] == []
+
+
+@every_example
+def test_its_features_are_of_each_item_and_change_with_it(node: dict) -> None:
+    discriminator = build({**node, "norm": "spectral"})  # the norm over a batch would let items change each other
+    one = signals(discriminator)
+    other = one.clone()
+    other[1] = -other[1]
+    before, after = discriminator.eval().discriminate(one).features, discriminator.discriminate(other).features
+    assert before
+    for here, there in zip(before, after, strict=True):
+        assert len(here) == len(one)
+        assert torch.allclose(here[0], there[0], atol=1e-6)
+        assert not torch.allclose(here[1], there[1], atol=1e-6)
 
 
 @every_example

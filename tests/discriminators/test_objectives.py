@@ -32,6 +32,13 @@ def test_the_generators_losses_by_hand() -> None:
     assert generator_loss("non-saturating", RECONSTRUCTED).item() == pytest.approx(expected)
 
 
+def test_least_squares_by_hand() -> None:
+    # originals miss 1 by -1, .5 and 2; reconstructions miss 0 by -3 and 0
+    expected = ((1 + 0.25 + 4) / 3 + 9 / 2) / 2
+    assert discriminator_loss("least-squares", ORIGINAL, RECONSTRUCTED).item() == pytest.approx(expected)
+    assert generator_loss("least-squares", RECONSTRUCTED).item() == pytest.approx((16 + 1) / 2)
+
+
 @pytest.mark.parametrize("kind", ["non-saturating", "hinge"])
 def test_the_generator_always_pushes_its_logits_up(kind: str) -> None:
     logits = torch.tensor([-30.0, 0.0, 2.0], requires_grad=True)
@@ -41,9 +48,9 @@ def test_the_generator_always_pushes_its_logits_up(kind: str) -> None:
     assert logits.grad[0] <= logits.grad[2]
 
 
-@pytest.mark.parametrize("kind", ["hinge", "logistic"])
+@pytest.mark.parametrize("kind", ["hinge", "logistic", "least-squares"])
 def test_the_discriminator_pulls_the_two_sides_apart(kind: str) -> None:
-    original, reconstructed = torch.zeros(2, requires_grad=True), torch.zeros(4, requires_grad=True)
+    original, reconstructed = torch.full((2,), 0.5, requires_grad=True), torch.full((4,), 0.5, requires_grad=True)
     discriminator_loss(kind, original, reconstructed).backward()
     assert (original.grad < 0).all()
     assert (reconstructed.grad > 0).all()

@@ -13,6 +13,7 @@ import torch
 
 from tokcli.artifacts.tensors import read_tensors
 from tokcli.commands.train import train
+from tokcli.contracts import Verdict
 from tokcli.errors import DivergedError, InterruptedRunError, RecipeError
 from tokcli.recipe.recipe import from_text
 from tokcli.training import loop
@@ -46,7 +47,7 @@ def gradients(module: torch.nn.Module) -> list[torch.Tensor]:
 def test_the_tokenizers_backward_pass_leaves_no_gradient_in_the_discriminator(started) -> None:
     training = started()
     output = training.model(signals())
-    adversarial = training.adversary.tokenizer_loss(output.reconstructions, torch.zeros(()))
+    adversarial = training.adversary.tokenizer_loss(signals(), output.reconstructions, torch.zeros(()))
     adversarial.loss.backward()
     assert all(value is None for value in gradients(training.adversary.discriminator))
     assert any(value is not None and value.abs().sum() > 0 for value in gradients(training.tokenizer.autoencoder))
@@ -70,10 +71,31 @@ def test_the_discriminator_sees_every_reconstruction(started) -> None:
     output = training.model(signals())
     assert len(output.reconstructions) == 2
     adversary = training.adversary
-    alone = [adversary.tokenizer_loss([branch], torch.zeros(())).loss for branch in output.reconstructions]
-    assert adversary.tokenizer_loss(output.reconstructions, torch.zeros(())).loss.item() == pytest.approx(
+    alone = [adversary.tokenizer_loss(signals(), [branch], torch.zeros(())).loss for branch in output.reconstructions]
+    assert adversary.tokenizer_loss(signals(), output.reconstructions, torch.zeros(())).loss.item() == pytest.approx(
         sum(alone).item() / 2
     )
+
+
+def test_features_that_differ_cost_the_tokenizer_their_distance(started) -> None:
+    norm = "adversary.discriminator.norm=group"  # the spectral one moves a little with every pass
+    plain, matching = (started(norm, f"adversary.feature_weight={weight}") for weight in (0.0, 3.0))
+    output = matching.model(signals())
+    without = plain.adversary.tokenizer_loss(signals(), output.reconstructions, torch.zeros(()))
+    assert "feature_distance" not in without.figures
+    with_features = matching.adversary.tokenizer_loss(signals(), output.reconstructions, torch.zeros(()))
+    distance = with_features.figures["feature_distance"]
+    with torch.no_grad():
+        here, there = (
+            matching.adversary.discriminator.discriminate(x).features for x in (signals(), *output.reconstructions)
+        )
+    expected = sum((one - other).abs().mean() for one, other in zip(here, there, strict=True)) / len(here)
+    assert distance.item() == pytest.approx(float(expected), rel=1e-4)
+    assert (with_features.loss - without.loss).item() == pytest.approx(3 * distance.item(), rel=1e-4)
+    with_features.loss.backward()
+    assert all(value is None for value in gradients(matching.adversary.discriminator))
+    same = matching.adversary.tokenizer_loss(signals(), [signals(), signals()], torch.zeros(()))
+    assert same.figures["feature_distance"].item() < 1e-6
 
 
 class TwoScales(torch.nn.Module):
@@ -83,6 +105,9 @@ class TwoScales(torch.nn.Module):
         super().__init__()
         self.logits = torch.nn.ParameterList([torch.full((1, 1, 1), 2.0), torch.zeros(1, 1, 100)])
 
+    def discriminate(self, batch: torch.Tensor) -> Verdict:
+        return Verdict(self(batch), ())
+
     def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return tuple(scale.repeat(len(batch), 1, 1) for scale in self.logits)
 
@@ -90,7 +115,7 @@ class TwoScales(torch.nn.Module):
 def test_scales_of_a_discriminator_weigh_the_same_whatever_their_logits(started) -> None:
     adversary = started("adversary.weight=1.0", "adversary.generator_loss=hinge").adversary
     adversary.discriminator = adversary.model = TwoScales()
-    assert adversary.tokenizer_loss([signals()], torch.zeros(())).loss.item() == pytest.approx(-(2 + 0) / 2)
+    assert adversary.tokenizer_loss(signals(), [signals()], torch.zeros(())).loss.item() == pytest.approx(-(2 + 0) / 2)
     figures = adversary.backward(signals(), [signals()], share=1.0)
     # originals miss the margin by 0 and 1, reconstructions by 3 and 1
     assert figures["discriminator_loss"].item() == pytest.approx(((0 + 3) / 2 + (1 + 1) / 2) / 2)
@@ -104,7 +129,7 @@ def test_an_adaptive_weight_makes_both_gradients_equal_at_the_last_layer(started
     seen = signals()
     output = training.model(seen)
     distance = loop.compute_losses(training.losses, output, seen)["l1"]
-    adversarial = training.adversary.tokenizer_loss(output.reconstructions, distance)
+    adversarial = training.adversary.tokenizer_loss(signals(), output.reconstructions, distance)
     last = training.tokenizer.autoencoder.last_layer
     norms = [
         torch.autograd.grad(loss, last, retain_graph=True)[0].norm().item() for loss in (distance, adversarial.loss)
@@ -152,7 +177,7 @@ def test_an_adaptive_weight_stays_under_its_cap(started) -> None:
     training = started("adversary.adaptive=true", "adversary.weight=1.0", "adversary.largest_ratio=0.001")
     output = training.model(signals())
     distance = loop.compute_losses(training.losses, output, signals())["l1"]
-    adversarial = training.adversary.tokenizer_loss(output.reconstructions, distance)
+    adversarial = training.adversary.tokenizer_loss(signals(), output.reconstructions, distance)
     assert adversarial.figures["adversarial_weight"].item() == pytest.approx(0.001)
 
 
@@ -258,7 +283,7 @@ def test_every_mistake_in_an_adversary_is_reported_with_its_path(tiny: str) -> N
     with pytest.raises(RecipeError) as caught:
         from_text(tiny, "r.yaml", [override])
     assert str(caught.value).splitlines() == [
-        "adversary.generator_loss: input should be 'non-saturating' or 'hinge', got 'wgan'",
+        "adversary.generator_loss: input should be 'non-saturating', 'hinge' or 'least-squares', got 'wgan'",
         "adversary.wieght: adversary takes no such argument; did you mean 'weight'?",
         "adversary.discriminator.widht: 'patchgan' takes no such argument; did you mean 'width'?",
         "adversary.start_step: 6 never comes, for training.steps is 6",

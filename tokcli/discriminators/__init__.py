@@ -4,12 +4,16 @@ To add one:
 1. a class in a file of this folder that inherits from `tokcli.contracts.Discriminator`; its constructor's arguments are
    what a recipe can write, with their ranges as types of `tokcli.schema`;
 2. `modality` of what it judges;
-3. `forward`: signals to a tuple of logits, one tensor for each scale;
+3. `discriminate`: signals to logits, one tensor for each scale, and to the features that its inner layers see;
 4. its name in the table below, and an example of it in tests/discriminators/test_contract.py.
 """
 
 from tokcli.contracts import Discriminator
-from tokcli.discriminators.audio import MultiPeriodDiscriminator, MultiScaleStftDiscriminator
+from tokcli.discriminators.audio import (
+    MultiBandStftDiscriminator,
+    MultiPeriodDiscriminator,
+    MultiScaleStftDiscriminator,
+)
 from tokcli.discriminators.patchgan import PatchDiscriminator
 from tokcli.registry import Registry
 
@@ -19,6 +23,7 @@ DISCRIMINATORS: Registry[Discriminator] = Registry(
         "patchgan": PatchDiscriminator,
         "multi-scale-stft": MultiScaleStftDiscriminator,
         "multi-period": MultiPeriodDiscriminator,
+        "multi-band-stft": MultiBandStftDiscriminator,
     },
     Discriminator,
 )

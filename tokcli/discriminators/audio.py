@@ -6,6 +6,9 @@ several prime numbers p together notice what is wrong with it. Kong et al. 2020,
 Multi-scale STFT: phase is where codecs sound metallic, and a magnitude loss cannot tell it; real and imaginary parts
 hold it. Long windows show harmonics, short ones onsets. Défossez et al. 2022, "High Fidelity Neural Audio Compression"
 (EnCodec, arXiv 2210.13438), §3.4.
+
+Multi-band STFT: the same with networks of their own for parts of the spectrum, so that what is wrong above 10 kHz,
+where there is little energy, is seen as well. Kumar et al. 2023 (DAC, arXiv 2306.06546), §3.4.
 """
 
 import itertools
@@ -19,8 +22,10 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from tokcli.backbones.spectra import Spectrogram
-from tokcli.contracts import Discriminator, ModalityName
-from tokcli.schema import Count, Counts
+from tokcli.contracts import Discriminator, ModalityName, Verdict
+from tokcli.discriminators.features import run_layers
+from tokcli.errors import ArgumentError
+from tokcli.schema import Count, Counts, Share
 
 Norm = Literal["weight", "spectral"]
 NORMS = {"weight": weight_norm, "spectral": spectral_norm}
@@ -31,6 +36,8 @@ WIDTHS = (1, 4, 16, 32)
 """Channels of the layers that read a third of the rows, as multiples of the width."""
 
 WINDOWS = (2048, 1024, 512, 256, 128)
+CUTS = (0.1, 0.25, 0.5, 0.75)
+"""Shares of the spectrum at which DAC cuts it into bands."""
 DILATIONS = (1, 2, 4)
 """Along time, of the layers that halve the frequencies."""
 
@@ -41,7 +48,7 @@ class AudioDiscriminator(Discriminator):
     A signal of several channels is judged channel by channel.
 
     Args:
-        judges: the networks, (batch, 1, samples) -> logits of any shape.
+        judges: the networks, (batch, 1, samples) -> logits of any shape, and a list of features.
     """
 
     modality: ClassVar[ModalityName] = "audio"
@@ -50,10 +57,13 @@ class AudioDiscriminator(Discriminator):
         super().__init__()
         self.judges = nn.ModuleList(judges)
 
-    def forward(self, signals: Tensor) -> tuple[Tensor, ...]:
+    def discriminate(self, signals: Tensor) -> Verdict:
         """signals: (batch, channels, samples) in [-1, 1], any length -> logits (batch, 1, n) of each network."""
         mono = signals.flatten(0, 1).unsqueeze(1)
-        return tuple(network(mono).reshape(len(signals), 1, -1) for network in self.judges)
+        opinions = [network(mono) for network in self.judges]
+        logits = tuple(logits.reshape(len(signals), 1, -1) for logits, _ in opinions)
+        # Those of a signal's channels belong to it.
+        return Verdict(logits, tuple(each.unflatten(0, signals.shape[:2]) for _, found in opinions for each in found))
 
 
 class MultiPeriodDiscriminator(AudioDiscriminator):
@@ -87,13 +97,13 @@ class PeriodNetwork(nn.Module):
         parts.append(build_convolution(widths[-1], 1, (3, 1), norm))
         self.network = nn.Sequential(*parts)
 
-    def forward(self, signals: Tensor) -> Tensor:
-        """signals: (batch, 1, samples) -> logits (batch, 1, rows, period).
+    def forward(self, signals: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """signals: (batch, 1, samples) -> logits (batch, 1, rows, period), and features.
 
         Rows are samples / period, divided by three four times, rounded up each time.
         """
         whole = functional.pad(signals, (0, -signals.shape[-1] % self.period), mode="replicate")
-        return self.network(whole.unflatten(-1, (-1, self.period)))
+        return run_layers(self.network, whole.unflatten(-1, (-1, self.period)))
 
 
 class MultiScaleStftDiscriminator(AudioDiscriminator):
@@ -134,13 +144,77 @@ class SpectrumNetwork(nn.Module):
         ]
         self.network = nn.Sequential(*parts)
 
-    def forward(self, signals: Tensor) -> Tensor:
-        """signals: (batch, 1, samples) -> logits (batch, 1, rows, frames).
+    def forward(self, signals: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """signals: (batch, 1, samples) -> logits (batch, 1, rows, frames), and features.
 
         Frames are 1 + samples // step; rows are the window // 2 + 1 frequencies halved three times, rounded up.
         """
-        spectra = self.spectrogram.spectrum(signals).squeeze(1)
-        return self.network(torch.stack([spectra.real, spectra.imag], dim=1))
+        return run_layers(self.network, _spectra(self.spectrogram, signals))
+
+
+class MultiBandStftDiscriminator(AudioDiscriminator):
+    """Audio to logits over time and frequency at each resolution, read band by band; and at periods, if any are named.
+
+    With periods 2, 3, 5, 7 and 11 it is what DAC trains against.
+
+    Args:
+        windows: samples of each window; a step is a quarter of it.
+        cuts: where one band ends and the next begins, as shares of the spectrum, increasing.
+        periods: those of multi-period networks beside.
+        width: channels of every layer but the last.
+        norm: `weight` as published, or `spectral`, which bounds the slope of every convolution (arXiv 1802.05957).
+    """
+
+    def __init__(
+        self,
+        windows: Annotated[Sequence[Annotated[int, Field(ge=32)]], Field(min_length=1)] = WINDOWS[:3],
+        cuts: Sequence[Share] = CUTS,
+        periods: Sequence[Count] = (),
+        width: Count = 32,
+        norm: Norm = "weight",
+    ) -> None:
+        networks: list[nn.Module] = [PeriodNetwork(period, width, norm) for period in periods]
+        super().__init__([*networks, *(BandNetwork(window, cuts, width, norm) for window in windows)])
+
+
+class BandNetwork(nn.Module):
+    """One resolution: each band of a complex spectrogram through layers of its own, all of them through the last."""
+
+    def __init__(self, window: int, cuts: Sequence[float], width: int, norm: Norm) -> None:
+        super().__init__()
+        self.spectrogram = Spectrogram(window)
+        rows = window // 2 + 1
+        ends = [0, *(int(cut * rows) for cut in cuts), rows]
+        self.rows = [upper - lower for lower, upper in itertools.pairwise(ends)]
+        if min(self.rows) < 1:
+            raise ArgumentError(
+                f"cuts: expected increasing shares, each band at least one of the {rows} rows that a window of {window}"
+                f" gives, got {list(cuts)}"
+            )
+        self.bands = nn.ModuleList([self._build_band(width, norm) for _ in self.rows])
+        self.last = build_convolution(width, 1, (3, 3), norm)
+
+    @staticmethod
+    def _build_band(width: int, norm: Norm) -> nn.Sequential:
+        parts = [build_convolution(2, width, (9, 3), norm), nn.LeakyReLU(0.1)]
+        for _ in range(3):
+            parts += [build_convolution(width, width, (9, 3), norm, (2, 1)), nn.LeakyReLU(0.1)]
+        return nn.Sequential(*parts, build_convolution(width, width, (3, 3), norm), nn.LeakyReLU(0.1))
+
+    def forward(self, signals: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """signals: (batch, 1, samples) -> logits (batch, 1, rows, frames), and the features of all bands.
+
+        Frames are 1 + samples // step; rows are those of each band halved three times, rounded up, together.
+        """
+        parts = _spectra(self.spectrogram, signals).split(self.rows, dim=2)
+        seen = [run_layers(band, part) for band, part in zip(self.bands, parts, strict=True)]  # pyright: ignore[reportArgumentType]
+        return self.last(torch.cat([last for last, _ in seen], dim=2)), [each for _, found in seen for each in found]
+
+
+def _spectra(spectrogram: Spectrogram, signals: Tensor) -> Tensor:
+    """(batch, 1, samples) -> real and imaginary parts, (batch, 2, frequencies, frames)."""
+    spectra = spectrogram.spectrum(signals).squeeze(1)
+    return torch.stack([spectra.real, spectra.imag], dim=1)
 
 
 def build_convolution(

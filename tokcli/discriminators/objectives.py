@@ -1,7 +1,7 @@
 """What the two sides of adversarial training minimise, as functions of the discriminator's logits.
 
-A logit is above zero where the discriminator takes a signal for an original. Logits of originals and of
-reconstructions may differ in number; every mean is over all of them.
+A logit is above zero where the discriminator takes a signal for an original; with least squares, above a half. Logits
+of originals and of reconstructions may differ in number; every mean is over all of them.
 
 LeCam regularisation holds the discriminator's logits near where they have been lately: on little data a discriminator
 learns its training images by heart and its logits run apart. Tying each side's logits to the other side's running mean
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-DiscriminatorLoss = Literal["hinge", "logistic"]
-GeneratorLoss = Literal["non-saturating", "hinge"]
+DiscriminatorLoss = Literal["hinge", "logistic", "least-squares"]
+GeneratorLoss = Literal["non-saturating", "hinge", "least-squares"]
 
 DECAY = 0.99
 """Of the running means of the logits, per step."""
@@ -26,7 +26,11 @@ def discriminator_loss(kind: DiscriminatorLoss, original: Tensor, reconstructed:
 
     hinge: ½·(mean max(0, 1 − D(x)) + mean max(0, 1 + D(x̂))), Lim & Ye 2017 (arXiv 1705.02894), halved as in VQGAN.
     logistic: ½·(mean −log σ(D(x)) + mean −log(1 − σ(D(x̂)))), Goodfellow 2014 (arXiv 1406.2661), halved likewise.
+    least-squares: ½·(mean (1 − D(x))² + mean D(x̂)²), Mao et al. 2017 (arXiv 1611.04076), eq. 9: a logit of 1 says
+        original and one of 0 says reconstruction.
     """
+    if kind == "least-squares":
+        return ((1 - original).square().mean() + reconstructed.square().mean()) / 2
     if kind == "hinge":
         return (functional.relu(1 - original).mean() + functional.relu(1 + reconstructed).mean()) / 2
     return (functional.softplus(-original).mean() + functional.softplus(reconstructed).mean()) / 2
@@ -37,7 +41,11 @@ def generator_loss(kind: GeneratorLoss, reconstructed: Tensor) -> Tensor:
 
     non-saturating: mean −log σ(D(x̂)) (arXiv 1406.2661 §3): its gradient fades where a reconstruction already passes.
     hinge: mean −D(x̂), the generator's side of the hinge game: its gradient never fades.
+    least-squares: mean (1 − D(x̂))², not halved, as GAN vocoders and codecs have it since HiFi-GAN: the further from
+        passing, the steeper.
     """
+    if kind == "least-squares":
+        return (1 - reconstructed).square().mean()
     if kind == "non-saturating":
         return functional.softplus(-reconstructed).mean()
     return -reconstructed.mean()

@@ -11,7 +11,8 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from tokcli.contracts import Discriminator, ModalityName
+from tokcli.contracts import Discriminator, ModalityName, Verdict
+from tokcli.discriminators.features import run_layers
 from tokcli.errors import InputError
 from tokcli.schema import Count
 
@@ -50,7 +51,7 @@ class PatchDiscriminator(Discriminator):
         self.network = nn.Sequential(*parts)
         self.smallest_side = 3 * 2**layers
 
-    def forward(self, signals: Tensor) -> tuple[Tensor]:
+    def discriminate(self, signals: Tensor) -> Verdict:
         """signals: (batch, 3, height, width) in [-1, 1] -> logits (batch, 1, rows, columns), of one scale.
 
         Rows and columns are height and width halved `layers` times, less two.
@@ -64,7 +65,8 @@ class PatchDiscriminator(Discriminator):
                 f"the discriminator cannot judge images of {height}x{width} pixels; train on crops of at least "
                 f"{self.smallest_side} pixels a side, or with fewer adversary.discriminator.layers"
             )
-        return (self.network(signals),)
+        logits, features = run_layers(self.network, signals)
+        return Verdict((logits,), tuple(features))
 
 
 def _build_convolution(inputs: int, outputs: int, stride: int, norm: Norm) -> nn.Module:

@@ -104,6 +104,8 @@ class AdversarySettings(CheckedArguments):
             learns from a random network.
         generator_loss: the tokenizer's side of the game.
         discriminator_loss: the discriminator's side of it.
+        feature_weight: of the distance between what the discriminator's inner layers see of an original and of its
+            reconstruction, a mean over layers.
         lecam_weight: of the LeCam regulariser of the discriminator.
         learning_rate: of the discriminator's Adam. It has the shape of training's schedule, warm-up included, from the
             discriminator's first step on; training's clip_norm and precision hold as well.
@@ -121,6 +123,7 @@ class AdversarySettings(CheckedArguments):
     lecam_weight: NotNegative = 0.0
     learning_rate: Positive = 1e-4
     betas: Betas = field(default_factory=lambda: [0.5, 0.9])
+    feature_weight: NotNegative = field(default=0.0, metadata={WRITTEN_WHERE_SET: True})
 
     def __post_init__(self) -> None:
         if self.lead_steps > self.start_step:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tokcli.contracts import Discriminator
+from tokcli.discriminators.features import feature_distance
 from tokcli.discriminators.objectives import LogitMeans, discriminator_loss, generator_loss, lecam_penalty
 from tokcli.distributed import mean_over_ranks
 from tokcli.recipe.settings import AdversarySettings, TrainingSettings
@@ -79,25 +80,35 @@ class Adversary:
         """Whether the tokenizer learns from it in step `step`."""
         return step >= self.settings.start_step
 
-    def tokenizer_loss(self, reconstructions: Sequence[Tensor], distance: Tensor) -> AdversarialLoss:
-        """The tokenizer's adversarial loss over all `reconstructions`.
+    def tokenizer_loss(self, signals: Tensor, reconstructions: Sequence[Tensor], distance: Tensor) -> AdversarialLoss:
+        """The tokenizer's adversarial loss over all `reconstructions`, and the distance of features if that counts.
 
         The discriminator is frozen here, so the tokenizer's backward pass leaves no gradient in it; and it is not the
         wrapped one, because processes share the discriminator's gradients once, after its own `backward`.
 
         Args:
-            reconstructions: (batch, channels, *size) each.
+            signals: (batch, channels, *size), as they were read.
+            reconstructions: Of these signals, the same shape each.
             distance: The tokenizer's other reconstruction losses together, weighted, against which an adaptive weight
                 is balanced.
         """
-        with _freeze(self.discriminator):
-            logits = self._logits(self.discriminator, torch.cat(tuple(reconstructions)))
-        loss = _over_scales(generator_loss(self.settings.generator_loss, scale) for scale in logits)
+        with _freeze(self.discriminator), self._autocast():
+            verdict = self.discriminator.discriminate(torch.cat(tuple(reconstructions)))
+        loss = _over_scales(generator_loss(self.settings.generator_loss, scale.float()) for scale in verdict.logits)
         figures = {"adversarial_loss": loss.detach()}
         if self.last_layer is None:
-            return AdversarialLoss(self.settings.weight * loss, figures)
-        weight = self.settings.weight * self._balance(self.last_layer, distance, loss)
-        return AdversarialLoss(weight * loss, figures | {"adversarial_weight": weight})
+            weighted = self.settings.weight * loss
+        else:
+            weight = self.settings.weight * self._balance(self.last_layer, distance, loss)
+            figures["adversarial_weight"] = weight
+            weighted = weight * loss
+        if self.settings.feature_weight:
+            with torch.no_grad(), self._autocast():
+                originals = self.discriminator.discriminate(signals).features
+            features = feature_distance(originals, verdict.features)
+            figures["feature_distance"] = features.detach()
+            weighted = weighted + self.settings.feature_weight * features
+        return AdversarialLoss(weighted, figures)
 
     def backward(self, signals: Tensor, reconstructions: Sequence[Tensor], share: float) -> dict[str, Tensor]:
         """Add `share` of the discriminator's gradient on one micro-batch; the figures to log come back.
@@ -107,8 +118,8 @@ class Adversary:
             reconstructions: Of these signals, the same shape each.
             share: Of this micro-batch in the step.
         """
-        original = self._logits(self.model, signals)
-        reconstructed = self._logits(self.model, torch.cat(tuple(reconstructions)).detach())
+        original = self._logits(signals)
+        reconstructed = self._logits(torch.cat(tuple(reconstructions)).detach())
         scales = list(zip(original, reconstructed, strict=True))
         loss = _over_scales(discriminator_loss(self.settings.discriminator_loss, *scale) for scale in scales)
         figures = {
@@ -146,10 +157,12 @@ class Adversary:
     def _first_step(self) -> int:
         return self.settings.start_step - self.settings.lead_steps
 
-    def _logits(self, network: nn.Module, signals: Tensor) -> tuple[Tensor, ...]:
-        device = self.accelerator.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.training.precision == "bf16"):
-            return tuple(scale.float() for scale in network(signals))
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.training.precision == "bf16")
+
+    def _logits(self, signals: Tensor) -> tuple[Tensor, ...]:
+        with self._autocast():
+            return tuple(scale.float() for scale in self.model(signals))
 
     def _balance(self, last_layer: nn.Parameter, distance: Tensor, loss: Tensor) -> Tensor:
         """λ of VQGAN, eq. 7: the ratio of two norms of gradients at the last layer.

@@ -140,7 +140,7 @@ def backward(training: Training, signals: Tensor) -> dict[str, Tensor]:
     total = distance + output.quantized.loss
     adversary = training.active_adversary
     if adversary is not None and adversary.teaches_in(training.step):
-        adversarial = adversary.tokenizer_loss(output.reconstructions, distance)
+        adversarial = adversary.tokenizer_loss(signals, output.reconstructions, distance)
         total, figures = total + adversarial.loss, figures | adversarial.figures
     accelerator.backward(total / settings.accumulate)
     if adversary is not None:
