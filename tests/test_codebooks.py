@@ -32,7 +32,8 @@ def test_a_sample_does_not_depend_on_the_order_of_arrival() -> None:
 def test_samples_of_two_processes_merge_to_the_sample_of_one() -> None:
     whole = LatentSample(200, 0)
     for rank in (0, 1):
-        whole.take(offered(200, list(range(rank, 40, 2))).keyed())
+        whole.take(*offered(200, list(range(rank, 40, 2))).keyed())
+    whole.take(*LatentSample(200, 0).keyed())  # a process without any
     assert torch.equal(whole.latents, offered(200, list(range(40))).latents)
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from tokcli.contracts import BuildsCodebook, CodebookReport, Item, Source, Stream
-from tokcli.data.items import Failure, group_items, make_failure, read_items
+from tokcli.data.items import Failure, group_in_blocks, list_blocks, make_failure, read_items
 from tokcli.distributed import gather_objects, rank, world_size
 from tokcli.errors import InputError, UsageError
-from tokcli.progress import SILENT, FailureNotes, Reporter
+from tokcli.progress import SILENT, FailureNotes, Reporter, Task
 from tokcli.tokenizer import Tokenizer
 
 
@@ -59,17 +59,20 @@ class LatentSample:
         kept = keys.argsort()[: self._capacity]
         self._latents, self._keys, self._held = [latents[kept]], [keys[kept]], len(kept)
 
-    def keyed(self) -> Tensor:
-        """The sample with its keys in the last column, (count, dim + 1) float64, for sending between processes."""
+    def keyed(self) -> tuple[Tensor, Tensor]:
+        """The sample and its keys, (count, dim) float32 and (count,) float64, on the CPU, for other processes."""
+        if not self._held:
+            return torch.zeros(0, 0), torch.zeros(0, dtype=torch.float64)
         self._shrink()
-        return torch.cat([self._latents[0].double(), self._keys[0][:, None]], dim=1)
+        return self._latents[0].float().cpu(), self._keys[0].cpu()
 
-    def take(self, keyed: Tensor) -> None:
+    def take(self, latents: Tensor, keys: Tensor) -> None:
         """Take in the sample of another process, as its `keyed` gave it."""
-        self._latents.append(keyed[:, :-1].float())
-        self._keys.append(keyed[:, -1])
-        self._held += len(keyed)
-        self._shrink()
+        if len(keys):
+            self._latents.append(latents)
+            self._keys.append(keys)
+            self._held += len(keys)
+            self._shrink()
 
     @property
     def latents(self) -> Tensor:
@@ -100,24 +103,54 @@ def sample_latents(
     passes: over the source, each under another draw of its random crops. items: read so many, evenly spaced.
     """
     spacing = max(1, len(source) // items) if items is not None else 1
-    indices = range(0, len(source), spacing)[:items][rank() :: world_size()]
+    indices = range(0, len(source), spacing)[:items]
+    own = list_blocks(len(indices), batch_size, rank(), world_size())
     sample = LatentSample(samples, seed)
     notes = FailureNotes(reporter, "the others are left out as well")
-    with reporter.task("encoding", passes * len(indices), "items") as task:
+    with reporter.task("encoding", passes * len(own), "items") as task:
         for turn in range(passes):
-            numbers = iter(indices)
-            readings = read_items(source, workers, indices=indices, draw=turn, streams=tokenizer.streams)
-            for group in group_items(readings, batch_size):
-                failure = _offer_group(tokenizer, sample, group, numbers, turn)
-                if failure is not None:
-                    notes.add(f"cannot read {failure.item}, left out: {failure.reason}")
-                task.advance(len(group) if isinstance(group, list) else 1)
+            for failure in offer_items(tokenizer, sample, source, indices, own, turn, batch_size, workers, task):
+                notes.add(f"cannot read {failure.item}, left out: {failure.reason}")
     if world_size() == 1:
         return sample.latents
     whole = LatentSample(samples, seed)
-    for part in gather_objects(sample.keyed().cpu()):
-        whole.take(part.to(tokenizer.device))
-    return whole.latents
+    for part in gather_objects(sample.keyed()):
+        whole.take(*part)
+    return whole.latents.to(tokenizer.device)
+
+
+def offer_items(
+    tokenizer: Tokenizer,
+    sample: LatentSample,
+    source: Source,
+    indices: Sequence[int],
+    places: Sequence[int],
+    turn: int,
+    batch_size: int,
+    workers: int | None,
+    task: Task,
+) -> Iterator[Failure]:
+    """Encode some items of a source into a sample; what could not be read.
+
+    Args:
+        tokenizer: that encodes them.
+        sample: takes their latents.
+        source: of the items.
+        indices: of all items that are sampled, whoever encodes them.
+        places: among these, the ones to encode now. Batches follow from the places, so that no latent depends, in its
+            last bits, on who encodes it.
+        turn: the pass over the source that this is.
+        batch_size: items at a time.
+        workers: processes that read; None chooses.
+        task: is told how far it is.
+    """
+    numbers = [indices[place] for place in places]
+    readings = read_items(source, workers, indices=numbers, draw=turn, streams=tokenizer.streams)
+    for where, group in group_in_blocks(readings, places, batch_size):
+        failure = _offer_group(tokenizer, sample, group, (indices[place] for place in where), turn)
+        if failure is not None:
+            yield failure
+        task.advance(len(where))
 
 
 def _offer_group(

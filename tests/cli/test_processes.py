@@ -119,19 +119,13 @@ def test_tokens_made_by_two_processes_are_those_of_one(folder: pathlib.Path) -> 
     assert single.returncode == 2
 
 
-@pytest.mark.slow
-def test_an_evaluation_whose_workers_are_killed_comes_to_the_scores_of_one_process(folder: pathlib.Path) -> None:
-    """The first two that have claimed a shard die of -9."""
-    assert run(folder, "-m", "tokcli", "train", "tiny.yaml", "--device", "cpu", "--quiet").returncode == 0
-    command = ["-m", "tokcli", "eval", "runs/tiny", "--metrics", "psnr,ssim,usage,cvu", "--device", "cpu", "--json"]
-    alone = json.loads(run(folder, *command).stdout)
-    shared = [*command, "-o", "scores", "--shard-items", "1", "--processes", "2"]
-    package = str(pathlib.Path(__file__).parents[2])
-    environment = os.environ | {"PYTHONPATH": package, "OMP_NUM_THREADS": "1"}
-    driver = subprocess.Popen([sys.executable, *shared, "-q"], cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+def run_and_kill(folder: pathlib.Path, shards: str, *arguments: str) -> tuple[int, subprocess.CompletedProcess[str]]:
+    """A command, of whose workers the first two that have claimed a shard die of -9; how many did. Then it goes on."""
+    environment = os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    driver = subprocess.Popen([sys.executable, *arguments], cwd=folder, env=environment, stdout=subprocess.DEVNULL)
     killed: set[int] = set()
     while driver.poll() is None:
-        for claim in (folder / "scores" / "claims").glob("0*"):
+        for claim in (folder / shards / "claims").glob("0*"):
             try:
                 pid = json.loads(claim.read_text())["pid"]
             except (OSError, ValueError):
@@ -140,9 +134,30 @@ def test_an_evaluation_whose_workers_are_killed_comes_to_the_scores_of_one_proce
                 os.kill(pid, signal.SIGKILL)
                 killed.add(pid)
         time.sleep(0.002)
-    done = run(folder, *shared)
+    return len(killed), run(folder, *arguments)
+
+
+@pytest.mark.slow
+def test_an_evaluation_whose_workers_are_killed_comes_to_the_scores_of_one_process(folder: pathlib.Path) -> None:
+    assert run(folder, "-m", "tokcli", "train", "tiny.yaml", "--device", "cpu", "--quiet").returncode == 0
+    command = ["-m", "tokcli", "eval", "runs/tiny", "--metrics", "psnr,ssim,usage,cvu", "--device", "cpu", "--json"]
+    alone = json.loads(run(folder, *command).stdout)
+    killed, done = run_and_kill(folder, "scores", *command, "-o", "scores", "--shard-items", "1", "--processes", "2")
     assert done.returncode == 0, done.stderr
-    together = json.loads(done.stdout)
     alone["protocol"]["dataset_sha256"] = None
-    assert (len(killed), together) == (2, alone)
+    assert (killed, json.loads(done.stdout)) == (2, alone)
     assert not (folder / "scores" / "claims").exists()
+
+
+@pytest.mark.slow
+def test_codebooks_whose_workers_are_killed_are_those_of_one_process(folder: pathlib.Path) -> None:
+    options = ["quantizer={kind: vpvae, dim: 3, codebook_size: 16}", "--device", "cpu", "--quiet"]
+    assert run(folder, "-m", "tokcli", "train", "tiny.yaml", *options).returncode == 0
+    command = ["-m", "tokcli", "build-codebook", "runs/tiny", "--size", "8,16", "--device", "cpu", "--json"]
+    alone = json.loads(run(folder, *command, "-o", "alone.safetensors").stdout)
+    shards = ["--shards", "sample", "--shard-items", "4", "--processes", "2"]
+    killed, done = run_and_kill(folder, "sample", *command, *shards)
+    assert done.returncode == 0, done.stderr
+    assert (killed, json.loads(done.stdout)["codebooks"]) == (2, alone["codebooks"])
+    one, two = (load_file(folder / name) for name in ("alone.safetensors", "runs/tiny/tokenizer.safetensors"))
+    assert all(torch.equal(one[name], two[name]) for name in one)

@@ -18,10 +18,10 @@ OWN = {"json", "quiet", "version", "processes"}
 """Flags that end in the command line itself."""
 
 IN_FOLDER = {"output", "shard", "shard_items", "status", "finish", "force", "on", "jobs", "time", "dry_run", "address"}
-"""Flags of `tok eval` that belong to a function of its own."""
+"""Flags of verbs that work in a folder of shards by a function of its own."""
 
 COMPLETED = {
-    "build-codebook": {"named"},
+    "build-codebook": {"named", "shards", *(IN_FOLDER - {"output", "force"})},
     "bench": {"named"},
     "evaluate": {"model", *IN_FOLDER},
     "eval": {"model", *IN_FOLDER},

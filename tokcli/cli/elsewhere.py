@@ -99,6 +99,18 @@ def find_launcher(
     return None
 
 
+def refuse_without(folder: str, **named: object) -> None:
+    """Raises UsageError for flags of a folder where there is none.
+
+    Args:
+        folder: the flag that names one.
+        named: the flags by name, with their values.
+    """
+    given = [f"--{name.replace('_', '-')}" for name, value in named.items() if value]
+    if given:
+        raise UsageError(f"{', '.join(given)}: of a folder that workers share; name one with {folder} FOLDER")
+
+
 def print_progress(progress: "Progress", json: bool) -> None:
     """Say how far a folder of shards is."""
     if json:

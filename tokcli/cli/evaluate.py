@@ -20,6 +20,7 @@ from tokcli.cli.elsewhere import (
     Time,
     find_launcher,
     print_progress,
+    refuse_without,
 )
 from tokcli.cli.launch import launched
 from tokcli.cli.options import Device, Force, Model, Processes, names, numbers, read_pairs, read_samples, size_in_bytes
@@ -175,7 +176,7 @@ def evaluate(
         return launcher
     changes = {"weights": local, "models": named}
     if output is None:
-        _refuse(shard=shard, shard_items=shard_items, status=status, finish=finish, force=force)
+        refuse_without("-o", shard=shard, shard_items=shard_items, status=status, finish=finish, force=force)
         return Run("tokcli.commands.evaluate:evaluate", _show, changes)
     if status:
         return Run("tokcli.commands.evaluate_folder:read_evaluation", _show, workers=1)
@@ -187,13 +188,6 @@ def evaluate(
     return Run(
         "tokcli.commands.evaluate_folder:evaluate_in_folder", _show, changes, 1 if finish or launched() else count
     )
-
-
-def _refuse(**named: object) -> None:
-    """Raises UsageError for flags of a folder where there is none."""
-    given = [f"--{name.replace('_', '-')}" for name, value in named.items() if value]
-    if given:
-        raise UsageError(f"{', '.join(given)}: of a folder that workers share; name one with -o FOLDER")
 
 
 def _show(rows: "list[Scores] | Progress", json: bool) -> int:

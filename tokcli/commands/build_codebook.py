@@ -100,27 +100,25 @@ def build_codebook(
     picked = pick_device(device)
     processes = PartialState(cpu=picked.type == "cpu")
     path = require_trained(find_model(model))
-    target = _choose_target(path, output, storage, record, force)
+    target = choose_target(path, output, storage, record, force)
     # From reading to writing: of two that build for one artifact, the later one reads what the earlier one has added.
     with wait(lock_of(target), target, reporter) if processes.is_main_process else contextlib.nullcontext():
         processes.wait_for_everyone()
         opened = _open_shared(str(path), picked, processes, reporter)
         artifact, tokenizer = opened.artifact, opened.tokenizer
-        recipe, storage = change_record(artifact.recipe, record), storage or artifact.storage
-        sizes = _prepare(opened, sizes, storage, codebook, replaces=force or output is not None)
-        source = _open_data(opened, data, reporter)
+        change_record(artifact.recipe, record)  # a wrong one is refused before the work
+        sizes = prepare(opened, sizes, storage or artifact.storage, codebook, replaces=force or output is not None)
+        source = open_data(opened, data, reporter)
         latents = _sample(opened, source, processes.num_processes, samples, passes, seed, reporter)
         reports = build_codebooks(tokenizer, latents, sizes, seed=seed, reporter=reporter)
         use_codebook(tokenizer, codebook)
         if processes.is_main_process:
-            training = artifact.training if output is None else _forget_run(artifact.training)
-            changes = {"recipe": recipe, "storage": storage, "training": training}
-            _save(target, opened, reports, changes)
+            save_codebooks(target, opened, reports, output, storage, record)
         processes.wait_for_everyone()
     return BuiltCodebooks(target, reports)
 
 
-def _prepare(
+def prepare(
     model: TrainedModel, sizes: Sequence[int] | None, storage: Storage, codebook: int | None, replaces: bool
 ) -> list[int]:
     """The sizes to build, for a model whose weights are rounded to `storage`.
@@ -139,7 +137,7 @@ def _prepare(
     return chosen
 
 
-def _choose_target(
+def choose_target(
     path: pathlib.Path, output: str | None, storage: Storage | None, record: Sequence[str], force: bool
 ) -> pathlib.Path:
     """The file to write. Raises UsageError where it is not clear, or in the way."""
@@ -164,13 +162,25 @@ def _choose_target(
     return target
 
 
-def _save(
-    target: pathlib.Path, model: TrainedModel, reports: Sequence[CodebookReport], changes: Mapping[str, Any]
+def save_codebooks(
+    target: pathlib.Path,
+    model: TrainedModel,
+    reports: Sequence[CodebookReport],
+    output: str | None,
+    storage: Storage | None,
+    record: Sequence[str],
 ) -> None:
-    """Write the artifact with its new codebooks, and whatever else of it changes."""
+    """Write the artifact with its new codebooks, and whatever else of it changes: arguments of `build_codebook`."""
     remove_abandoned(target.parent)
-    made = dataclasses.replace(model.artifact, **changes)
-    save_artifact(target, dataclasses.replace(made, codebooks=_add_reports(model, reports)))
+    artifact = model.artifact
+    made = dataclasses.replace(
+        artifact,
+        recipe=change_record(artifact.recipe, record),
+        storage=storage or artifact.storage,
+        training=artifact.training if output is None else _forget_run(artifact.training),
+        codebooks=_add_reports(model, reports),
+    )
+    save_artifact(target, made)
 
 
 def _forget_run(training: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,7 +191,7 @@ def _forget_run(training: Mapping[str, Any]) -> dict[str, Any]:
     return kept | ({"init_from": origin} if origin else {})
 
 
-def _open_data(model: TrainedModel, data: str | None, reporter: Reporter) -> Source:
+def open_data(model: TrainedModel, data: str | None, reporter: Reporter) -> Source:
     """The data to build from; None takes the recipe's training data."""
     if data is None:
         way_on = "name what to encode with --data FOLDER"
