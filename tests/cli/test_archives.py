@@ -1,6 +1,7 @@
 """Commands and recipes take archives as they take folders: same tokens, labels arrive, losses are listed."""
 
 import io
+import json
 import pathlib
 import tarfile
 
@@ -29,7 +30,7 @@ def pictures() -> dict[str, bytes]:
 
 @pytest.fixture
 def sets(tmp_path: pathlib.Path, pictures: dict[str, bytes]) -> dict[str, str]:
-    """The same pictures as a folder and as three tars and as a parquet file, where they have labels and captions."""
+    """The same pictures as a folder, as three tars and as a parquet file; `about.jsonl` is of the folder."""
     (tmp_path / "folder").mkdir()
     for name, content in pictures.items():
         (tmp_path / "folder" / name).write_bytes(content)
@@ -40,6 +41,7 @@ def sets(tmp_path: pathlib.Path, pictures: dict[str, bytes]) -> dict[str, str]:
                     "png": pictures[f"{number:02d}.png"],
                     "cls": f"{number % 2}".encode(),
                     "txt": f"picture {number}".encode(),
+                    "json": json.dumps({"sharp": number / 2}).encode(),
                 }
                 for suffix, content in beside.items():
                     member = tarfile.TarInfo(f"{number:02d}.{suffix}")
@@ -47,8 +49,14 @@ def sets(tmp_path: pathlib.Path, pictures: dict[str, bytes]) -> dict[str, str]:
                     tar.addfile(member, io.BytesIO(content))
     rows = [{"bytes": content, "path": name} for name, content in pictures.items()]
     columns = {"image": rows, "label": [number % 2 for number in range(12)]}
-    table = pyarrow.table(columns | {"text": [f"picture {number}" for number in range(12)]})
+    columns |= {"text": [f"picture {number}" for number in range(12)], "sharp": [number / 2 for number in range(12)]}
+    table = pyarrow.table(columns)
     pyarrow.parquet.write_table(table, tmp_path / "rows.parquet", row_group_size=5)
+    lines = [
+        {"name": f"{number:02d}", "label": number % 2, "caption": f"picture {number}", "sharp": number / 2}
+        for number in range(12)
+    ]
+    (tmp_path / "about.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     return {"folder": "folder", "tar": "{0..2}.tar", "parquet": "rows.parquet"}
 
 
@@ -62,16 +70,20 @@ def test_every_form_gives_the_same_tokens_and_labels_arrive(
 ) -> None:
     tokens = {}
     for form, given in sets.items():
-        outcome = tok("encode", given, "-o", f"{form}.safetensors", "--json")
+        about = ["--about", "about.jsonl"] if form == "folder" else []
+        outcome = tok("encode", given, "-o", f"{form}-tokens", *about, "--shard-items", "5", "--json")
         assert outcome.code == 0, outcome.err
-        tokens[form] = read_tokens(tmp_path / f"{form}.safetensors")
-    plain = [codes for codes, _ in tokens["folder"].values()]
-    assert [codes for codes, _ in tokens["tar"].values()] == plain
-    assert [codes for codes, _ in tokens["parquet"].values()] == plain
-    assert tokens["tar"]["07.png"][1] == tokens["parquet"]["00000007"][1] == {"label": 1, "caption": "picture 7"}
-    assert tok("decode", "tar.safetensors", "-o", "out").code == 0
+        tokens[form] = read_tokens(tmp_path / f"{form}-tokens")
+    assert tokens["folder"]["07.png"][1] == {"label": 1, "caption": "picture 7", "sharp": 3.5}
+    assert list(tokens["tar"].values()) == list(tokens["folder"].values()) == list(tokens["parquet"].values())
+    assert list(tokens["parquet"])[7] == "00000007"
+    plain = tok("encode", "folder", "-o", "plain.safetensors")
+    assert plain.code == 0, plain.err
+    known = [codes for codes, _ in tokens["folder"].values()]
+    assert list(read_tokens(tmp_path / "plain.safetensors").values()) == [(codes, {}) for codes in known]
+    assert tok("decode", "tar-tokens", "-o", "out").code == 0
     assert (tmp_path / "out/1.tar/07.png").is_file()
-    assert tok("decode", "parquet.safetensors", "-o", "rows").code == 0
+    assert tok("decode", "parquet-tokens", "-o", "rows").code == 0
     assert (tmp_path / "rows/00000007.png").is_file()
 
 

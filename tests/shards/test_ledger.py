@@ -166,6 +166,28 @@ def test_status_tells_the_living_from_the_dead(tmp_path: pathlib.Path) -> None:
     assert (status.items, status.all_items, status.finished) == (1, 5, False)
 
 
+@pytest.mark.parametrize("failures", [0, 1, 200])
+def test_status_reads_no_facts_and_no_failure_is_too_long_for_it(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    plan = Plan({}, [], 300, 300, ["0"])
+    ledger, _ = begin(LocalFolder(tmp_path), plan, False, lambda: None)
+    failed = [{"item": f"{number}.png", "reason": 'it says , "facts": {}'} for number in range(failures)]
+
+    def write(path: pathlib.Path) -> Record:
+        path.write_bytes(b"tokens")
+        return Record(plan.digest, 0, 300 - failures, failed, 6, "", {"histogram": [1] * 100_000})
+
+    ledger.publish(0, write)
+    with monkeypatch.context() as patch:
+        if failures < 200:
+            patch.setattr(LocalFolder, "read", lambda *_: pytest.fail("all of a record was read"))
+        status = ledger.describe(finished=False)
+    assert (status.done, status.items, status.failed) == (1, 300 - failures, failures)
+    (tmp_path / "shard-00000.safetensors").write_bytes(b"half")
+    assert ledger.describe(finished=False).done == 0
+
+
 def test_starting_over_is_refused_while_somebody_works_and_clears_what_was_there(tmp_path: pathlib.Path) -> None:
     ledger = open_ledger(tmp_path)
     do(ledger, 0)

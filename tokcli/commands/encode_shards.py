@@ -5,7 +5,6 @@ plan -> a shard nobody is at -> its items -> signals -> tokens -> the shard, and
 
 import pathlib
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from tokcli.commands.encoded import Encoded, describe_encoded, summarize
 from tokcli.commands.shard_encoder import Encoding, ShardEncoder, read_header_of
@@ -21,7 +20,7 @@ from tokcli.shards.plan import PLAN, make_plan, read_plan
 from tokcli.shards.work import Progress, ShardWork, begin_ledger, finish_now
 from tokcli.shards.workers import joins
 from tokcli.tokens import TokenHeader, open_tokens
-from tokcli.tokens.manifest import MANIFEST, Shard, add_up, read_tally, write_manifest
+from tokcli.tokens.manifest import MANIFEST, Shard, read_tally, write_manifest
 from tokcli.tokens.shards import Shards, clear_manifest
 from tokcli.tokens.tally import Tally, is_counted
 
@@ -129,18 +128,15 @@ def finish_ledger(ledger: Ledger) -> int | None:
     first: list[Mapping[str, str]] = []
 
     def write(records: Iterator[Record]) -> None:
-        def take() -> Iterator[tuple[Shard, Any]]:
-            for record in records:
-                first.extend(record.failed[: 1 - len(first)])
-                name = ledger.output(record.shard)
-                line = Shard(name, record.items, len(record.failed), record.bytes, record.sha256)
-                try:
-                    Tally(header).add_json(record.items, record.facts)
-                except ValueError:
-                    raise NotDone(record.shard) from None
-                yield line, record.facts
-
-        lines, tally = add_up(header, take())
+        lines, tally = [], Tally(header)
+        for record in records:
+            first.extend(record.failed[: 1 - len(first)])
+            try:
+                tally.add_json(record.items, record.facts)
+            except ValueError:
+                raise NotDone(record.shard) from None
+            name = ledger.output(record.shard)
+            lines.append(Shard(name, record.items, len(record.failed), record.bytes, record.sha256))
         if not tally.items:
             raise InputError(
                 f"none of the {ledger.plan.items} items could be encoded; the first, {first[0]['item']}: "

@@ -27,6 +27,8 @@ class RemoteFolder(Folder):
         UsageError: where the library for such a URL is absent.
     """
 
+    at_once = 16
+
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
         self._system, path = find_system(self._url, use_listings_cache=False)
@@ -41,6 +43,10 @@ class RemoteFolder(Folder):
         if size > limit:
             raise InputError(f"{self._url}/{name}: the file is too large to be what it should be: over {limit:,} bytes")
         return self._ask(name, "reading", partial(self._system.cat_file, self._place(name)))
+
+    def read_head(self, name: str, size: int) -> bytes:
+        """As declared."""
+        return self._ask(name, "reading", partial(self._system.cat_file, self._place(name), start=0, end=size))
 
     @contextlib.contextmanager
     def write(self, name: str) -> Iterator[pathlib.Path]:

@@ -10,13 +10,20 @@ import pathlib
 import time
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
+from typing import ClassVar
 
-from tokcli.files import create_exclusively, read_bytes, remove_unfinished, replacing, sync
+from tokcli.files import create_exclusively, open_regular, read_bytes, remove_unfinished, replacing, sync
 from tokcli.locking import hold, lock_beside
 
 
 class Folder(ABC):
-    """Files by their names, `/` between the parts of one; its text is what a user calls it."""
+    """Files by their names, `/` between the parts of one; its text is what a user calls it.
+
+    Attributes:
+        at_once: how many files are best asked for at a time.
+    """
+
+    at_once: ClassVar[int] = 1
 
     @abstractmethod
     def __str__(self) -> str: ...
@@ -24,6 +31,10 @@ class Folder(ABC):
     @abstractmethod
     def read(self, name: str, limit: int) -> bytes:
         """The content of a small file. Raises InputError where it cannot be read or is larger than `limit`."""
+
+    @abstractmethod
+    def read_head(self, name: str, size: int) -> bytes:
+        """The first bytes of a file, at most so many. Raises InputError where it cannot be read."""
 
     @abstractmethod
     def write(self, name: str) -> AbstractContextManager[pathlib.Path]:
@@ -82,6 +93,11 @@ class LocalFolder(Folder):
     def read(self, name: str, limit: int) -> bytes:
         """As declared."""
         return read_bytes(self.path / name, limit)
+
+    def read_head(self, name: str, size: int) -> bytes:
+        """As declared."""
+        with open_regular(self.path / name) as file:
+            return file.read(size)
 
     def write(self, name: str) -> AbstractContextManager[pathlib.Path]:
         """As declared."""

@@ -7,7 +7,7 @@ import bisect
 import itertools
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, overload
 
@@ -211,12 +211,3 @@ def open_folder(folder: pathlib.Path) -> FolderReader:
     shards = ShardReader(folder, header, _read_lines(about, path))
     shards.check_files()
     return FolderReader(folder, header, about.get("grid"), shards)
-
-
-def add_up(header: TokenHeader, parts: Iterable[tuple[Shard, Any]]) -> tuple[list[Shard], Tally]:
-    """The lines of all shards, and their sum. parts: the line of each with what its tally told as JSON."""
-    tally, lines = Tally(header), []
-    for line, facts in parts:
-        tally.add_json(line.items, facts)
-        lines.append(line)
-    return lines, tally

