@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tokcli.cli.console import print_failed, print_json
-from tokcli.cli.options import BatchSize, Codebook, Device, Force, Groups, Model, lengths
+from tokcli.cli.options import BatchSize, Codebook, Compiled, Device, Force, Groups, Model, lengths
 from tokcli.cli.verb import Run, verb
 from tokcli.errors import PARTIAL_FAILURE
 
@@ -44,6 +44,7 @@ def decode(
     batch_size: BatchSize = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted decode.")] = False,
     force: Force = False,
+    compiled: Compiled = False,
     device: Device = "auto",
 ) -> Run:
     """Turn tokens back into files."""

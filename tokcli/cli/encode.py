@@ -19,7 +19,7 @@ from tokcli.cli.elsewhere import (
     find_launcher,
 )
 from tokcli.cli.launch import launched
-from tokcli.cli.options import BatchSize, Codebook, Device, Force, Groups, Model, read_samples
+from tokcli.cli.options import BatchSize, Codebook, Compiled, Device, Force, Groups, Model, read_samples
 from tokcli.cli.verb import Run, verb
 from tokcli.cli.workers import count_workers
 from tokcli.errors import PARTIAL_FAILURE, UsageError
@@ -78,6 +78,7 @@ def encode(
     finish: Finish = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted encode.")] = False,
     force: Force = False,
+    compiled: Compiled = False,
     device: Device = "auto",
 ) -> Run:
     """Turn files into tokens."""
@@ -86,7 +87,8 @@ def encode(
     if on is not None and "-" in (inputs or []):
         raise UsageError(f"--on {on} starts workers that read their inputs again: name a list instead of '-'")
     flags = {"inputs": inputs, "output": output, "model": model, "codebook": codebook, "groups": groups, "size": size}
-    flags |= {"about": about, "views": views, "batch_size": batch_size, "shard_items": shard_items, "device": device}
+    flags |= {"about": about, "views": views, "batch_size": batch_size, "shard_items": shard_items}
+    flags |= {"compiled": compiled, "device": device}
     launcher = find_launcher(
         Elsewhere(on, address, time, dry_run),
         output,

@@ -23,7 +23,18 @@ from tokcli.cli.elsewhere import (
     refuse_without,
 )
 from tokcli.cli.launch import launched
-from tokcli.cli.options import Device, Force, Model, Processes, names, numbers, read_pairs, read_samples, size_in_bytes
+from tokcli.cli.options import (
+    Compiled,
+    Device,
+    Force,
+    Model,
+    Processes,
+    names,
+    numbers,
+    read_pairs,
+    read_samples,
+    size_in_bytes,
+)
 from tokcli.cli.verb import Run, verb
 from tokcli.errors import PARTIAL_FAILURE, UsageError
 from tokcli.evaluation.compare import (
@@ -149,6 +160,7 @@ def evaluate(
     status: Status = False,
     finish: Finish = False,
     force: Force = False,
+    compiled: Compiled = False,
     device: Device = "auto",
 ) -> Run:
     """Judge one tokenizer or several by the same measures."""
@@ -167,7 +179,7 @@ def evaluate(
         output,
         "tokcli.commands.evaluate_folder:begin_evaluating",
         _show,
-        flags | {"shard_items": shard_items, "device": device},
+        flags | {"shard_items": shard_items, "compiled": compiled, "device": device},
         verb="eval -o",
         shared=shard is not None or count > 1,
         force=force,

@@ -102,6 +102,9 @@ Groups = Annotated[
     int | None,
     typer.Option("--groups", help="The first so many tokens of a position. [default: all of them]", min=1),
 ]
+Compiled = Annotated[
+    bool, typer.Option("--compile", help="Compile the network first (torch.compile): pays for large sets, on a GPU.")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there.")]
 Model = Annotated[

@@ -8,7 +8,7 @@ import typer
 
 from tokcli.cli.completion import complete_key, complete_model, complete_recipe
 from tokcli.cli.console import clock, print_json, print_table
-from tokcli.cli.options import Device, Force, Processes
+from tokcli.cli.options import Compiled, Device, Force, Processes
 from tokcli.cli.verb import Run, verb
 from tokcli.errors import UsageError
 
@@ -56,6 +56,7 @@ def train(
         int | None,
         typer.Option(metavar="N", help="Seed of everything random; the same as seed=N. [default: the recipe's]"),
     ] = None,
+    compiled: Compiled = False,
     device: Device = "auto",
 ) -> Run:
     """Train a tokenizer from a recipe."""

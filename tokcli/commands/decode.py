@@ -21,7 +21,7 @@ from tokcli.errors import InterruptedRunError, MismatchError, UsageError, quote
 from tokcli.exchange.sequences import format_grid
 from tokcli.files import remove_abandoned, try_output
 from tokcli.locking import hold, tell_former
-from tokcli.models import Model, choose_named, open_maker, open_model, pick_batch_size, pick_device
+from tokcli.models import Model, choose_named, compile_model, open_maker, open_model, pick_batch_size, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.tokens import TokenItem, TokenReader, open_tokens
 
@@ -64,6 +64,7 @@ def decode(
     batch_size: int | None = None,
     resume: bool = False,
     force: bool = False,
+    compiled: bool = False,
     device: str = "auto",
     reporter: Reporter = SILENT,
 ) -> Decoded:
@@ -85,6 +86,7 @@ def decode(
         batch_size: items at a time; None chooses by the device.
         resume: go on with an interrupted decode.
         force: overwrite.
+        compiled: compile the network first.
         device: auto, cpu, cuda or mps.
         reporter: is told what happens.
 
@@ -104,6 +106,8 @@ def decode(
     else:
         reader, opened = _open_own(path, model, file_format, picked, reporter)
         _refuse_flags(path, {"--grid": grid, "--size": size, "--codebook": codebook})
+    if compiled:
+        compile_model(opened)
     modality = MODALITIES[reader.header.modality]
     suffix = modality.choose_suffix(file_format)
     if not folder.is_dir() and folder.suffix.lower() in modality.suffixes:

@@ -20,7 +20,7 @@ from tokcli.data.places import is_remote
 from tokcli.errors import InterruptedRunError, UsageError
 from tokcli.exchange.about import AboutItems
 from tokcli.files import try_output
-from tokcli.models import Model, open_model, pick_batch_size, pick_own_device
+from tokcli.models import Model, compile_and_compare, open_model, pick_batch_size, pick_own_device
 from tokcli.progress import SILENT, FailureNotes, Reporter
 from tokcli.shards.plan import PLAN
 from tokcli.shards.share import read_share
@@ -47,6 +47,7 @@ def encode(
     finish: bool = False,
     resume: bool = False,
     force: bool = False,
+    compiled: bool = False,
     device: str = "auto",
     reporter: Reporter = SILENT,
 ) -> Encoded | Progress:
@@ -76,6 +77,7 @@ def encode(
         finish: of a folder whose shards are all done, make it one token file.
         resume: go on with an interrupted encode.
         force: overwrite.
+        compiled: compile the network first, and say how many tokens of the first items are others by that.
         device: auto, cpu, cuda or mps.
         reporter: is told what happens.
 
@@ -101,6 +103,7 @@ def encode(
         "size": size,
         "about": about,
         "views": views,
+        "compiled": compiled,
         "device": device,
     }
     if in_shards and not (resume and path.exists() and not (path / PLAN).exists()):
@@ -128,6 +131,7 @@ def open_encoding(
     size: int | Literal["native"] | None = None,
     about: str | None = None,
     views: Views | None = None,
+    compiled: bool = False,
     device: str = "auto",
     reporter: Reporter = SILENT,
 ) -> Encoding:
@@ -140,7 +144,9 @@ def open_encoding(
         reporter.note(skipped)
     if size is None and opened.default_size is not None:
         _tell_size(opened.default_size, reporter)
-    return Encoding(opened, source, known, inputs, reporter)
+    if compiled:
+        compile_and_compare(opened, source, reporter)
+    return Encoding(opened, source, known, inputs, reporter, compiled)
 
 
 def begin_encoding(

@@ -88,7 +88,7 @@ def begin_folder(
         batch_size = batch_size or begun.work.get("batch_size")
         shard_items = shard_items or begun.shard_items
     at_once = batch_size or pick_batch_size(work.model.device)
-    settings = {"about": work.known.digest, "batch_size": at_once}
+    settings = {"about": work.known.digest, "batch_size": at_once} | ({"compiled": True} if work.compiled else {})
     plan = make_plan({"command": "encode", **header.to_json(), **settings}, work.inputs, work.source, shard_items)
     return begin_ledger(folder, plan, force, lambda: _clear(folder), work.reporter)
 

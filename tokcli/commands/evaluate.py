@@ -14,6 +14,7 @@ from tokcli.commands.evaluation_entries import (
     Entry,
     choose_limit,
     choose_title,
+    compile_entries,
     describe_scores,
     open_entries,
     require_same_data,
@@ -56,6 +57,7 @@ def evaluate(
     report_items: int = 12,
     report_budget: int | None = None,
     weights: Weights | None = None,
+    compiled: bool = False,
     device: str = "auto",
     reporter: Reporter = SILENT,
 ) -> list[Scores]:
@@ -80,6 +82,7 @@ def evaluate(
         report_items: Items on that page, for each metric that scores items.
         report_budget: Bytes of that page: where it takes more, it holds thumbnails, and whole pictures lie beside it.
         weights: Local files of the networks that metrics look through, `{"lpips": FILE}`; what the recipe names else.
+        compiled: Compile the networks first, and say how many tokens of the first items are others by that.
         device: Where to compute.
         reporter: Is told how far it is.
 
@@ -104,6 +107,8 @@ def evaluate(
     require_data(data, size, sample_rate)
     where, _ = pick_shared_device(device)
     entries = open_entries(models, metrics, weights or {}, codebooks, groups, data, size, sample_rate, where, reporter)
+    if compiled:
+        compile_entries(entries, reporter)
     if report or against or sheet:
         require_same_data([entry.source for entry in entries])
     rows = _compare(entries, data, items, against, bool(sheet), reporter)

@@ -13,7 +13,7 @@ from tokcli.commands.evaluate_shards import (
     describe_evaluation,
     finish_evaluation,
 )
-from tokcli.commands.evaluation_entries import Codebooks, open_entries
+from tokcli.commands.evaluation_entries import Codebooks, compile_entries, open_entries
 from tokcli.data.places import is_remote
 from tokcli.evaluation.run import Scores
 from tokcli.files import try_output
@@ -46,6 +46,7 @@ def evaluate_in_folder(
     shard_items: int | None = None,
     finish: bool = False,
     force: bool = False,
+    compiled: bool = False,
     device: str = "auto",
     reporter: Reporter = SILENT,
 ) -> list[Scores] | Progress:
@@ -65,7 +66,7 @@ def evaluate_in_folder(
     work = begin_evaluating(
         models, output, data=data, metrics=metrics, codebooks=codebooks, groups=groups, size=size,
         sample_rate=sample_rate, items=items, weights=weights, shard_items=shard_items, show_examples=bool(sheet),
-        force=force, device=device, reporter=reporter,
+        force=force, compiled=compiled, device=device, reporter=reporter,
     )  # fmt: skip
     done = finish_evaluation(work) if finish else see_done(work, share.of(work.ledger.plan.shards))
     return (
@@ -87,6 +88,7 @@ def begin_evaluating(
     weights: Weights | None,
     shard_items: int | None,
     force: bool,
+    compiled: bool,
     device: str,
     reporter: Reporter,
     show_examples: bool = False,
@@ -97,10 +99,12 @@ def begin_evaluating(
     require_data(data, size, sample_rate)
     where = pick_own_device(device)
     entries = open_entries(models, metrics, weights or {}, codebooks, groups, data, size, sample_rate, where, reporter)
+    if compiled:
+        compile_entries(entries, reporter)
     examples = entries[0].model.settings.sheet if show_examples else 0
     typed = [*models, *(["--data", data] if data else [])]
     work = Evaluating(entries, data, items, typed, examples, reporter)
-    return begin_evaluation(work, open_output(output), shard_items, force)
+    return begin_evaluation(work, open_output(output), shard_items, force, compiled)
 
 
 def read_evaluation(output: str) -> Progress:

@@ -190,7 +190,9 @@ class EvaluationWork(ShardWork[list[Scores]]):
         return replace(scores, examples=walk.examples)
 
 
-def begin_evaluation(work: Evaluating, folder: Folder, shard_items: int | None, force: bool) -> EvaluationWork:
+def begin_evaluation(
+    work: Evaluating, folder: Folder, shard_items: int | None, force: bool, compiled: bool = False
+) -> EvaluationWork:
     """The work on a folder, whose plan is made where there is none.
 
     Args:
@@ -199,6 +201,7 @@ def begin_evaluation(work: Evaluating, folder: Folder, shard_items: int | None, 
         shard_items: items in each shard, rounded up to whole batches; None: as the folder was begun, else by how many
             there are.
         force: start over.
+        compiled: whether networks are; a few tokens may be others by that.
 
     Raises:
         MismatchError: where the folder is of another plan.
@@ -230,6 +233,7 @@ def begin_evaluation(work: Evaluating, folder: Folder, shard_items: int | None, 
                 {name: metric.protocol() for name, metric in evaluation.metrics.items()} for evaluation in evaluations
             ],
             "batch_sizes": [entry.model.settings.batch_size for entry in work.entries],
+            **({"compiled": True} if compiled else {}),
         },
         work.typed,
         work.entries[0].source,

@@ -16,6 +16,8 @@ from tokcli.metrics.weights import require_use
 from tokcli.models import (
     Model,
     PublishedModel,
+    TrainedModel,
+    compile_and_compare,
     find_models,
     list_codebooks,
     open_model,
@@ -143,6 +145,16 @@ def _choose_metrics(
             build_metrics(*choice)
             tried.append(choice)
     return list(zip(names, files, strict=True))
+
+
+def compile_entries(entries: Sequence[Entry], reporter: Reporter) -> None:
+    """Compile every network once, whatever the number of its codebooks and groups. Raises UsageError."""
+    networks: set[int] = set()
+    for entry in entries:
+        network = id(entry.model.codec.autoencoder if isinstance(entry.model, TrainedModel) else entry.model.codec)
+        if network not in networks:
+            compile_and_compare(entry.model, entry.source, reporter)
+            networks.add(network)
 
 
 def choose_limit(entry: Entry, data: str | None, items: int | None) -> int:

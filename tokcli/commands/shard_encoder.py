@@ -37,6 +37,7 @@ class Encoding:
         known: what is kept about them.
         inputs: as they were typed.
         reporter: is told what happens.
+        compiled: whether the model's network is; a few tokens may be others by that.
     """
 
     model: Model
@@ -44,6 +45,7 @@ class Encoding:
     known: AboutItems
     inputs: Sequence[str]
     reporter: Reporter
+    compiled: bool = False
 
 
 class ShardContent:

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 
 from tokcli.artifacts import Artifact, save_artifact
 from tokcli.artifacts.artifact import codebook_ready
+from tokcli.autoencoders.compiling import compile_autoencoder
 from tokcli.codebooks import build_codebooks, require_builder, sample_latents
 from tokcli.contracts import CodebookReport
 from tokcli.errors import UsageError
@@ -85,6 +86,7 @@ def train(
     dry_run: bool = False,
     force: bool = False,
     seed: int | None = None,
+    compiled: bool = False,
     device: str = "auto",
     reporter: Reporter = SILENT,
 ) -> TrainResult:
@@ -101,6 +103,7 @@ def train(
         dry_run: Two steps, one evaluation and one save in a folder that is deleted afterwards.
         force: Clear away a run that is in the way.
         seed: In the place of the recipe's; the override `seed=N` says the same.
+        compiled: compile the network first; a run can go on with or without.
         device: auto, cpu, cuda or mps.
         reporter: Is told how far it has come.
 
@@ -122,9 +125,9 @@ def train(
     weights = require_trained(find_model(init_from)) if init_from is not None else None
     where = pick_device(device).type
     if dry_run:
-        result = _try_out(checked, weights, make_accelerator(where), reporter)
+        result = _try_out(checked, weights, make_accelerator(where), compiled, reporter)
     else:
-        result = _keep(checked, out, resume, weights, force, where, reporter)
+        result = _keep(checked, out, resume, weights, force, where, compiled, reporter)
     return dataclasses.replace(result, seconds=time.perf_counter() - started, dry_run=dry_run)
 
 
@@ -138,12 +141,14 @@ def _read(recipe: str, overrides: Sequence[str], seed: int | None) -> Recipe:
     return checked
 
 
-def _try_out(recipe: Recipe, weights: pathlib.Path | None, accelerator: Accelerator, reporter: Reporter) -> TrainResult:
+def _try_out(
+    recipe: Recipe, weights: pathlib.Path | None, accelerator: Accelerator, compiled: bool, reporter: Reporter
+) -> TrainResult:
     """A dry run: all that a run does, as little as possible of it, in a folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="tok-dry-run-") as folder:
         run = RunFolder(pathlib.Path(folder))
         run.warned = True  # two steps say nothing of a codebook
-        result = _run(_shortened(recipe), run, "never", weights, accelerator, reporter, whole=recipe)
+        result = _run(_shortened(recipe), run, "never", weights, accelerator, compiled, reporter, whole=recipe)
         reporter.note(f"dry run of {recipe.name}: built, trained, judged and saved; nothing was kept")
     return result
 
@@ -155,6 +160,7 @@ def _keep(
     weights: pathlib.Path | None,
     force: bool,
     device: str,
+    compiled: bool,
     reporter: Reporter,
 ) -> TrainResult:
     """A run in a folder of its own, with its log and its curves; locked for as long as it takes."""
@@ -168,7 +174,7 @@ def _keep(
         if lock is not None:
             run.mark()  # a start that fails leaves a log, which must not be in the way of the next one
         with keep_log(run.log, reporter) if lock is not None else contextlib.nullcontext(reporter) as told:
-            result = _run(recipe, run, resume, weights, accelerator, told)
+            result = _run(recipe, run, resume, weights, accelerator, compiled, told)
             if accelerator.is_main_process:
                 draw_curves(run, told)
     return result
@@ -180,11 +186,14 @@ def _run(
     resume: str,
     weights: pathlib.Path | None,
     accelerator: Accelerator,
+    compiled: bool,
     reporter: Reporter,
     whole: Recipe | None = None,
 ) -> TrainResult:
     """Train, build, judge and save. whole: the recipe that this is a trial of, which is then estimated."""
     training = prepare(recipe, accelerator)
+    if compiled:
+        compile_autoencoder(training.tokenizer.autoencoder, accelerator.device)
     _check_codebook_stage(training)
     begin(training, run, resume, weights, reporter)
     if accelerator.is_main_process:

@@ -1,5 +1,6 @@
 """Which trained tokenizer a command means, and opening it."""
 
+from tokcli.models.compiling import compile_and_compare, compile_model
 from tokcli.models.finding import (
     RUNS,
     find_label,
@@ -31,6 +32,8 @@ __all__ = [
     "PublishedModel",
     "TrainedModel",
     "choose_named",
+    "compile_and_compare",
+    "compile_model",
     "digest_model",
     "find_label",
     "find_model",
