@@ -60,6 +60,34 @@ def test_workers_make_elsewhere_what_one_makes_on_the_disk(tok, tiny_run, photos
     assert contents(memory) == local_contents(tmp_path / "alone")
 
 
+def test_tokens_elsewhere_are_decoded_and_told_as_those_here(tok, tiny_run, photos, tmp_path, memory) -> None:
+    assert tok(*TYPED, "-o", "here").code == 0
+    assert tok(*TYPED, "-o", URL, "--shard", "0/2").code == 0
+    early = tok("decode", URL, "-o", "early")
+    assert (early.code, f"{URL} is not finished: tok encode -o {URL} --status says" in early.err) == (3, True)
+    assert tok(*TYPED, "-o", URL).code == 0
+    for given, out in (("here", "one"), (URL, "two")):
+        outcome = tok("decode", given, "-o", out, "--json")
+        assert (outcome.code, outcome.json["items"]) == (0, 5), outcome.err
+    pairs = [(path, tmp_path / "two" / path.relative_to(tmp_path / "one")) for path in tmp_path.glob("one/**/*.png")]
+    assert len(pairs) == 5
+    assert all(one.read_bytes() == two.read_bytes() for one, two in pairs)
+    assert tok("info", URL, "--json").json | {"tokens": "", "next": ""} == tok("info", "here", "--json").json | {
+        "tokens": "", "next": "",
+    }  # fmt: skip
+    memory.remove("shard-00001.safetensors")
+    for given, code, words in (
+        (URL, 3, f"{URL}/shard-00001.safetensors is missing"),
+        ("memory://bucket/none", 3, "there are no tokens at memory://bucket/none: it has no manifest.json"),
+        ("memory://bucket/none.npy", 3, "there is no file memory://bucket/none.npy"),
+    ):
+        outcome = tok("decode", given, "-o", "out")
+        assert (outcome.code, words in outcome.err) == (code, True), outcome.err
+    outcome = tok("decode", "here", "-o", "s3://bucket/out")
+    assert (outcome.code, "decoded files go to a disk: -o FOLDER here" in outcome.err) == (2, True)
+    assert not list(tmp_path.glob("s3:*"))
+
+
 def test_what_cannot_be_elsewhere_is_refused(tok, tiny_run, photos, memory) -> None:
     file = tok(*TYPED[:-3], "-o", f"{URL}.npy")
     assert (file.code, "elsewhere than on a disk tokens are a folder" in file.err) == (2, True), file.err

@@ -17,6 +17,7 @@ from tokcli.commands.decode_ledger import DecodeLedger
 from tokcli.commands.foreign_tokens import find_foreign, find_grid, is_foreign, make_reader
 from tokcli.data.items import Failure, group_alike
 from tokcli.data.modality import MODALITIES
+from tokcli.data.places import is_remote
 from tokcli.errors import InterruptedRunError, MismatchError, UsageError, quote
 from tokcli.exchange.sequences import format_grid
 from tokcli.files import remove_abandoned, try_output
@@ -24,6 +25,7 @@ from tokcli.locking import hold, tell_former
 from tokcli.models import Model, choose_named, compile_model, open_maker, open_model, pick_batch_size, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.tokens import TokenItem, TokenReader, open_tokens
+from tokcli.tokens.remote import fetch_tokens
 
 LONGEST_NAME, LONGEST_PATH = 255, 3000
 """Bytes of a file's name and of its path, suffix included, that every usual file system takes."""
@@ -73,7 +75,8 @@ def decode(
     Integers without a header, as a generator saves them, are taken as tokens of `model` and numbered.
 
     Args:
-        tokens: what `encode` wrote, or integers: .npy, .safetensors, .bin, or anything that `tok export` writes.
+        tokens: what `encode` wrote, here or elsewhere (`s3://`), or integers: .npy, .safetensors, .bin, or anything
+            that `tok export` writes.
         output: a folder for the files.
         model: a file, a run folder or a shipped name; None takes $TOK_MODEL, else what the tokens name, else the last
             finished run or the shipped tokenizer whose fingerprints they carry.
@@ -97,8 +100,15 @@ def decode(
         BusyError: where another process decodes into the folder.
         InterruptedRunError: where the user stopped it; the files decoded so far are kept.
     """
+    if is_remote(output):
+        raise UsageError(f"{output}: decoded files go to a disk: -o FOLDER here, and copy that")
     folder = pathlib.Path(output)
     try_output(folder, folder=True)
+    if is_remote(tokens):
+        same: dict[str, Any] = {"model": model, "codebook": codebook, "groups": groups, "grid": grid, "size": size}
+        same |= {"file_format": file_format, "batch_size": batch_size, "resume": resume, "force": force}
+        with fetch_tokens(tokens) as fetched:
+            return decode(str(fetched), output, **same, device=device, reporter=reporter)
     path = pathlib.Path(tokens)
     picked = pick_device(device)
     if is_foreign(path):

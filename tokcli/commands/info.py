@@ -36,6 +36,7 @@ from tokcli.shipped import ShippedTokenizer, find_tokenizer, is_name, list_names
 from tokcli.spelling import nearest
 from tokcli.sweeps.plan import read_sweep
 from tokcli.tokens import has_header, open_tokens
+from tokcli.tokens.remote import FILES, fetch_tokens, holds_tokens
 from tokcli.training.checkpoint import find_newest_checkpoint
 from tokcli.training.run_folder import CELL, RunFolder
 
@@ -69,8 +70,10 @@ def info(path: str | None = None) -> dict[str, Any]:
     published = None if RunFolder(place).started else find_place(path)
     if published is not None:
         return _describe_published(published, path)
+    if is_remote(path):
+        return _describe_remote(path)
     if not place.exists():
-        return _describe_items(path) if is_remote(path) or "{" in path else _describe_name(path)
+        return _describe_items(path) if "{" in path else _describe_name(path)
     if place.is_dir():
         return _describe_folder(place)
     describe = _find_describer(place)
@@ -153,6 +156,15 @@ def _describe_folder(folder: pathlib.Path) -> dict[str, Any]:
     if str(folder) in list_names():  # a folder of photographs may well be called photo
         return _describe_name(str(folder))
     raise MismatchError(f"{folder} is {_name_content(folder)}; expected {EXPECTED}")
+
+
+def _describe_remote(url: str) -> dict[str, Any]:
+    """Tokens that lie elsewhere, or pictures or sounds. Raises InputError where it holds none of these."""
+    is_folder = not pathlib.PurePath(url).suffix and not set("*?[{") & set(url)
+    if not (is_folder and holds_tokens(url)) and not url.endswith(FILES):
+        return _describe_items(url)
+    with fetch_tokens(url) as path:
+        return _describe_tokens(path) | {"tokens": url}
 
 
 def _describe_items(path: str) -> dict[str, Any]:

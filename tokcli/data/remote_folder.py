@@ -48,6 +48,13 @@ class RemoteFolder(Folder):
         """As declared."""
         return self._ask(name, "reading", partial(self._system.cat_file, self._place(name), start=0, end=size))
 
+    def fetch(self, name: str, path: pathlib.Path) -> None:
+        """Copy a file to the disk. Raises InputError where it is gone, OSError where the disk is full."""
+        try:
+            self._ask(name, "reading", partial(self._system.get_file, self._place(name), str(path)))
+        except FileNotFoundError as error:
+            raise InputError(f"{self._url}/{name} is missing") from error
+
     @contextlib.contextmanager
     def write(self, name: str) -> Iterator[pathlib.Path]:
         """As declared; it is put together on the disk first."""
