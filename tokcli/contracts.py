@@ -116,6 +116,13 @@ class Quantizer(Part, nn.Module, ABC):
     def forward(self, latents: Tensor) -> Quantized:
         """latents: (batch, *positions, input_dim) -> what training sees."""
 
+    def forward_hidden(self, latents: Tensor) -> Quantized:
+        """The same where nothing is decoded of it: a next stage leaves out its codes, and no more.
+
+        So it needs no gradient but that of its loss, and no draw of what the decoder would see.
+        """
+        return self(latents)
+
     @abstractmethod
     def quantize(self, latents: Tensor) -> Tensor:
         """latents: (batch, *positions, input_dim) -> tokens: (batch, *positions, groups) int64."""

@@ -1,15 +1,19 @@
 """A step of residual quantization beside that of vector-quantize-pytorch, on the same latents, in turns, in one run.
 
-    python tests/benchmarks/bench_residual.py [--sizes 1024] [--depths 1 4 8] [--positions 2048] [--rounds 5] [--json F]
+    python tests/benchmarks/bench_residual.py [--sizes 1024] [--depths 1 4 8] [--positions 2048] [--rounds 5]
+        [--quantizers fsq fsp] [--processor-time] [--json F]
 
-Plain VQ, VQ with moving averages, and FSQ; forward and backward, the decoder's gradient standing in as ones. The median
-of the rounds' ratios counts. No threads are set: use OMP_NUM_THREADS.
+Plain VQ, VQ with moving averages, FSQ, and FSP beside the library's FSQ, for it has no other; forward and backward, the
+decoder's gradient standing in as ones. The median of the rounds' ratios counts. No threads are set: use
+OMP_NUM_THREADS.
 """
 
 import argparse
 import json
 import pathlib
 import statistics
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
@@ -36,18 +40,31 @@ def pairs_of(size: int, depth: int) -> dict[str, tuple[ResidualQuantizer, torch.
     """Both sides of each row, by its name."""
     vq = {"kind": "vq", "dim": DIMS[size], "codebook_size": size}
     fsq = {"kind": "fsq", "levels": LEVELS[size], "variant": "symmetric", "edges": "full"}
+    fsp = {"kind": "fsp", "levels": LEVELS[size]}
     shape = {"dim": DIMS[size], "codebook_size": size, "num_quantizers": depth}
     return {
         "vq": (ResidualQuantizer(vq, depth), ResidualVQ(**shape, learnable_codebook=True, ema_update=False)),
         "vq, EMA": (ResidualQuantizer({**vq, "ema": True}, depth), ResidualVQ(**shape)),
         "fsq": (ResidualQuantizer(fsq, depth), ResidualFSQ(levels=LEVELS[size], num_quantizers=depth)),
+        "fsp": (ResidualQuantizer(fsp, depth), ResidualFSQ(levels=LEVELS[size], num_quantizers=depth)),
     }
 
 
-def measure(size: int, depth: int, positions: int, device: torch.device, rounds: int, steps: int) -> list[Ratio]:
-    """Every row of one size and depth."""
+def measure(
+    size: int,
+    depth: int,
+    positions: int,
+    device: torch.device,
+    rounds: int,
+    steps: int,
+    quantizers: list[str] | None,
+    clock: Callable[[Callable[[], object], torch.device], float],
+) -> list[Ratio]:
+    """Every row of one size and depth, or some of them, by a clock."""
     rows = []
     for name, (ours, library) in pairs_of(size, depth).items():
+        if quantizers and name not in quantizers:
+            continue
         ours, library = ours.to(device).train(), library.to(device).train()
         latents = torch.randn(1, positions, ours.input_dim, device=device)
 
@@ -64,7 +81,7 @@ def measure(size: int, depth: int, positions: int, device: torch.device, rounds:
             work()
         taken = [
             [
-                seconds(lambda work=work: [work() for _ in range(steps)], device) / steps
+                clock(lambda work=work: [work() for _ in range(steps)], device) / steps
                 for work in (our_step, library_step)
             ]
             for _ in range(rounds)
@@ -72,6 +89,13 @@ def measure(size: int, depth: int, positions: int, device: torch.device, rounds:
         own, other = (1e3 * statistics.median(column) for column in zip(*taken, strict=True))
         rows.append(Ratio(name, size, depth, own, other, statistics.median(a / b for a, b in taken)))
     return rows
+
+
+def processor_seconds(work: Callable[[], object], device: torch.device) -> float:
+    """How long the processor works on `work`, whatever else it does meanwhile."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
 
 
 def main() -> None:
@@ -82,15 +106,20 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--quantizers", nargs="+", choices=["vq", "vq, EMA", "fsq", "fsp"])
+    parser.add_argument("--processor-time", action="store_true", help="not the wall's: for a machine that others use")
     parser.add_argument("--json", type=pathlib.Path)
     options = parser.parse_args()
     torch.manual_seed(0)
     device = torch.device(options.device)
+    clock = processor_seconds if options.processor_time else seconds
     rows = [
         row
         for size in options.sizes
         for depth in options.depths
-        for row in measure(size, depth, options.positions, device, options.rounds, options.steps)
+        for row in measure(
+            size, depth, options.positions, device, options.rounds, options.steps, options.quantizers, clock
+        )
     ]
     print(f"{'K':>6} {'stages':>6} {'quantizer':10} {'ms':>8} {'library ms':>11} {'ratio':>7}")
     for row in rows:

@@ -231,3 +231,25 @@ def test_too_few_latents_to_fit_are_refused() -> None:
 def test_unfit_arguments_are_explained(arguments: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         FiniteScalarPerturbation([8, 5], **arguments)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 7, 8, 100, 4096])
+def test_levels_are_those_of_a_search_next_to_every_border(count: int) -> None:
+    quantizer = FiniteScalarPerturbation([count], "uniform")
+    borders = (quantizer.values[1:] + quantizer.values[:-1]) / 2
+    near = [borders, borders.nextafter(torch.zeros(())), borders.nextafter(torch.ones(()))]
+    unit = torch.cat([*near, torch.rand(1000), torch.tensor([0.0, 1.0, math.nan])])
+    assert torch.equal(quantizer._digits(unit[:, None])[:, 0], torch.bucketize(unit, borders, right=True))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.1])
+def test_hidden_from_the_decoder_it_gives_the_same_codes_tokens_and_loss(weight: float) -> None:
+    quantizer = FiniteScalarPerturbation([5, 4], mean_weight=weight, variance_weight=0.0).train()
+    latents = torch.randn(3, 7, 2, requires_grad=True)
+    seen, hidden = quantizer(latents), quantizer.forward_hidden(latents)
+    assert seen.tokens is not None
+    assert hidden.tokens is not None
+    assert torch.equal(seen.tokens, hidden.tokens)
+    assert torch.equal(seen.codes, hidden.codes)
+    assert torch.equal(seen.loss, hidden.loss)
+    assert hidden.loss.requires_grad == (weight > 0)

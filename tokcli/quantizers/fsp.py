@@ -48,6 +48,8 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
 
     unit_latents: ClassVar[bool] = True
     usual_cvu: ClassVar[float] = 0.3
+    _cells: Tensor
+    _last: Tensor
 
     def __init__(
         self,
@@ -59,15 +61,21 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
         variance_weight: NotNegative = 0.07,
         decode: Literal["centered", "inverse"] = "centered",
     ) -> None:
-        super().__init__(levels, [(torch.arange(count) + 0.5) / count for count in levels])
+        super().__init__(levels, _divide_evenly(levels))
         self.activation = ACTIVATIONS[activation]
         self.quantize_rate = quantize_rate
         self.eta = eta
         self.mean_weight = mean_weight
         self.variance_weight = variance_weight
+        self.normalised = mean_weight > 0 or variance_weight > 0
         self.decode = decode
         self.rebuilt = RebuiltCodebooks(self.dim)
+        self.register_buffer("_cells", self.levels.float() * ALMOST, persistent=False)
+        self.register_buffer("_last", self.levels.float() - 1, persistent=False)
         self._borders = HostMirror(functools.partial(_compute_borders, counts=self.counts))
+        self._even = HostMirror(functools.partial(_are_even, counts=self.counts))
+        # Known without looking, be it on a device that holds no values.
+        self._even.keep(_are_even(torch.cat(_divide_evenly(levels, "cpu")), levels), self.values)
 
     @property
     def codebook_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -92,7 +100,6 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
             return Quantized(self.dequantize(tokens), tokens, loss=latents.new_zeros(()))
         unit = self.activation.to_unit(latents)
         digits = self._digits(unit)
-        tokens = self.tokens_of(digits)
         values = self.values_of(digits)
         moved = straight_through(unit, values)
         if self.training and self.quantize_rate < 1:
@@ -100,9 +107,15 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
         decoded = self._decode(moved)
         if self.decode == "inverse":
             decoded = straight_through(latents, decoded)
-        penalty = self._moment_penalty(latents, unit)
-        stats = {"moment_penalty": penalty.detach()}
-        return Quantized(decoded, tokens, loss=penalty, stats=stats, codes=self._decode(values))
+        return self._finish(latents, unit, digits, decoded, self._decode(values))
+
+    @in_float32
+    def forward_hidden(self, latents: Tensor) -> Quantized:
+        """latents: (..., dim), before the activation -> codes, tokens (..., 1), the normaliser."""
+        unit = self.activation.to_unit(latents if self.normalised else latents.detach())
+        digits = self._digits(unit)
+        codes = self._decode(self.values_of(digits))
+        return self._finish(latents, unit, digits, codes, codes)
 
     @in_float32
     def points(self, latents: Tensor) -> Tensor:
@@ -193,9 +206,22 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
         error = (self._decode(unit) - self.dequantize(tokens)).square().sum(dim=-1).mean()
         return CodebookReport(self.codebook_size, float(error), perplexity_of(tokens), len(unit))
 
+    def _finish(self, latents: Tensor, unit: Tensor, digits: Tensor, decoded: Tensor, codes: Tensor) -> Quantized:
+        """What training sees, with the normaliser where there is one."""
+        penalty = self._moment_penalty(latents, unit) if self.normalised else unit.new_zeros(())
+        stats = {"moment_penalty": penalty.detach()} if self.normalised else {}
+        return Quantized(decoded, self.tokens_of(digits), loss=penalty, stats=stats, codes=codes)
+
     def _digits(self, unit: Tensor) -> Tensor:
-        columns = unit.detach().movedim(-1, 0).contiguous()
-        borders = self._borders.read(self.values)
+        """unit: (..., dim) in [0, 1] -> the level of each, (..., dim) int64; the last one for what is not a number."""
+        unit = unit.detach()
+        borders, upper = self._borders.read(self.values)
+        if self._even.read(self.values):
+            # The level, or the one below it; `fmin` takes the last one for 1 and for what is not a number.
+            guess = (unit * self._cells).floor_().fmin(self._last).long()
+            above = upper.index_select(0, (guess + self._starts).flatten()).view(unit.shape)
+            return guess.add_(unit >= above)
+        columns = unit.movedim(-1, 0).contiguous()
         return torch.stack(
             [torch.bucketize(column, row, right=True) for column, row in zip(columns, borders, strict=True)], dim=-1
         )
@@ -240,9 +266,38 @@ def _weigh(before: CodebookReport, after: CodebookReport) -> str:
     return f"{told}; it pays either way"
 
 
-def _compute_borders(values: Tensor, counts: Sequence[int]) -> list[Tensor]:
-    """Where one level of each dimension ends and the next begins, from the values of all dimensions in one row."""
-    return [thresholds_between(levels) for levels in values.split(list(counts))]
+ALMOST = 1 - 2.0**-20
+"""A guess of an equal cell by its number is never too high when it is taken from so much of u."""
+
+
+def _divide_evenly(levels: Sequence[int], device: str | None = None) -> list[Tensor]:
+    """The middles of equal cells of the unit interval, as many in each dimension as it has levels."""
+    return [(torch.arange(count, device=device) + 0.5) / count for count in levels]
+
+
+def _compute_borders(values: Tensor, counts: Sequence[int]) -> tuple[list[Tensor], Tensor]:
+    """Where one level of each dimension ends and the next begins, and where each level ends, all in one row.
+
+    values: of all dimensions, in one row.
+    """
+    borders = [thresholds_between(levels) for levels in values.split(list(counts))]
+    end = values.new_full((1,), math.inf)
+    return borders, torch.cat([part for own in borders for part in (own, end)])
+
+
+def _are_even(values: Tensor, counts: Sequence[int]) -> bool:
+    """Whether ⌊u · L · ALMOST⌋ is the level of every float32 u in [0, 1), or the one below it.
+
+    To see that it is takes a third of a search's time. Products grow with u, so it is, if it is for each border and for
+    the largest number below it.
+    """
+    for borders, count in zip(_compute_borders(values, counts)[0], counts, strict=True):
+        cells = torch.tensor(float(count), device=values.device) * ALMOST
+        first = torch.arange(count - 1, device=values.device)
+        below = borders.nextafter(borders.new_zeros(()))
+        if bool(((borders * cells).floor() < first).any()) or bool(((below * cells).floor() > first).any()):
+            return False
+    return True
 
 
 # The activations

@@ -91,6 +91,13 @@ class FiniteScalarQuantizer(ScalarGrid):
         return Quantized(values, tokens, loss=values.new_zeros(()), codes=codes)
 
     @in_float32
+    def forward_hidden(self, latents: Tensor) -> Quantized:
+        """latents: (..., dim) -> codes and tokens (..., 1), without a gradient."""
+        digits = self._digits(self._squash(latents.detach()))
+        codes = self.values_of(digits)
+        return Quantized(codes, self.tokens_of(digits), loss=codes.new_zeros(()), codes=codes)
+
+    @in_float32
     def quantize(self, latents: Tensor) -> Tensor:
         """latents: (..., dim) -> tokens: (..., 1)."""
         return self.tokens_of(self._digits(self._squash(latents)))

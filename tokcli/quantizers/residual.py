@@ -93,15 +93,24 @@ class ResidualQuantizer(CompositeQuantizer):
         outputs: list[Quantized] = []
         shown: list[Tensor] = []
         stats: dict[str, Tensor] = {}
-        before = points.new_zeros(())
+        before, rest = points.new_zeros(()), points
         for number in range(self.count):
-            output = self.stage(number)(self._read(number, points - before, latents, follow=True))
-            branches = [before + self._write(number, each) for each in (output.latents, *output.alternatives)]
-            shown = branches if counts is None or not shown else _choose(counts == number + 1, branches, shown)
-            before = before + self._write(number, self._pass_on(output))
-            stats[f"left_{number + 1}"] = (points - before).detach().square().mean()
+            stage, read = self.stage(number), self._read(number, rest, latents, follow=True)
+            # The decoder sees the last stage alone, unless items are drawn that it sees fewer of.
+            decoded = counts is not None or self.maps_out is not None or number == self.count - 1
+            output = stage(read) if decoded else stage.forward_hidden(read)
+            if decoded:
+                branches = [before + self._write(number, each) for each in (output.latents, *output.alternatives)]
+                shown = branches if counts is None or not shown else _choose(counts == number + 1, branches, shown)
+            codes = self._write(number, self._pass_on(output))
+            before = before + codes if number else codes
+            rest = points - before
+            stats[f"left_{number + 1}"] = rest.detach().square().mean()
             outputs.append(output)
-        losses = [weight * output.loss for weight, output in zip(self.loss_weights, outputs, strict=True)]
+        losses = [
+            output.loss if weight == 1 else weight * output.loss
+            for weight, output in zip(self.loss_weights, outputs, strict=True)
+        ]
         return Quantized(
             latents=shown[0],
             tokens=join_tokens([output.tokens for output in outputs]),
@@ -203,7 +212,7 @@ class ResidualQuantizer(CompositeQuantizer):
     def _scale(self, number: int) -> Tensor:
         """By what the rest that a stage, from 0 on, reads is divided: (dim,)."""
         # A copy: following what is left changes the scales of later stages before autograd has read those of earlier.
-        return self.scales[number].clone()
+        return self.scales[number].clone() if self.follows else self.scales[number]
 
     def _pass_on(self, output: Quantized) -> Tensor:
         """The codes that a next stage leaves out; where stages have maps, with the gradient of what was decoded."""
