@@ -88,3 +88,13 @@ def test_how_groups_use_their_codes_by_hand() -> None:
     assert told["perplexity"] == pytest.approx([2, 1])
     assert told["cvu"] == pytest.approx([0.5, 0.25])
     assert told["entropy_bits_per_token"] == pytest.approx([1, 0])
+
+
+def test_a_page_shows_each_group(tok, model: pathlib.Path) -> None:
+    outcome = tok("eval", model, "--data", "photos", "--metrics", "psnr,cvu", "--report", "page.html", "--json")
+    assert outcome.code == 0, outcome.err
+    page = pathlib.Path("page.html").read_text()
+    assert page.count(", by group</h3>") == 1
+    table = page.partition(", by group</h3>")[2].partition("</table>")[0]
+    assert [f'<th scope="row">{number}</th>' in table for number in range(1, 5)] == [True, True, True, False]
+    assert all(f'data-value="{value:.9g}"' in table for value in outcome.json["by_group"]["perplexity"])

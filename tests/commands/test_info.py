@@ -101,3 +101,27 @@ def test_ages_and_sizes_are_told_in_words() -> None:
     assert find_codebook_size({"levels": [4, 3, 3]}) == 36
     assert find_codebook_size({"bins": 4, "dim": 5}) == 1024
     assert find_codebook_size({"levels": "many"}) is None
+
+
+def test_a_recipe_without_a_codebook_yet_is_described(tok, tiny: str) -> None:
+    quantizer = "quantizer: {kind: vpvae, dim: 3, codebook_size: 40, neighbours_per_code: 8}"
+    pathlib.Path("v.yaml").write_text(tiny.replace("quantizer: {kind: fsp, levels: [4, 3, 3]}", quantizer))
+    told = tok("info", "v.yaml", "--json")
+    assert told.code == 0, told.err
+    assert (told.json["quantizer"], told.json["codebook_size"], told.json["grid"]) == ("vpvae", 40, "4×4")
+    assert tok("info", "v.yaml").code == 0
+    assert tok("info", "image-small-vpvae", "--json").json["quantizer"] == "vpvae"
+
+
+def test_a_bench_is_known_by_its_name_and_by_its_file(tok) -> None:
+    assert tok("info", "bench-images", "--json").json["next"] == "tok sweep bench-images"
+    assert tok("recipes", "copy", "bench-images").code == 0
+    told = tok("info", "bench-images.yaml", "--json").json
+    assert (told["modality"], told["metrics"], told["data"]) == ("image", "psnr, ssim", "photos")
+    listed = tok("sweep", "--list", "--json").json
+    assert [entry["name"] for entry in listed["benches"]] == ["bench-images", "bench-speech"]
+    assert "bench-speech" in tok("sweep", "--list").out
+    assert tok("recipes", "show", "bench-speech").out.startswith("# What speech gives")
+    missing = tok("sweep", "bench-images", "-o", "b")
+    assert (missing.code, "there is no sweep" in missing.err) == (3, False)
+    assert "did you mean 'bench-images'" in tok("sweep", "bench-image").err

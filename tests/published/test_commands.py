@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import soundfile
 import torch
 from loopback_hub import using_hub
+from probe_samples import shrink_protocol
 
 from tokcli.commands.bench import bench
 from tokcli.commands.decode import decode
@@ -164,15 +166,35 @@ def test_a_repository_of_a_hub_is_pinned(
     folder, _ = networks("dac")
     with using_hub(monkeypatch, tmp_path / "cache") as hub:
         commit = hub.add("you/dac", {path.name: path.read_bytes() for path in folder.iterdir()})
-        encode([str(speech)], str(tmp_path / "t.npy"), model="hf:you/dac@2")
+        made = encode([str(speech)], str(tmp_path / "t.npy"), model="hf:you/dac@2")
+        assert made.to_json()["model"] == f"hf:you/dac@2@{commit}"
+        assert made.to_json()["published"]["revision"] == commit
         header = open_tokens(tmp_path / "t.npy").header
         assert header.groups == 2
         assert header.published is not None
         assert (header.published["source"], header.published["revision"]) == ("hf:you/dac", commit)
-        decode(str(tmp_path / "t.npy"), str(tmp_path / "out"), model=f"hf:you/dac@{commit}")
+        decoded = decode(str(tmp_path / "t.npy"), str(tmp_path / "out"), model=f"hf:you/dac@{commit}").to_json()
+        assert (decoded["model"], decoded["published"]["revision"]) == (f"hf:you/dac@{commit}", commit)
         with pytest.raises(InputError, match=f"was made by 'hf:you/dac@{commit}'"):
             decode(str(tmp_path / "t.npy"), str(tmp_path / "again"))
         (row,) = evaluate([f"hf:you/dac@2@{commit}"], data=str(speech), metrics=["si-sdr"], items=1)
         assert row.title.model == f"hf:you/dac@2@{commit}"
         assert row.protocol["published"]["revision"] == commit
         assert info("hf:you/dac")["revision"] == commit
+
+
+def test_its_tokens_are_probed_and_samples_decoded(
+    tok, networks: Networks, speech: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shrink_protocol(monkeypatch)
+    folder, _ = networks("dac")
+    for number in range(2, 8):
+        (speech / f"{number}.wav").write_bytes((speech / f"{number % 2}.wav").read_bytes())
+    assert tok("encode", speech, "-o", "train.npy", "-m", folder, "--size", "3200", "--quiet").code == 0
+    shutil.copy("train.npy", "val.npy")
+    shutil.copy("train.npy.json", "val.npy.json")
+    outcome = tok("probe", "train.npy", "--val", "val.npy", "-m", folder, "--samples", "2", "-o", "p", "--json")
+    assert outcome.code == 0, outcome.err
+    (row,) = outcome.json["probes"]
+    assert row["bits"] > 0
+    assert pathlib.Path(row["samples"]["sheet"]).is_file()

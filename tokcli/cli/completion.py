@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from tokcli.errors import TokError
-from tokcli.recipe.shipped import SWEEPS, find_recipe_text, list_shipped
+from tokcli.recipe.shipped import find_recipe_text, list_shipped, list_shipped_sweeps
 from tokcli.shipped import list_names
 
 RUNS = "runs"
@@ -21,7 +21,7 @@ def complete_recipe(incomplete: str) -> list[str]:
 
 def complete_sweep(incomplete: str) -> list[str]:
     """Shipped sweeps, and files of one's own."""
-    return [*_begin(list_shipped(SWEEPS), incomplete), *complete_file(incomplete, (".yaml", ".yml"))]
+    return [*_begin(list_shipped_sweeps(), incomplete), *complete_file(incomplete, (".yaml", ".yml"))]
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -32,7 +32,7 @@ def complete_model(incomplete: str) -> list[str]:
 
 def complete_anything(incomplete: str) -> list[str]:
     """All that `tok info` takes."""
-    shipped = [*list_names(), *list_shipped(), *list_shipped(SWEEPS)] if incomplete else []
+    shipped = [*list_names(), *list_shipped(), *list_shipped_sweeps()] if incomplete else []
     return list(dict.fromkeys([*_begin([*_list_runs(), *shipped], incomplete), *complete_file(incomplete)]))
 
 
@@ -78,7 +78,7 @@ def _find_files(incomplete: str, suffixes: tuple[str, ...]) -> Iterator[str]:
 
 
 def _list_shipped_names() -> list[str]:
-    return [*list_shipped(), *list_shipped(SWEEPS)]
+    return [*list_shipped(), *list_shipped_sweeps()]
 
 
 def _list_runs() -> list[str]:

@@ -235,10 +235,9 @@ def _print_figures(rows: list["Scores"]) -> None:
 
 def _print_groups(rows: list["Scores"]) -> None:
     """How each group of a model's tokens uses its codes, and all together, by the row that has most of them."""
-    counted = [row for row in rows if row.by_group]
-    # The first groups of a row with fewer are the same ones.
-    most = {row.title.model: row for row in sorted(counted, key=lambda row: len(row.by_group["cvu"]))}
-    for row in most.values():
+    from tokcli.evaluation.run import select_grouped
+
+    for row in select_grouped(rows):
         names = list(row.by_group)
         cells = [(number, *figures) for number, figures in enumerate(zip(*row.by_group.values(), strict=True), 1)]
         means = [sum(figures) / len(figures) for figures in row.by_group.values()]

@@ -51,7 +51,8 @@ def show_listing(listing: "Listing", json: bool) -> int:
         print_json(listing.to_json())
         return 0
     if "recipes" not in listing.kinds:
-        print_table("sweeps", ["name", "what it is"], [(each.name, each.summary) for each in listing.kinds["sweeps"]])
+        for kind, entries in listing.kinds.items():
+            print_table(kind, ["name", "what it is"], [(each.name, each.summary) for each in entries])
         print("run one with: tok sweep NAME     edit one with: tok recipes copy NAME")
         return 0
     entries = {entry.name: entry for entry in listing.kinds["recipes"]}

@@ -42,15 +42,20 @@ class Decoded:
         output: the folder.
         items: files in it.
         failed: items that the token file lists as never encoded.
+        model: that decoded them.
+        published: where a tokenizer of another library is from, with its revision; None for one of tok's.
     """
 
     output: pathlib.Path
     items: int
     failed: Sequence[Failure]
+    model: str
+    published: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
-        return asdict(self) | {"output": str(self.output)}
+        plain = {name: value for name, value in asdict(self).items() if name != "published" or value is not None}
+        return plain | {"output": str(self.output)}
 
 
 def decode(
@@ -138,7 +143,8 @@ def decode(
             reporter.note(f"going on behind {len(ledger.done)} files that were decoded before")
         _write_files(reader, opened, folder, outputs, ledger, groups, batch_size, reporter)
     failures = [Failure(name, reason) for name, reason in refused.items()]
-    return Decoded(folder, len(outputs), [*reader.failed, *failures])
+    record = opened.describe_tokens({}).published
+    return Decoded(folder, len(outputs), [*reader.failed, *failures], opened.short_name, record)
 
 
 def _refuse_flags(path: pathlib.Path, flags: Mapping[str, Any]) -> None:

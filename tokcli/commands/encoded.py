@@ -3,7 +3,7 @@
 import functools
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ class Encoded:
         empirical: the same in as many bits as the entropy of their frequencies.
         items_per_second: of this command, items resumed not counted.
         model: what decodes it: the run, the file or the shipped name.
+        published: where a tokenizer of another library is from, with its revision; None for one of tok's.
     """
 
     output: pathlib.Path | str
@@ -48,6 +49,7 @@ class Encoded:
     empirical: Rate
     items_per_second: float
     model: str
+    published: Mapping[str, Any] | None = None
 
     @property
     def next_step(self) -> str:
@@ -56,7 +58,8 @@ class Encoded:
 
     def to_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
-        plain = {name: value for name, value in asdict(self).items() if name not in ("packed", "empirical", "model")}
+        left_out = {"packed", "empirical", *(() if self.published else ("published",))}
+        plain = {name: value for name, value in asdict(self).items() if name not in left_out}
         rates = {self.packed.unit: self.packed.value, f"{self.empirical.unit}_empirical": self.empirical.value}
         return plain | {"output": str(self.output)} | rates
 
@@ -125,4 +128,5 @@ def describe_encoded(
         empirical=compute_rate(empirical_bits(counts), tally.samples, header.sample_rate),
         items_per_second=items_per_second,
         model=model,
+        published=header.published,
     )

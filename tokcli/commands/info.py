@@ -16,6 +16,7 @@ from tokcli.artifacts.fingerprint import compute_fingerprints
 from tokcli.artifacts.tensors import read_metadata
 from tokcli.commands.environment import describe_environment
 from tokcli.commands.foreign_tokens import find_foreign, is_foreign
+from tokcli.commands.pinned_bench import is_bench, read_bench
 from tokcli.commands.run_facts import advise, describe_history, find_end, list_runs, read_figures
 from tokcli.contracts import BuildsCodebook, compute_rate
 from tokcli.data.files import ARCHIVES, describe_skipped, find_files
@@ -30,7 +31,7 @@ from tokcli.models import RUNS, find_model, name_model
 from tokcli.published import Place, find_place, open_published
 from tokcli.recipe.build import build_tokenizer
 from tokcli.recipe.recipe import UNSPECIFIED, from_text
-from tokcli.recipe.shipped import SWEEPS, find_recipe_text, list_shipped, read_guide, read_shipped
+from tokcli.recipe.shipped import SWEEPS, find_recipe_text, list_shipped, list_shipped_sweeps, read_guide, read_shipped
 from tokcli.recipe.text import parse
 from tokcli.shipped import ShippedTokenizer, find_tokenizer, is_name, list_names, list_tokenizers
 from tokcli.spelling import nearest
@@ -87,10 +88,10 @@ def _describe_name(name: str) -> dict[str, Any]:
     if name in list_shipped():
         guide = read_guide(read_shipped(name))
         return {"recipe": name, **_describe_recipe_text(name), "needs": guide.needs}
-    if name in list_shipped(SWEEPS):
+    if name in list_shipped_sweeps():
         found = read_shipped(name, SWEEPS)
         return {"sweep": name, "title": found.summary, "next": f"tok sweep {name}"}
-    known = [*(str(each) for each in RUNS.glob("*")), *list_names(), *list_shipped(), *list_shipped(SWEEPS)]
+    known = [*(str(each) for each in RUNS.glob("*")), *list_names(), *list_shipped(), *list_shipped_sweeps()]
     hint = nearest(name, known) if nearest(name, known).startswith("did you mean") else f"expected {EXPECTED}"
     raise InputError(f"there is nothing at {name}; {hint}")
 
@@ -318,6 +319,11 @@ def _describe_recipe(path: pathlib.Path) -> dict[str, Any]:
         sweep = read_sweep(text, name)
         cells = len(sweep.methods) * max(1, len(sweep.sizes)) * len(sweep.seeds)
         return {"sweep": name, "methods": ", ".join(sweep.methods), "cells": cells, "next": f"tok sweep {name}"}
+    if is_bench(content):
+        bench = read_bench(content)
+        facts = {"models": ", ".join(bench.models), "against": ", ".join(bench.against) or None}
+        facts |= {"metrics": ", ".join(bench.columns), "data": ", ".join(bench.evaluate)}
+        return {"bench": name, "modality": bench.bench, **facts, "next": f"tok sweep {name}"}
     return {"recipe": name, **_describe_recipe_text(str(path))}
 
 

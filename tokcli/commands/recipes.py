@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tokcli.errors import UsageError
 from tokcli.files import try_output, write_text
-from tokcli.recipe.shipped import SWEEPS, Shipped, list_shipped, read_guide, read_shipped
+from tokcli.recipe.shipped import BENCHES, SWEEPS, Shipped, list_shipped, list_shipped_sweeps, read_guide, read_shipped
 
 if TYPE_CHECKING:
     from tokcli.recipe.explanation import Explanation
@@ -18,7 +18,7 @@ class Listing:
     """What is shipped.
 
     Attributes:
-        kinds: Recipes, sweeps, or both.
+        kinds: Recipes, sweeps and benches, or some of these.
         whole: Whether every one is to be shown with its facts.
     """
 
@@ -112,7 +112,7 @@ def recipes(
         return Listing({"recipes": [read_shipped(each) for each in list_shipped()], **list_sweeps().kinds})
     if name is None:
         raise UsageError(f"tok recipes {action} needs the name of a recipe; tok recipes lists them")
-    is_sweep = name in list_shipped(SWEEPS)
+    is_sweep = name in list_shipped_sweeps()
     found = read_shipped(name, SWEEPS if is_sweep else "")
     if action == "show":
         return Text(found)
@@ -143,5 +143,5 @@ def _explain(section: str | None, kind: str | None) -> "Explained":
 
 
 def list_sweeps() -> Listing:
-    """The shipped sweeps alone."""
-    return Listing({"sweeps": [read_shipped(name, SWEEPS) for name in list_shipped(SWEEPS)]})
+    """The shipped sweeps alone, and the benches, which train nothing."""
+    return Listing({kind: [read_shipped(name, kind) for name in list_shipped(kind)] for kind in (SWEEPS, BENCHES)})

@@ -343,3 +343,9 @@ def remark_on_use(scores: Scores, advice: str, steps: int | None) -> str | None:
 def make_json_figures(figures: Mapping[str, float | None]) -> dict[str, float | None]:
     """Figures as JSON can hold them: what is unknown is null."""
     return {name: value if value is not None and math.isfinite(value) else None for name, value in figures.items()}
+
+
+def select_grouped(rows: Sequence[Scores]) -> list[Scores]:
+    """Of each model with several tokens at a position the row with most of them: what it says holds for fewer too."""
+    counted = [row for row in rows if row.by_group]
+    return list({row.title.model: row for row in sorted(counted, key=lambda row: len(row.by_group["cvu"]))}.values())

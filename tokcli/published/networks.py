@@ -267,7 +267,6 @@ KINDS: dict[str, Kind] = {
     "dac": Kind("transformers", "DacModel", Dac),
     "mimi": Kind("transformers", "MimiModel", Mimi),
     "xcodec": Kind("transformers", "XcodecModel", XCodec),
-    "higgs_audio_v2_tokenizer": Kind("transformers", "HiggsAudioV2TokenizerModel", XCodec),
     "janus_vqgan": Kind("transformers", "JanusVQVAE", Janus),
     "emu3_vqgan": Kind("transformers", "Emu3VQVAE", Emu3),
     "VQModel": Kind("diffusers", "VQModel", VQModel),

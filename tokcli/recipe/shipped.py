@@ -31,6 +31,9 @@ NUMBERS = {"two": "2", "three": "3", "four": "4", "five": "5", "ten": "10"}
 SWEEPS = "sweeps"
 """The folder, within that of the recipes, which holds sweeps; functions below look there where they are told so."""
 
+BENCHES = "benches"
+"""The folder of those that judge models and train none; `tok sweep` runs both."""
+
 
 @dataclass(frozen=True)
 class Shipped:
@@ -49,18 +52,26 @@ def find_folder() -> pathlib.Path:
 
 
 def list_shipped(subfolder: str = "") -> list[str]:
-    """Every shipped recipe; with the subfolder SWEEPS, every shipped sweep."""
+    """Every shipped recipe; with the subfolder SWEEPS or BENCHES, every one of those."""
     return sorted(path.stem for path in (find_folder() / subfolder).glob("*.yaml"))
 
 
+def list_shipped_sweeps() -> list[str]:
+    """All that `tok sweep` runs by its bare name, sweeps and benches."""
+    return [*list_shipped(SWEEPS), *list_shipped(BENCHES)]
+
+
 def read_shipped(name: str, subfolder: str = "") -> Shipped:
-    """The recipe or sweep `name`. Raises InputError with the nearest name where there is none."""
+    """The recipe `name`; with SWEEPS the sweep or bench. Raises InputError, with the nearest name, where none is."""
+    if subfolder == SWEEPS and name in list_shipped(BENCHES):
+        subfolder = BENCHES
     if name not in list_shipped(subfolder):
         noun, listing = ("sweep", "tok sweep --list lists them") if subfolder else ("recipe", "tok recipes lists them")
-        if name in list_shipped("" if subfolder else SWEEPS):
+        if name in (list_shipped() if subfolder else list_shipped_sweeps()):
             other, verb = ("a recipe", "train") if subfolder else ("a sweep", "sweep")
             raise InputError(f"'{name}' is {other}: tok {verb} {name}")
-        raise InputError(f"there is no {noun} '{name}'; {nearest(name, list_shipped(subfolder))} ({listing})")
+        known = list_shipped_sweeps() if subfolder else list_shipped()
+        raise InputError(f"there is no {noun} '{name}'; {nearest(name, known)} ({listing})")
     text = (find_folder() / subfolder / f"{name}.yaml").read_text(encoding="utf-8")
     return Shipped(name, read_summary(text), text)
 

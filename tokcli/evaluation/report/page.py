@@ -30,7 +30,7 @@ from tokcli.evaluation.report.build import Report, collect_report
 from tokcli.evaluation.report.charts import draw_rates, draw_swatch, draw_usage
 from tokcli.evaluation.report.gallery import write_cards
 from tokcli.evaluation.report.views import Storage
-from tokcli.evaluation.run import Scores
+from tokcli.evaluation.run import Scores, select_grouped
 from tokcli.files import write_bytes, write_text
 from tokcli.metrics import METRICS
 from tokcli.progress import Reporter
@@ -175,8 +175,24 @@ def _figures(report: Report) -> str:
     return (
         f'<section id="figures"><h2>Figures</h2>{write_table("Figures", heads, rows)}'
         '<p class="note">The best model of a column is bold. Arrows say which way is better. A press on a heading '
-        f"sorts.</p>{write_meanings(metrics)}{_differences(report)}{notes}</section>"
+        f"sorts.</p>{write_meanings(metrics)}{_differences(report)}{_groups(report)}{notes}</section>"
     )
+
+
+def _groups(report: Report) -> str:
+    """How each group of tokens uses its codes, a table for each model with several at a position."""
+    tables = []
+    for row in select_grouped(report.rows):
+        title = f"{escape(row.title.label)}, by group"
+        heads = [f'<th scope="col">{escape(format_name(name))}</th>' for name in row.by_group]
+        lines = [
+            f'<tr><th scope="row">{number}</th>'
+            + "".join(f'<td data-value="{value:.9g}">{format_number(value)}</td>' for value in figures)
+            + "</tr>"
+            for number, figures in enumerate(zip(*row.by_group.values(), strict=True), 1)
+        ]
+        tables.append(f"<h3>{title}</h3>{write_table(title, heads, lines, first='group')}")
+    return "".join(tables)
 
 
 def write_meanings(metrics: Sequence[str]) -> str:
