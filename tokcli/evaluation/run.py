@@ -348,4 +348,5 @@ def make_json_figures(figures: Mapping[str, float | None]) -> dict[str, float | 
 def select_grouped(rows: Sequence[Scores]) -> list[Scores]:
     """Of each model with several tokens at a position the row with most of them: what it says holds for fewer too."""
     counted = [row for row in rows if row.by_group]
-    return list({row.title.model: row for row in sorted(counted, key=lambda row: len(row.by_group["cvu"]))}.values())
+    most = {row.title.model: row for row in sorted(counted, key=lambda row: len(row.by_group["cvu"]))}
+    return [row for row in counted if most[row.title.model] is row]
