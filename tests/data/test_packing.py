@@ -4,7 +4,7 @@ import pathlib
 
 import torch
 
-from tokcli.commands.encode_items import fill_batch
+from tokcli.commands.copying import fill_batch
 from tokcli.data.batches import Batch, open_training_loader
 from tokcli.data.image.files import ImageFiles
 from tokcli.numerics import pack_levels, unpack_levels

@@ -29,7 +29,7 @@ from tokcli.commands.build_codebook import (
 from tokcli.commands.encode_shards import open_output
 from tokcli.commands.shard_encoder import describe_device
 from tokcli.contracts import CodebookReport, Source
-from tokcli.data.items import Failure, default_workers
+from tokcli.data.items import Failure, default_workers, require_reached
 from tokcli.data.places import is_remote
 from tokcli.errors import MismatchError, TokError, UsageError
 from tokcli.files import try_output
@@ -115,6 +115,7 @@ class CodebookWork(ShardWork[BuiltCodebooks]):
             ):
                 failures[failure.item] = failure
                 notes.add(f"cannot read {failure.item}, left out: {failure.reason}")
+        require_reached(failures.values())
         self.ledger.require_mark(shard, work.source.mark(span))
         seconds = time.perf_counter() - started
         self.ledger.publish(shard, lambda path: self._write(path, shard, sample, failures, seconds))

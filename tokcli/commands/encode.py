@@ -17,6 +17,7 @@ from tokcli.contracts import Source
 from tokcli.data.files import describe_skipped
 from tokcli.data.image.views import COUNTS, ImageViews, Views
 from tokcli.data.places import is_remote
+from tokcli.data.readers import Readers
 from tokcli.errors import InterruptedRunError, UsageError
 from tokcli.exchange.about import AboutItems
 from tokcli.files import try_output
@@ -200,7 +201,7 @@ def _encode_into_file(
         rest, at_once = range(len(source))[first:], batch_size or pick_batch_size(model.device)
         try:
             with reporter.task("encoding", len(source), "items", done=first) as task:
-                encode_items(model, source, rest, writer, known, at_once, notes, task)
+                encode_items(model, source, rest, writer, known, at_once, notes, task, Readers())
         except KeyboardInterrupt:
             done = f"{len(writer.done)} of {len(source)} items"
             raise InterruptedRunError(f"stopped after {done}; the same command with --resume goes on") from None

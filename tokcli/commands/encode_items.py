@@ -5,13 +5,15 @@ from typing import Any, Protocol
 
 import torch
 
+from tokcli.commands.copying import find_way, pack_batch, send_ahead, unpack_batch
 from tokcli.contracts import Item, Source, Stream
-from tokcli.data.items import Failure, Unreached, group_items, make_failure, read_items
+from tokcli.data.items import Failure, Unreached, make_failure
 from tokcli.data.places import Troubles
+from tokcli.data.readers import Readers
 from tokcli.errors import InputError, UnreachableError
 from tokcli.exchange.about import AboutItems
 from tokcli.models import Model
-from tokcli.numerics import is_out_of_memory, pack_levels, unpack_levels
+from tokcli.numerics import is_out_of_memory
 from tokcli.progress import FailureNotes, Task
 
 
@@ -43,7 +45,7 @@ def encode_items(
     batch_size: int,
     notes: FailureNotes,
     task: Task,
-    readers: int | None = None,
+    readers: Readers,
     again: bool = False,
 ) -> None:
     """Encode some items of a source, in order.
@@ -57,17 +59,18 @@ def encode_items(
         batch_size: items at a time.
         notes: is told of those that cannot be read.
         task: is told how far it is.
-        readers: processes that read; None chooses.
+        readers: read them.
         again: whether all of them are encoded again where something that holds one cannot be read now; else it is left
             out, as one that is damaged.
 
     Raises:
         UnreachableError: with `again`, where something cannot be read now.
     """
-    readings = read_items(source, readers, indices=indices, streams=model.codec.streams)
-    for group in group_items(readings, batch_size):
+    groups, way = readers.read(source, indices, batch_size, model.codec.streams), find_way(model.device)
+    for group, sent in ((group, None) for group in groups) if way is None else send_ahead(groups, way, batch_size):
         if isinstance(group, list):
-            for item, tokens in zip(group, encode_what_fits(model, group, batch_size), strict=True):
+            batch = None if way is None or sent is None else unpack_batch(way, sent)
+            for item, tokens in zip(group, encode_what_fits(model, group, batch_size, batch), strict=True):
                 failure = tokens if isinstance(tokens, Failure) else _append(item, tokens, writer, known)
                 if failure is not None:
                     _leave_out(failure, writer, notes, again)
@@ -96,10 +99,12 @@ def _leave_out(failure: Failure, writer: TakesTokens, notes: FailureNotes, again
     notes.add(f"cannot encode {failure.item}: {failure.reason}")
 
 
-def encode_what_fits(model: Model, group: Sequence[Item], batch_size: int) -> Iterator[torch.Tensor | Failure]:
+def encode_what_fits(
+    model: Model, group: Sequence[Item], batch_size: int, batch: torch.Tensor | None = None
+) -> Iterator[torch.Tensor | Failure]:
     """The tokens of each item of one shape; where memory is short, item by item, or why one has none."""
     try:
-        tokens = encode_group(model, group, batch_size)
+        tokens = encode_group(model, group, batch_size, batch)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -107,6 +112,7 @@ def encode_what_fits(model: Model, group: Sequence[Item], batch_size: int) -> It
     if tokens is not None:
         yield from tokens
     elif len(group) > 1:
+        del batch
         for item in group:
             yield from encode_what_fits(model, [item], 1)
     else:
@@ -114,20 +120,24 @@ def encode_what_fits(model: Model, group: Sequence[Item], batch_size: int) -> It
         yield Failure(group[0].name, f"there is not enough memory to encode it at {size}; give it a --size")
 
 
-def encode_group(model: Model, group: Sequence[Item], batch_size: int) -> torch.Tensor:
+def encode_group(
+    model: Model, group: Sequence[Item], batch_size: int, batch: torch.Tensor | None = None
+) -> torch.Tensor:
     """Tokens (batch, *grid, groups) of items of one shape, on the CPU.
 
-    On a GPU all batches have one size, so that the same kernels compute an item whatever came with it.
+    Args:
+        model: that encodes them.
+        group: the items.
+        batch_size: of all batches on a GPU.
+        batch: their signals on the device, where they were sent ahead.
     """
-    signals = torch.stack([item.signal for item in group])
-    if model.device.type != "cpu":
-        signals = unpack_levels(fill_batch(pack_levels(signals).to(model.device), batch_size))
-    return model.codec.encode(signals)[: len(group)].cpu()
-
-
-def fill_batch(signals: torch.Tensor, size: int) -> torch.Tensor:
-    """Signals (batch, channels, *size) with the first one repeated until there are `size`."""
-    return torch.cat([signals, signals[:1].expand(size - len(signals), *signals.shape[1:])])
+    if batch is None:
+        way = find_way(model.device)
+        if way is None:
+            batch = torch.stack([item.signal for item in group])
+        else:
+            batch = unpack_batch(way, way.send(pack_batch(group, batch_size)))
+    return model.codec.encode(batch)[: len(group)].cpu()
 
 
 def encode_stream(model: Model, stream: Stream, writer: TakesTokens, known: AboutItems) -> Failure | None:

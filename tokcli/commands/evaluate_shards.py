@@ -23,7 +23,7 @@ from tokcli.commands.evaluation_entries import (
     require_same_data,
 )
 from tokcli.commands.shard_encoder import describe_device
-from tokcli.data.items import default_workers
+from tokcli.data.items import default_workers, require_reached
 from tokcli.errors import InputError, MismatchError, TokError, UsageError
 from tokcli.evaluation.compare import compare_all
 from tokcli.evaluation.run import Evaluation, Scores
@@ -101,6 +101,7 @@ class EvaluationWork(ShardWork[list[Scores]]):
             bar = task if entry is self._work.entries[-1] else SILENT.task(self.doing, None, "items")
             walk = evaluation.walk(span, entry.model.settings.batch_size, readers, bar)
             parts.append(take_seen(walk).cpu())
+        require_reached(failure for part in parts for failure in part.failed.values())
         self.ledger.require_mark(shard, source.mark(span))
         seconds = time.perf_counter() - started
         self.ledger.publish(shard, lambda path: self._write(path, shard, parts, seconds))

@@ -12,7 +12,8 @@ import torch
 
 from tokcli.commands.encode_items import encode_items
 from tokcli.contracts import Source
-from tokcli.data.items import Failure, default_workers
+from tokcli.data.items import Failure
+from tokcli.data.readers import Readers
 from tokcli.errors import TokError
 from tokcli.exchange.about import AboutItems
 from tokcli.models import Model
@@ -92,6 +93,7 @@ class ShardEncoder:
         self._work = work
         self._ledger = ledger
         self._header = read_header_of(ledger)
+        self._readers = Readers(count_local())
         self._notes = FailureNotes(work.reporter, "the shards list all of them with their reasons")
 
     def encode(self, shard: int, task: Task) -> int:
@@ -104,7 +106,7 @@ class ShardEncoder:
         started = time.perf_counter()
         work, plan, content = self._work, self._ledger.plan, ShardContent(self._header)
         span = plan.span(shard)
-        at_once, readers = plan.work["batch_size"], default_workers(len(span), count_local())
+        at_once, readers = plan.work["batch_size"], self._readers
         encode_items(
             work.model, work.source, span, content, work.known, at_once, self._notes, task, readers, again=True
         )

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from tokcli.contracts import Item, Source, Stream
 from tokcli.data.places import Troubles
 from tokcli.distributed import count_cores
-from tokcli.errors import InputError
+from tokcli.errors import InputError, UnreachableError
 from tokcli.numerics import pack_levels, unpack_levels
 
 T = TypeVar("T")
@@ -194,6 +194,13 @@ def group_items(readings: Iterable[Item | Stream | Failure], size: int) -> Itera
             yield items
         else:
             yield from (reading for reading in group if not isinstance(reading, Item))
+
+
+def require_reached(failures: Iterable[Failure]) -> None:
+    """Raises UnreachableError where what holds an item cannot be read now, so that nothing is known of the item."""
+    for failure in failures:
+        if isinstance(failure, Unreached):
+            raise UnreachableError(f"{failure.item}: {failure.reason}")
 
 
 def list_blocks(total: int, batch_size: int, rank: int, world: int) -> list[int]:
