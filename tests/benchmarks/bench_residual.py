@@ -3,9 +3,9 @@
     python tests/benchmarks/bench_residual.py [--sizes 1024] [--depths 1 4 8] [--positions 2048] [--rounds 5]
         [--quantizers fsq fsp] [--processor-time] [--json F]
 
-Plain VQ, VQ with moving averages, FSQ, and FSP beside the library's FSQ, for it has no other; forward and backward, the
-decoder's gradient standing in as ones. The median of the rounds' ratios counts. No threads are set: use
-OMP_NUM_THREADS.
+Plain VQ, VQ with moving averages, FSQ, and FSP beside the library's FSQ, for it has no other stages; a single stage
+beside its FSP too. Forward and backward, the decoder's gradient standing in as ones. The median of the rounds' ratios
+counts. No threads are set: use OMP_NUM_THREADS.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import torch
 from bench_quantizers import DIMS, LEVELS, step
 from bench_vpvae import seconds
 from vector_quantize_pytorch import ResidualFSQ, ResidualVQ
+from vector_quantize_pytorch.finite_scalar_perturbation import FSP
 
 from tokcli.quantizers.residual import ResidualQuantizer
 
@@ -36,6 +37,17 @@ class Ratio:
     ratio: float
 
 
+class LibraryFSP(torch.nn.Module):
+    """The library's FSP, which has no residual stages, with codes, tokens and loss alone."""
+
+    def __init__(self, levels: list[int]) -> None:
+        super().__init__()
+        self.stage = FSP(levels, quantize_rate=0.5)
+
+    def forward(self, latents: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.stage(latents)[:3]
+
+
 def pairs_of(size: int, depth: int) -> dict[str, tuple[ResidualQuantizer, torch.nn.Module]]:
     """Both sides of each row, by its name."""
     vq = {"kind": "vq", "dim": DIMS[size], "codebook_size": size}
@@ -47,6 +59,7 @@ def pairs_of(size: int, depth: int) -> dict[str, tuple[ResidualQuantizer, torch.
         "vq, EMA": (ResidualQuantizer({**vq, "ema": True}, depth), ResidualVQ(**shape)),
         "fsq": (ResidualQuantizer(fsq, depth), ResidualFSQ(levels=LEVELS[size], num_quantizers=depth)),
         "fsp": (ResidualQuantizer(fsp, depth), ResidualFSQ(levels=LEVELS[size], num_quantizers=depth)),
+        **({"fsp, FSP": (ResidualQuantizer(fsp, 1), LibraryFSP(LEVELS[size]))} if depth == 1 else {}),
     }
 
 
@@ -106,7 +119,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--quantizers", nargs="+", choices=["vq", "vq, EMA", "fsq", "fsp"])
+    parser.add_argument("--quantizers", nargs="+", choices=["vq", "vq, EMA", "fsq", "fsp", "fsp, FSP"])
     parser.add_argument("--processor-time", action="store_true", help="not the wall's: for a machine that others use")
     parser.add_argument("--json", type=pathlib.Path)
     options = parser.parse_args()
