@@ -154,3 +154,54 @@ def test_a_tar_that_cannot_be_read_is_one_sentence(tok, tiny_run: pathlib.Path, 
     assert outcome.code == 3
     assert words in outcome.err
     assert not list(tmp_path.glob("*.npy*"))
+
+
+def cut(path: pathlib.Path) -> None:
+    content = (path / "1.tar").read_bytes()
+    (path / "1.tar").write_bytes(content[: len(content) // 2])
+
+
+def drop_column(path: pathlib.Path) -> None:
+    table = pyarrow.parquet.read_table(path / "rows.parquet")
+    pyarrow.parquet.write_table(table.drop_columns(["image"]), path / "rows.parquet")
+
+
+@pytest.mark.parametrize(
+    ("given", "harm", "code", "words"),
+    [
+        ("{0..2}.tar", lambda path: (path / "1.tar").unlink(), 3, "there is no file or folder '1.tar'"),
+        ("{0..2}.tar", cut, 4, "the inputs have changed since its plan was made, those of 1 of 3 shards"),
+        ("rows.parquet", drop_column, 3, "has no column 'image' of a struct with `bytes`; there are: "),
+        ("s3://bucket/{0..2}.tar", lambda path: None, 3, "there are no credentials for s3://; set AWS_ACCESS_KEY_ID"),
+    ],
+    ids=["missing", "cut under a plan", "column", "credentials"],
+)
+def test_bad_input_is_a_sentence_and_what_was_done_stays(
+    tok, tiny_run: pathlib.Path, sets, given: str, harm, code: int, words: str, tmp_path, monkeypatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    begun = given if "://" not in given else "{0..2}.tar"
+    if given.startswith("s3"):
+        pytest.importorskip("s3fs", reason="fsspec reads s3:// with s3fs").S3FileSystem.clear_instance_cache()
+    assert tok("encode", begun, "-o", "tokens", "--shard-items", "4", "--shard", "0/2", "-q").code == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "tokens").iterdir()}
+    assert len(before) == 5
+    harm(tmp_path)
+    outcome = tok("encode", given, "-o", "tokens", "--shard-items", "4", "-q")
+    assert (outcome.code, words in outcome.err) == (code, True), outcome.err
+    assert "Traceback" not in outcome.err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "tokens").iterdir()} == before
+
+
+def test_what_a_cut_tar_still_holds_is_encoded_and_the_rest_is_listed(tok, tiny_run, sets, tmp_path) -> None:
+    cut(tmp_path)
+    outcome = tok("encode", "{0..2}.tar", "-o", "tokens", "--json", "-q")
+    assert outcome.code == 5, outcome.err
+    (failed,) = outcome.json["failed"]
+    assert failed["item"].startswith("1.tar/")
+    assert "the tar is cut off: its end is missing" in failed["reason"]
+    assert "fetch or pack the tar again" in failed["reason"]
+    assert outcome.json["items"] == 11

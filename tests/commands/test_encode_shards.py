@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import tarfile
+import time
 
 import pytest
 import torch
@@ -148,6 +149,20 @@ def test_a_folder_that_somebody_works_on_is_not_started_over(tok, whole: pathlib
     (whole / "claims" / "00001").write_text(json.dumps(holder))
     outcome = tok(*ENCODE, "-o", "whole", "--force")
     assert (outcome.code, "is being written by process 7 on elsewhere" in outcome.err) == (1, True)
+
+
+def test_a_claim_of_a_worker_elsewhere_that_fell_silent_is_taken_over(tok, whole: pathlib.Path, tmp_path) -> None:
+    assert tok(*ENCODE, "-o", "parts", "--shard", "0/2").code == 0
+    claim = tmp_path / "parts" / "claims" / "00001"
+    claim.parent.mkdir(exist_ok=True)
+    claim.write_text(json.dumps({"pid": 7, "host": "elsewhere", "started": "then", "command": "tok encode"}))
+    os.utime(claim, (time.time() - 61,) * 2)
+    told = tok("encode", "-o", "parts", "--status", "--json").json
+    assert (told["done"], told["claimed"], told["expired"]) == (2, 0, 1)
+    outcome = tok(*ENCODE[:-1], "-o", "parts")
+    assert outcome.code == 0, outcome.err
+    assert "shard 1 is taken over from process 7 on elsewhere" in outcome.err
+    assert contents(tmp_path / "parts") == contents(whole)
 
 
 def test_what_is_not_of_one_file_is_refused_there(tok, tiny_run, photos, tmp_path) -> None:
