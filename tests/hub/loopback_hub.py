@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
@@ -185,6 +185,24 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 [{"type": "file", "path": path, "size": len(found[2][path]), "oid": sums[path]} for path in sums]
             )
 
+    def list_paths(self, name: str, revision: str) -> None:
+        """What is known of some paths; a folder is one that files lie in."""
+        found = self._find_commit(name, revision)
+        if found is None:
+            return
+        asked = (
+            json.loads(self.body) if self.body.startswith(b"{") else {"paths": parse_qs(self.body.decode())["paths"]}
+        )
+        told = []
+        for path in asked["paths"]:
+            content = found[2].get(path)
+            if content is not None:
+                oid = hashlib.sha1(content).hexdigest()
+                told.append({"type": "file", "path": path, "size": len(content), "oid": oid})
+            elif any(each.startswith(f"{path}/") for each in found[2]):
+                told.append({"type": "directory", "path": path, "oid": "0" * 40})
+        self._answer(told)
+
     def resolve(self, name: str, revision: str, path: str) -> None:
         found = self._find_commit(name, revision)
         if found is None:
@@ -196,11 +214,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return self._refuse(404, "EntryNotFound", "Entry not found")
         content = files[path]
         headers = {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": commit}
-        start = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if start:
-            first = int(start[1])
-            headers |= {"Content-Range": f"bytes {first}-{len(content) - 1}/{len(content)}"}
-            content = content[first:]
+            first, last = int(start[1]), min(int(start[2] or len(content)), len(content) - 1)
+            headers |= {"Content-Range": f"bytes {first}-{last}/{len(content)}"}
+            content = content[first : last + 1]
         if self.command == "GET" and self.hub.cut.get(path):
             return self._break_off(content, self.hub.cut[path].pop(0), headers)
         return self._send(206 if start else 200, content, headers)
@@ -259,7 +277,11 @@ ROUTES = [
     (r"POST /api/repos/create", _Handler.create),
     (r"POST /api/validate-yaml", _Handler.validate),
     (rf"GET /api/models/{NAME}/revision/(.+)", _Handler.tell),
-    (rf"GET /api/models/{NAME}/tree/([^/]+)", _Handler.list_tree),
+    (rf"GET /api/(?:models|datasets)/{NAME}/tree/([^/]+)", _Handler.list_tree),
+    (rf"GET /api/datasets/{NAME}/revision/(.+)", _Handler.tell),
+    (rf"GET /api/datasets/{NAME}", _Handler.tell),
+    (rf"POST /api/datasets/{NAME}/paths-info/([^/]+)", _Handler.list_paths),
+    (rf"(?:GET|HEAD) /datasets/{NAME}/resolve/([^/]+)/(.+)", _Handler.resolve),
     (rf"POST /api/models/{NAME}/preupload/([^/]+)", _Handler.preupload),
     (rf"POST /api/models/{NAME}/commit/([^/]+)", _Handler.commit),
     (rf"GET /api/models/{NAME}", _Handler.tell),
