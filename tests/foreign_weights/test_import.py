@@ -128,6 +128,10 @@ def test_an_artifact_is_made_that_says_what_is_not_known(tok, tmp_path, publishe
     assert (known["trained_on"], known["licence"]) == ("unknown", "unknown")
     assert known["imported"] == {"publisher": publisher, "file": "vq_ds2.pt", "sha256": told.json["sha256"]}
     assert "unknown" in tok("info", "m.safetensors").out
+    pytest.importorskip("huggingface_hub")
+    assert "records no licence" in tok("push", "m.safetensors", "you/x", "--dry-run").err
+    shared = tok("push", "m.safetensors", "you/x", "--licence", "mit", "--dry-run", "--json").json
+    assert f"Weights of {publisher}, imported into tok; what they were trained on is unknown." in shared["card"]
 
 
 def test_an_imported_artifact_goes_wherever_a_model_goes(tok, tmp_path, photos, monkeypatch) -> None:
