@@ -1,5 +1,8 @@
 """A folder of tokens on object storage is the folder that a disk gets, by any number of workers."""
 
+import contextlib
+import importlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -7,10 +10,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 import urllib.request
 from collections.abc import Iterator
 
+import fsspec
 import pytest
 
 from tokcli.data.remote_folder import RemoteFolder
@@ -174,3 +179,62 @@ def test_objects_become_tokens_in_objects_whoever_is_killed(tok, tiny_run, photo
     lost = tok(*typed, "-o", "s3://nowhere/tokens")
     assert (lost.code, "s3://nowhere/tokens: there is no bucket 'nowhere'" in lost.err) == (3, True), lost.err
     assert json.loads(folder.read("plan.json", 2**20))["items"] == 5
+
+
+GOOGLE = """
+import sys
+from gcp_storage_emulator.server import create_server
+create_server("127.0.0.1", int(sys.argv[1]), in_memory=True, default_bucket="bucket").run()
+"""
+
+
+@pytest.fixture
+def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket of a server of Google's storage on loopback, of a process of its own."""
+    for package in ("gcsfs", "gcp_storage_emulator"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed; run: pip install gcsfs gcp-storage-emulator")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", GOOGLE, str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port)).close()
+            break
+        time.sleep(0.1)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    # Both are read when gcsfs is imported; without the second it asks by gRPC what kind of bucket this is.
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    gcsfs = importlib.import_module("gcsfs")
+    monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})  # as FSSPEC_GS_TOKEN does
+    gcsfs.GCSFileSystem.clear_instance_cache()
+    yield "gs://bucket"
+    server.terminate()
+    server.wait()
+
+
+@pytest.mark.slow
+def test_tars_of_googles_storage_become_tokens_there(tok, tiny_run, photos, tmp_path, google) -> None:
+    names = sorted(photos.rglob("*.png"))
+    for shard in range(2):
+        with tarfile.open(tmp_path / f"{shard}.tar", "w") as tar:
+            for path in names[shard::2]:
+                tar.add(path, path.name)
+        content = (tmp_path / f"{shard}.tar").read_bytes()
+        assert RemoteFolder(f"{google}/data").create(f"{shard}.tar", content)
+    typed = ["--size", "16", "--shard-items", "2", "-q"]
+    assert tok("encode", "{0..1}.tar", *typed, "-o", "alone").code == 0
+    outcome = tok("encode", f"{google}/data/{{0..1}}.tar", *typed, "-o", f"{google}/tokens", "--json")
+    assert (outcome.code, outcome.json["items"]) == (0, 5), outcome.err
+    there, here = contents(RemoteFolder(f"{google}/tokens")), local_contents(tmp_path / "alone")
+    assert {name: there[name] for name in here if name != "plan.json"} == {
+        name: here[name] for name in here if name != "plan.json"
+    }  # a plan has the marks of its inputs, which are others elsewhere
+    assert tok("encode", "-o", f"{google}/tokens", "--status", "--json").json["finished"]
+    assert tok("decode", f"{google}/tokens", "-o", "out").code == 0
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 5
+    lost = tok("encode", f"{google}/data/2.tar", *typed, "-o", "none")
+    assert (lost.code, "there is no such file, folder or bucket" in lost.err) == (3, True), lost.err
