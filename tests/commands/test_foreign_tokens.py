@@ -134,7 +134,9 @@ def test_tokens_of_another_tokenizer_name_it_before_all_else(tok, tiny_run, tiny
     assert tok("decode", "t.npy", "-o", "out", "-m", "runs/other").code == 0
 
 
-def test_a_codebook_that_cannot_be_built_is_not_advised(tok, tiny_run, photos) -> None:
+def test_a_codebook_that_cannot_be_built_is_not_advised(tok, tiny: str, photos) -> None:
+    pathlib.Path("fsq.yaml").write_text(tiny.replace("kind: fsp", "kind: fsq"))
+    assert tok("train", "fsq.yaml", "-q").code == 0
     outcome = tok("encode", photos, "-o", "t.npy", "--codebook", "64")
     assert (outcome.code, "build-codebook" in outcome.err) == (2, False)
     assert "no codebook of 64 codes (it has: 36)" in outcome.err
