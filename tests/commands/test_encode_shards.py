@@ -48,7 +48,8 @@ def test_workers_that_share_a_folder_out_make_the_bytes_of_one(tok, whole: pathl
     last = tok(*ENCODE, "-o", "parts", "--shard", "0/2", "--json")
     assert last.code == 0, last.err
     alone = tok("encode", "-o", "whole", "--finish", "--json").json
-    assert {**last.json, "output": "", "items_per_second": 0} == {**alone, "output": ""}
+    unknown = {"output": "", "items_per_second": 0, "model": ""}  # a folder does not say which run made it
+    assert last.json | unknown == alone | unknown
     assert contents(tmp_path / "parts") == expected
 
 
