@@ -123,11 +123,11 @@ def test_a_resumed_encode_equals_an_uninterrupted_one(
     original = workflow.encode_group
     seen = []
 
-    def interrupted(model, group, batch_size):
+    def interrupted(model, group, batch_size, batch=None):
         seen.append(group)
         if len(seen) == 2:
             raise KeyboardInterrupt
-        return original(model, group, batch_size)
+        return original(model, group, batch_size, batch)
 
     with monkeypatch.context() as patch:
         patch.setattr(workflow, "encode_group", interrupted)

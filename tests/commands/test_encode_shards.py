@@ -82,11 +82,11 @@ def test_workers_that_begin_in_the_same_moment_join_each_other(tok, whole: pathl
 def test_an_interrupted_encode_goes_on_with_the_same_command(tok, whole, tmp_path, monkeypatch) -> None:
     original, seen = command.encode_group, []
 
-    def interrupted(model, group, batch_size):
+    def interrupted(model, group, batch_size, batch=None):
         seen.append(group)
         if len(seen) == 2:
             raise KeyboardInterrupt
-        return original(model, group, batch_size)
+        return original(model, group, batch_size, batch)
 
     with monkeypatch.context() as patch:
         patch.setattr(command, "encode_group", interrupted)
