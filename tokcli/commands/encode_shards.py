@@ -115,7 +115,7 @@ def finish_folder(folder: Folder) -> Encoded:
     """
     ledger = Ledger(folder, read_plan(folder))
     finish_now(ledger, MANIFEST, lambda: finish_ledger(ledger))
-    return summarize_folder(ledger, 0.0, read_header_of(ledger).model or "MODEL")
+    return summarize_folder(ledger, 0.0, read_header_of(ledger).model)
 
 
 def finish_ledger(ledger: Ledger) -> int | None:
@@ -153,7 +153,7 @@ def finish_ledger(ledger: Ledger) -> int | None:
         raise
 
 
-def summarize_folder(ledger: Ledger, items_per_second: float, model: str) -> Encoded:
+def summarize_folder(ledger: Ledger, items_per_second: float, model: str | None) -> Encoded:
     """What a finished folder holds, by its manifest and, where items failed, by the records of their shards."""
     _, tally, shards = read_tally(ledger.folder)
     if tally.counts is None:

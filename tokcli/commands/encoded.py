@@ -33,7 +33,7 @@ class Encoded:
         packed: the rate of tokens stored in log2 K bits.
         empirical: the same in as many bits as the entropy of their frequencies.
         items_per_second: of this command, items resumed not counted.
-        model: what decodes it: the run, the file or the shipped name.
+        model: what decodes it: the run, the file or the shipped name; None where a finished folder does not say it.
         published: where a tokenizer of another library is from, with its revision; None for one of tok's.
     """
 
@@ -48,13 +48,13 @@ class Encoded:
     packed: Rate
     empirical: Rate
     items_per_second: float
-    model: str
+    model: str | None
     published: Mapping[str, Any] | None = None
 
     @property
     def next_step(self) -> str:
         """A command that goes on from here."""
-        return f"tok decode {self.output} -o out/ -m {self.model}"
+        return f"tok decode {self.output} -o out/ -m {self.model or 'MODEL'}"
 
     def to_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
@@ -81,7 +81,7 @@ class Encoded:
         ]
 
 
-def summarize(reader: TokenReader, items_per_second: float, model: str) -> Encoded:
+def summarize(reader: TokenReader, items_per_second: float, model: str | None) -> Encoded:
     """What a token file holds, counted over the whole of it, so that a resumed encode reports what another would.
 
     Args:
@@ -102,7 +102,7 @@ def describe_encoded(
     failed: Sequence[Failure],
     output: pathlib.Path | str,
     items_per_second: float,
-    model: str,
+    model: str | None,
 ) -> Encoded:
     """What tokens add up to.
 
