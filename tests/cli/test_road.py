@@ -22,7 +22,7 @@ def test_from_a_folder_to_tokens_and_back(tok, tiny_run: pathlib.Path, photos: p
     assert numpy.load("tokens.npy").shape == (5, 4, 4)
     decoded = tok("decode", "tokens.npy", "-o", "out", "--json")
     assert decoded.code == 0, decoded.err
-    assert decoded.json == {"output": "out", "items": 5, "failed": []}
+    assert decoded.json == {"output": "out", "items": 5, "failed": [], "model": "runs/tiny"}
     written = sorted(str(path.relative_to("out")) for path in pathlib.Path("out").rglob("*.png"))
     assert written == sorted(str(path.relative_to(photos)) for path in photos.rglob("*.png"))
     assert Image.open("out/photo-0.png").size == (16, 16)

@@ -43,14 +43,14 @@ def artifact(tok, tiny: str, tmp_path: pathlib.Path) -> pathlib.Path:
 
 def test_two_that_build_codebooks_both_land(artifact: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     both_read = threading.Barrier(2)
-    read = module._open_data
+    read = module.open_data
 
     def read_together(*arguments):
         with contextlib.suppress(threading.BrokenBarrierError):
             both_read.wait(timeout=5)  # as without a lock, where both have read before one writes
         return read(*arguments)
 
-    monkeypatch.setattr(module, "_open_data", read_together)
+    monkeypatch.setattr(module, "open_data", read_together)
     notes = Notes()
     threads = [
         threading.Thread(

@@ -41,7 +41,7 @@ def test_tokens_that_are_others_are_counted(tok, tiny_run, photos, monkeypatch: 
     assert "%) are others than without --compile" in outcome.err
     monkeypatch.setattr(torch, "compile", lambda function: function)
     same = tok(*ENCODE, "-o", "tokens.npy", "--compile", "--force")
-    assert "of 256 tokens of the first 4 items, none are others than without --compile" in same.err
+    assert "of 64 tokens of the first 4 items, none are others than without --compile" in same.err
 
 
 def test_a_folder_begun_with_it_goes_on_with_it(tok, tiny_run, photos, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from tokcli.commands.import_tokens import Imported
     from tokcli.commands.import_weights import ImportedWeights
 
-CHECKPOINTS = (".pt", ".pth", ".ckpt")
-"""Endings of files that hold weights, and tokens never."""
-
 
 @verb("tok import samples.bin -m runs/a --grid 16x16 -o tokens.npy")
 def import_tokens(
@@ -65,8 +62,6 @@ def import_tokens(
         _refuse([name for name, value in for_tokens.items() if value is not None], "goes with tokens, not with --as")
         return Run("tokcli.commands.import_weights:import_weights", _show_weights)
     _refuse(["licence"] if licence is not None else [], "goes with weights: name whose they are with --as")
-    if source.lower().endswith(CHECKPOINTS):
-        raise UsageError(f"{source} looks like weights; say whose: --as llamagen or --as taming")
     return Run("tokcli.commands.import_tokens:import_tokens", _show, {"options": given})
 
 

@@ -13,12 +13,15 @@ from typing import Any
 import numpy
 
 from tokcli.commands.foreign_tokens import ForeignTokens, find_foreign, find_grid, make_unique, measure
-from tokcli.errors import InputError
+from tokcli.errors import InputError, UsageError
 from tokcli.exchange import ExchangeItem
 from tokcli.files import try_output
 from tokcli.models import Model, choose_named, open_model, pick_device
 from tokcli.progress import SILENT, Reporter
 from tokcli.tokens import open_writer
+
+CHECKPOINTS = (".pt", ".pth", ".ckpt")
+"""Endings of files that hold weights, and tokens never."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ def import_tokens(
         UsageError: where it is not clear what the file is.
         MismatchError: where the tokens are not this tokenizer's.
     """
+    if source.lower().endswith(CHECKPOINTS):
+        raise UsageError(f"{source} looks like weights; say whose: --as llamagen or --as taming")
     foreign = find_foreign(pathlib.Path(source), kind, options)
     target = pathlib.Path(output)
     try_output(target, folder=target.is_dir() or not target.suffix)
