@@ -28,7 +28,7 @@ COMPLETED = {
     "encode": {"on", "jobs", "time", "dry_run", "address"},
     "sweep": {"list_them"},
     "export": set(FORMAT_OPTIONS),
-    "import": set(FORMAT_OPTIONS),
+    "import": {"publisher", "licence", *FORMAT_OPTIONS},
 }
 """Flags that a verb turns into something else."""
 
