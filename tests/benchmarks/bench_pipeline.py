@@ -169,9 +169,10 @@ def main() -> None:
     parser.add_argument("--json", type=pathlib.Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        images = arguments.images or made_images(pathlib.Path(folder), 100)
-        copies = pathlib.Path(folder) / "copies"
+        made, copies = pathlib.Path(folder) / "made", pathlib.Path(folder) / "copies"
+        made.mkdir()
         copies.mkdir()
+        images = arguments.images or made_images(made, 100)
         for number, path in enumerate(sorted(images.iterdir()) * arguments.copies):
             shutil.copyfile(path, copies / f"{number:05}{path.suffix}")
         results = {
