@@ -172,6 +172,20 @@ def test_an_imported_artifact_can_be_tuned(tok, tmp_path) -> None:
     assert 0 < change.abs().max() < 0.1
 
 
+def test_an_imported_network_can_have_another_quantizer(tok, tmp_path) -> None:
+    save(tmp_path / "v.pt", "taming")
+    assert tok("import", "v.pt", "--as", "taming", "-o", "m.safetensors", "--quiet").code == 0
+    recipe = tok("info", "m.safetensors", "--json").json["recipe"]
+    (tmp_path / "tune.yaml").write_text(json.dumps(recipe))
+    overrides = [f"data.{part}={{kind: dead-leaves, items: 4, size: 8}}" for part in ("train", "eval")]
+    overrides += ["training.steps=1", "training.batch_size=1", "training.workers=0", "evaluation.metrics=[psnr]"]
+    overrides += [f"quantizer={{kind: simvq, dim: {recipe['quantizer']['dim']}, codebook_size: 8}}"]
+    outcome = tok("train", "tune.yaml", *overrides, "--init-from", "m.safetensors", "-o", "other")
+    assert outcome.code == 0, outcome.err
+    assert "is another one, so that of the recipe begins anew" in outcome.err
+    assert load_artifact("other").tokenizer.codebook_size == 8
+
+
 def test_what_lies_beside_the_weights_is_left_out(tmp_path) -> None:
     beside = {"optimizer_states": [{"state": {0: torch.ones(3)}}], "epoch": 3, "args": argparse.Namespace(lr=1.0)}
     weights = save(tmp_path / "t.ckpt", "taming", **beside)
