@@ -186,6 +186,17 @@ def test_an_imported_network_can_have_another_quantizer(tok, tmp_path) -> None:
     assert load_artifact("other").tokenizer.codebook_size == 8
 
 
+def test_too_little_memory_is_not_the_files_fault(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "t.ckpt", "taming")
+
+    def fail(*arguments: object, **named: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(MemoryError):
+        read_weights(tmp_path / "t.ckpt")
+
+
 def test_what_lies_beside_the_weights_is_left_out(tmp_path) -> None:
     beside = {"optimizer_states": [{"state": {0: torch.ones(3)}}], "epoch": 3, "args": argparse.Namespace(lr=1.0)}
     weights = save(tmp_path / "t.ckpt", "taming", **beside)

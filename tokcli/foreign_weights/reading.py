@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from tokcli.artifacts.tensors import read_tensors
-from tokcli.errors import MismatchError, quote
-from tokcli.files import require_regular
+from tokcli.errors import InputError, MismatchError, quote
+from tokcli.files import open_regular, require_regular
 
 SECTIONS = ("ema", "model", "state_dict")
 """Where checkpoints keep the weights, the averaged ones first; other sections (optimizers, steps) are left out."""
@@ -56,12 +56,18 @@ def read_weights(path: pathlib.Path) -> dict[str, Tensor]:
 
 
 def _load(path: pathlib.Path) -> Any:
-    """What torch reads of it. Raises MismatchError."""
+    """What torch reads of it. Raises InputError where it may not be read, MismatchError where it is no such file."""
     harmless: Any = [(_Nothing, name) for name in STAND_INS]
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(harmless):
+        file = open_regular(path)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    try:
+        with file, warnings.catch_warnings(), torch.serialization.safe_globals(harmless):
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise  # of this machine, and no fault of the file
     except Exception as error:  # torch has no single error for damage
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
         if wanted is None:
