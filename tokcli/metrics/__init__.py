@@ -5,7 +5,7 @@ Each is a pure function and a thin accumulator whose state is tensors that add: 
 To add one:
 
 1. Pick the base class: `ItemMean` (base.py) where items are scored one by one, `TokenCounts` (tokens.py) where counts
-   of tokens are enough, `Metric` (contracts.py) for anything else.
+   of tokens are enough, `Metric` (contracts/metrics.py) for anything else.
 2. Write the class in a file of this folder: a pure function, and `scores` or `figure` that calls it.
 3. Declare `modality` (None: any), `higher_is_better` (None: neither is better by itself), `unit` and `meaning`, which
    the page of a report shows.
