@@ -182,7 +182,13 @@ def _offer_group(
 
 
 def build_codebooks(
-    tokenizer: Tokenizer, latents: Tensor, sizes: Sequence[int] | None, *, seed: int = 0, reporter: Reporter = SILENT
+    tokenizer: Tokenizer,
+    latents: Tensor,
+    sizes: Sequence[int] | None,
+    *,
+    evenness: float = 0.0,
+    seed: int = 0,
+    reporter: Reporter = SILENT,
 ) -> list[CodebookReport]:
     """Build a codebook of each size (None: the quantizer's own) from latents (count, input_dim).
 
@@ -191,7 +197,10 @@ def build_codebooks(
     """
     quantizer = require_builder(tokenizer)
     nominal = tokenizer.quantizer.codebook_size
-    reports = [quantizer.build_codebook(latents, size, seed=seed, reporter=reporter) for size in sizes or [None]]
+    reports = [
+        quantizer.build_codebook(latents, size, evenness=evenness, seed=seed, reporter=reporter)
+        for size in sizes or [None]
+    ]
     built = [report.size for report in reports]
     quantizer.use_codebook(nominal if nominal in built else max(built))
     return reports

@@ -40,6 +40,9 @@ Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
 Codes = Annotated[int, Field(ge=2)]
 """The size of a codebook, or the levels of a dimension: one code says nothing."""
+LEAST_EVENNESS, MOST_EVENNESS = -3.0, 1.0
+Evenness = Annotated[float, Field(ge=LEAST_EVENNESS, le=MOST_EVENNESS)]
+"""How evenly a codebook that is built will be used; 0 asks for the least error."""
 Counts = Annotated[Sequence[Count], Field(min_length=1)]
 """One or more counts. Its default in a signature is a tuple, which nobody can change; recipes write lists."""
 

@@ -54,6 +54,7 @@ def test_another_artifact_has_its_own_codebooks_storage_and_record(tok, run: pat
         (["-o", "x.safetensors", "--storage", "int8"], 2, "expected float32, float16, bfloat16; got 'int8'"),
         (["-o", "x.safetensors", "--record", "quantizer.dim=4"], 2, "they cannot be recorded otherwise"),
         (["-o", "x.safetensors", "--record", "licence"], 2, "expected an override as key.path=value"),
+        (["-o", "x.safetensors", "--evenness", "1.5"], 2, "evenness: expected -3 to 1, got 1.5"),
         (["-o", "x.npy"], 2, "expected a name that ends in .safetensors"),
         (["-o", "x.safetensors", "--codebook", "7"], 2, "no codebook of 7 codes"),
     ],
@@ -62,6 +63,26 @@ def test_mistakes_are_found_before_the_work(tok, run: pathlib.Path, words: list[
     outcome = tok("build-codebook", "runs/tiny", "--size", "16", *words)
     assert (outcome.code, said in outcome.err) == (code, True), outcome.err
     assert not pathlib.Path("x.safetensors").exists()
+
+
+def test_an_even_codebook_says_so(tok, run: pathlib.Path) -> None:
+    built = tok("build-codebook", "runs/tiny", "--size", "16", "--evenness", 0.5, "--json", "-q").json["codebooks"]
+    assert built["16"]["evenness"] == 0.5
+    facts = {each["size"]: each["evenness"] for each in tok("info", "runs/tiny", "--json").json["codebooks"]}
+    assert facts == {8: 0.0, 16: 0.5}
+
+
+def test_the_stage_after_training_takes_an_evenness_and_refuses_one_before_it(tok, tiny: str) -> None:
+    pathlib.Path("tiny.yaml").write_text(tiny)
+    stage = "codebook={sizes: [8], samples: 400, evenness: 1.0}"
+    done = tok("train", "tiny.yaml", VPVAE, stage, "evaluation.metrics=[psnr]", "-q")
+    assert done.code == 0, done.err
+    assert [each["evenness"] for each in tok("info", "runs/tiny", "--json").json["codebooks"]] == [1.0]
+    levels = ["quantizer={kind: fsp, levels: [4, 3, 2]}", "codebook={evenness: 1.0}", "--out", "other"]
+    refused = tok("train", "tiny.yaml", *levels, "-q")
+    assert (refused.code, "crossings of its levels" in refused.err) == (2, True), refused.err
+    wrong = tok("train", "tiny.yaml", VPVAE, "codebook={evenness: 2}", "-q")
+    assert (wrong.code, "codebook.evenness: expected 1 or less, got 2" in wrong.err) == (2, True), wrong.err
 
 
 def test_a_codebook_in_use_may_be_chosen_in_place(tok, run: pathlib.Path) -> None:

@@ -10,7 +10,19 @@ import torch
 from safetensors.torch import load_file
 
 VPVAE = "quantizer={kind: vpvae, dim: 3, codebook_size: 8, neighbours_per_code: 8}"
-BUILD = ["build-codebook", "runs/tiny", "--size", "16,32", "--samples", "700", "--passes", "2", "-q"]
+BUILD = [
+    "build-codebook",
+    "runs/tiny",
+    "--size",
+    "16,32",
+    "--evenness",
+    "0.5",
+    "--samples",
+    "700",
+    "--passes",
+    "2",
+    "-q",
+]
 SHARDED = [*BUILD, "--shards", "sample", "--shard-items", "18"]
 """64 pictures of 16 positions, twice, in batches of four: shards of 20 pictures, four of them."""
 
@@ -93,6 +105,8 @@ def test_items_that_cannot_be_read_are_left_out(tok, run, photos) -> None:
 
 def test_another_sample_is_refused_and_nothing_is_lost(tok, run, photos) -> None:
     assert tok(*SHARDED).code == 0
+    even = tok(*SHARDED, "--evenness", "1")
+    assert (even.code, "was begun with other settings: evenness was 0.5 and is 1.0" in even.err) == (4, True), even.err
     other = tok(*SHARDED, "--samples", "600")
     assert (other.code, "was begun with other settings: samples was 700 and is 600" in other.err) == (4, True)
     assert tok(*SHARDED, "--samples", "600", "--force").code == 0

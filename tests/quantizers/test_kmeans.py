@@ -76,6 +76,36 @@ def test_no_worse_than_full_kmeans_plus_plus_and_lloyd(dim: int) -> None:
     assert median(held_out, ours) <= 1.01 * median(held_out, reference)
 
 
+def test_one_weighted_centre_is_the_weighted_mean() -> None:
+    latents, weights = mixture(50, 3, seed=0), torch.rand(50, generator=torch.Generator().manual_seed(1)) + 0.1
+    mean = (latents * weights.unsqueeze(1)).sum(0) / weights.sum()
+    torch.testing.assert_close(kmeans(latents, 1, weights=weights).centres[0], mean)
+
+
+def test_weights_count_as_so_many_samples_and_their_unit_does_not_matter() -> None:
+    latents = mixture(600, 3, seed=7)
+    times = torch.randint(1, 5, (600,), generator=torch.Generator().manual_seed(2))
+    result = kmeans(latents, 12, weights=times.double())
+    repeated = latents.repeat_interleave(times, dim=0)
+    tokens = nearest_code(repeated, result.centres)
+    means = torch.stack([repeated[tokens == code].mean(0) for code in range(12)])
+    torch.testing.assert_close(result.centres, means, atol=2e-2, rtol=0)  # no pass moves them but by the tolerance
+    assert result.mse == pytest.approx(error(latents, result.centres), rel=1e-6)
+    assert int(result.counts.sum()) == 600
+    doubled = kmeans(latents, 12, weights=2.0 * times)
+    torch.testing.assert_close(doubled.centres, result.centres, rtol=0, atol=0)
+    same = kmeans(latents, 12, weights=torch.full((600,), 4.0))
+    torch.testing.assert_close(same.centres, kmeans(latents, 12).centres, rtol=0, atol=0)
+
+
+def test_a_heavy_cloud_gets_more_codes() -> None:
+    latents = torch.cat([mixture(500, 2, seed=8), mixture(500, 2, seed=9) + 100])
+    heavy = torch.cat([torch.full((500,), 9.0), torch.ones(500)])
+    near, nearer = (int((kmeans(latents, 40, weights=each).centres[:, 0] < 50).sum()) for each in (None, heavy))
+    assert 14 <= near <= 26
+    assert nearer >= near + 6
+
+
 def test_a_seed_fixes_the_centres_and_another_seed_does_not() -> None:
     latents = mixture(2000, 4, seed=4)
     first, again, other = (kmeans(latents, 32, seed=seed).centres for seed in (0, 0, 1))

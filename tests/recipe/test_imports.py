@@ -120,7 +120,10 @@ def test_a_tokenizer_opens_without_the_losses_and_metrics_it_was_trained_with(ti
     [
         ("nowhere_at_all:Loss", "the module 'nowhere_at_all' cannot be imported: .*run tok in its folder"),
         ("theirs:Cubik", "the module 'theirs' has no class 'Cubik'; did you mean 'Cubic'"),
-        ("theirs:Unrelated", r"'theirs:Unrelated' is no loss: it does not inherit from tokcli\.contracts\.Loss"),
+        (
+            "theirs:Unrelated",
+            r"'theirs:Unrelated' is no loss: it does not inherit from tokcli\.contracts\.objectives\.Loss",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_explained(tiny: str, folder: pathlib.Path, kind: str, words: str) -> None:

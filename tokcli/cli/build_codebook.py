@@ -47,6 +47,12 @@ def build_codebook(
     data: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="What to encode. [default: the training data]")
     ] = None,
+    evenness: Annotated[
+        float,
+        typer.Option(
+            metavar="E", help="0: least error; up to 1: every code as often; down to -3: fewer bits of entropy."
+        ),
+    ] = 0.0,
     samples: Annotated[int, typer.Option(help="Latents to build from.", min=1)] = 200_000,
     passes: Annotated[int, typer.Option(help="Over the data, each with other random crops.", min=1)] = 1,
     codebook: Annotated[
@@ -94,7 +100,14 @@ def build_codebook(
     """Build codebooks of any size for a trained tokenizer."""
     chosen, count = choose_model(model, named), int(processes)
     flags = {"model": chosen, "shards": shards, "sizes": sizes, "data": data, "samples": samples, "passes": passes}
-    flags |= {"seed": seed, "codebook": codebook, "output": output, "storage": storage, "record": record}
+    flags |= {
+        "evenness": evenness,
+        "seed": seed,
+        "codebook": codebook,
+        "output": output,
+        "storage": storage,
+        "record": record,
+    }
     launcher = find_launcher(
         Elsewhere(on, address, time, dry_run),
         shards,

@@ -49,6 +49,7 @@ def build_codebook(
     *,
     sizes: Sequence[int] | None = None,
     data: str | None = None,
+    evenness: float = 0.0,
     samples: int = 200_000,
     passes: int = 1,
     seed: int = 0,
@@ -73,6 +74,8 @@ def build_codebook(
         model: a file, a run folder or a shipped name; None takes $TOK_MODEL, else the last finished run.
         sizes: codes of each codebook; None builds one of the size that the model was trained for.
         data: a folder, a file or a .txt list; None takes the recipe's training data.
+        evenness: of the codes' use, −3 to 1. 0: the least error; 1: every code as often; below 0: the fewer bits of
+            entropy, the less even.
         samples: latents to build from, at most.
         passes: over the data, each under another draw of what is random in it.
         seed: of the sample and of the building.
@@ -107,10 +110,11 @@ def build_codebook(
         opened = _open_shared(str(path), picked, processes, reporter)
         artifact, tokenizer = opened.artifact, opened.tokenizer
         change_record(artifact.recipe, record)  # a wrong one is refused before the work
-        sizes = prepare(opened, sizes, storage or artifact.storage, codebook, replaces=force or output is not None)
+        replaces = force or output is not None
+        sizes = prepare(opened, sizes, evenness, storage or artifact.storage, codebook, replaces)
         source = open_data(opened, data, reporter)
         latents = _sample(opened, source, processes.num_processes, samples, passes, seed, reporter)
-        reports = build_codebooks(tokenizer, latents, sizes, seed=seed, reporter=reporter)
+        reports = build_codebooks(tokenizer, latents, sizes, evenness=evenness, seed=seed, reporter=reporter)
         use_codebook(tokenizer, codebook)
         if processes.is_main_process:
             save_codebooks(target, opened, reports, output, storage, record)
@@ -119,7 +123,12 @@ def build_codebook(
 
 
 def prepare(
-    model: TrainedModel, sizes: Sequence[int] | None, storage: Storage, codebook: int | None, replaces: bool
+    model: TrainedModel,
+    sizes: Sequence[int] | None,
+    evenness: float,
+    storage: Storage,
+    codebook: int | None,
+    replaces: bool,
 ) -> list[int]:
     """The sizes to build, for a model whose weights are rounded to `storage`.
 
@@ -127,9 +136,11 @@ def prepare(
     end will not be there.
     """
     tokenizer = model.tokenizer
-    require_builder(tokenizer)
+    quantizer = require_builder(tokenizer)
     round_weights(tokenizer, storage)
-    chosen = list(sizes or [tokenizer.quantizer.codebook_size])
+    chosen = list(sizes or [quantizer.codebook_size])
+    for size in chosen:
+        quantizer.require_possible(size, evenness)
     if not replaces:
         _check_new(model, chosen)
     if codebook not in (None, *chosen):

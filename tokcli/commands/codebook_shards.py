@@ -59,6 +59,7 @@ class Building:
         source: that latents are sampled of.
         target: the file of the artifact with the codebooks.
         sizes: of these.
+        evenness: of the codes' use.
         samples: latents at most.
         passes: over the source.
         seed: of the sample and of the building.
@@ -72,6 +73,7 @@ class Building:
     source: Source
     target: pathlib.Path
     sizes: Sequence[int]
+    evenness: float
     samples: int
     passes: int
     seed: int
@@ -180,8 +182,11 @@ class CodebookWork(ShardWork[BuiltCodebooks]):
         work = self._work
         with wait(lock_of(work.target), work.target, self.reporter):
             model = open_trained(str(work.model.path), work.model.device, SILENT, need_tokens=False)
-            prepare(model, work.sizes, work.storage or model.artifact.storage, work.codebook, replaces=True)
-            reports = build_codebooks(model.tokenizer, latents, work.sizes, seed=work.seed, reporter=self.reporter)
+            storage = work.storage or model.artifact.storage
+            prepare(model, work.sizes, work.evenness, storage, work.codebook, replaces=True)
+            reports = build_codebooks(
+                model.tokenizer, latents, work.sizes, evenness=work.evenness, seed=work.seed, reporter=self.reporter
+            )
             use_codebook(model.tokenizer, work.codebook)
             save_codebooks(work.target, model, reports, work.output, work.storage, work.record)
         return BuiltCodebooks(work.target, reports)
@@ -193,6 +198,7 @@ def build_in_folder(
     *,
     sizes: Sequence[int] | None = None,
     data: str | None = None,
+    evenness: float = 0.0,
     samples: int = 200_000,
     passes: int = 1,
     seed: int = 0,
@@ -220,9 +226,9 @@ def build_in_folder(
     """
     share = read_share(shard)
     work = begin_building(
-        model, shards, sizes=sizes, data=data, samples=samples, passes=passes, seed=seed, codebook=codebook,
-        output=output, storage=storage, record=record, shard_items=shard_items, force=force, device=device,
-        reporter=reporter,
+        model, shards, sizes=sizes, data=data, evenness=evenness, samples=samples, passes=passes, seed=seed,
+        codebook=codebook, output=output, storage=storage, record=record, shard_items=shard_items, force=force,
+        device=device, reporter=reporter,
     )  # fmt: skip
     if not finish:
         return see_done(work, share.of(work.ledger.plan.shards))
@@ -236,6 +242,7 @@ def begin_building(
     *,
     sizes: Sequence[int] | None,
     data: str | None,
+    evenness: float,
     samples: int,
     passes: int,
     seed: int,
@@ -260,10 +267,10 @@ def begin_building(
     opened = open_trained(str(path), pick_own_device(device), reporter, need_tokens=False)
     change_record(opened.artifact.recipe, record)  # a wrong one is refused before the work
     replaces = force or output is not None or begun is not None
-    sizes = prepare(opened, sizes, storage or opened.artifact.storage, codebook, replaces=replaces)
+    sizes = prepare(opened, sizes, evenness, storage or opened.artifact.storage, codebook, replaces)
     source = open_data(opened, data, reporter)
     typed = [str(path), *(["--data", data] if data else []), *(["-o", output] if output else [])]
-    work = Building(opened, source, target, sizes, samples, passes, seed, codebook, output, storage, record)
+    work = Building(opened, source, target, sizes, evenness, samples, passes, seed, codebook, output, storage, record)
     return CodebookWork(work, _begin(work, folder, typed, shard_items, force, reporter), reporter)
 
 
@@ -283,6 +290,7 @@ def _begin(
             "fingerprint": work.model.network_fingerprint,
             "preprocessing": dict(work.source.protocol()),
             "sizes": list(work.sizes),
+            "evenness": work.evenness,
             "samples": work.samples,
             "passes": work.passes,
             "seed": work.seed,

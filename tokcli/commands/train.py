@@ -245,13 +245,18 @@ def _build_stage(training: Training, tokenizer: Tokenizer, reporter: Reporter) -
         workers=training.recipe.training.workers,
         reporter=reporter,
     )
-    return build_codebooks(tokenizer, latents, stage.sizes, seed=training.recipe.seed, reporter=reporter)
+    return build_codebooks(
+        tokenizer, latents, stage.sizes, evenness=stage.evenness, seed=training.recipe.seed, reporter=reporter
+    )
 
 
 def _check_codebook_stage(training: Training) -> None:
     """Fail before training where the stage after it cannot work."""
-    if training.recipe.codebook is not None:
-        require_builder(training.tokenizer)
+    stage = training.recipe.codebook
+    if stage is not None:
+        quantizer = require_builder(training.tokenizer)
+        for size in stage.sizes or [None]:
+            quantizer.require_possible(size, stage.evenness)
 
 
 def _seed(recipe: Recipe, seed: int, named: bool) -> Recipe:

@@ -8,7 +8,9 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from tokcli.contracts.parts import Part
+from tokcli.errors import UsageError
 from tokcli.progress import SILENT, Reporter
+from tokcli.schema import LEAST_EVENNESS, MOST_EVENNESS
 
 
 @dataclass(frozen=True)
@@ -148,12 +150,14 @@ class CodebookReport:
         mse: mean squared distance of a latent to its code, per latent (summed over dimensions).
         perplexity: exp(entropy) of the code counts.
         samples: latents used.
+        evenness: that was asked for.
     """
 
     size: int
     mse: float
     perplexity: float
     samples: int
+    evenness: float = 0.0
 
 
 class BuildsCodebook(Quantizer):
@@ -186,18 +190,36 @@ class BuildsCodebook(Quantizer):
     def codebooks(self) -> tuple[int, ...]:
         """The sizes built, increasing."""
 
+    def require_possible(self, size: int | None = None, evenness: float = 0.0) -> None:
+        """Raises UsageError where no latents could give a codebook of `size` codes (None: its own), used so evenly."""
+        if size is not None and size < 2:
+            raise UsageError(f"a codebook needs at least 2 codes, got --size {size}")
+        if not LEAST_EVENNESS <= evenness <= MOST_EVENNESS:
+            raise UsageError(f"evenness: expected {LEAST_EVENNESS:g} to {MOST_EVENNESS:g}, got {evenness:g}")
+
     @abstractmethod
     def build_codebook(
-        self, latents: Tensor, size: int | None = None, *, seed: int = 0, reporter: Reporter = SILENT
+        self,
+        latents: Tensor,
+        size: int | None = None,
+        *,
+        evenness: float = 0.0,
+        seed: int = 0,
+        reporter: Reporter = SILENT,
     ) -> CodebookReport:
         """Fit a codebook to latents and use it.
 
         Args:
             latents: (count, input_dim), as the encoder gives them.
             size: codes; None: the quantizer's own.
+            evenness: 0: the least error; 1: every code serves as many latents; below 0: fewer bits of entropy for the
+                same error (see quantizers/evenness.py).
             seed: of every random draw.
             reporter: k-means over a million latents takes minutes, so it says how far it is; a bare callback could not
                 also carry the notes that some methods have about the size that was asked for.
+
+        Raises:
+            UsageError: as `require_possible` does, and for too few latents or some that are not finite.
         """
 
     @abstractmethod

@@ -175,6 +175,11 @@ class CompositeQuantizer(BuildsCodebook):
         tokens = self.quantize(latents)
         return Quantized(self.dequantize(tokens), tokens, loss=nothing)
 
+    def require_possible(self, size: int | None = None, evenness: float = 0.0) -> None:
+        """As each stage."""
+        for stage in self.require_builders():
+            stage.require_possible(size, evenness)
+
     def require_builders(self) -> list[BuildsCodebook]:
         """The stages, which build codebooks. Raises UsageError where they have theirs from training."""
         builders = [stage for stage in self.stages if isinstance(stage, BuildsCodebook)]

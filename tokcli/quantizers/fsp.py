@@ -20,6 +20,7 @@ from tokcli.errors import ArgumentError, UsageError
 from tokcli.progress import SILENT, Reporter
 from tokcli.quantizers.base import HostMirror, Levels, ScalarGrid, in_float32, moment_penalty
 from tokcli.quantizers.codebooks import lloyd_max, thresholds_between
+from tokcli.quantizers.evenness import refuse_evenness
 from tokcli.quantizers.nearest import RebuiltCodebooks, fit_codes, report_fit
 from tokcli.quantizers.ops import perplexity_of, straight_through
 from tokcli.schema import NotNegative, Share
@@ -155,21 +156,34 @@ class FiniteScalarPerturbation(ScalarGrid, BuildsCodebook):
             return F.embedding(tokens.squeeze(-1), self.rebuilt.codes)
         return self._decode(super().dequantize(tokens))
 
+    def require_possible(self, size: int | None = None, evenness: float = 0.0) -> None:
+        """As declared; levels are cells of the latents' distribution and have no other density."""
+        super().require_possible(size, evenness)
+        if size is None or size == self.grid_size:
+            refuse_evenness(evenness, f"FSP's {self.grid_size} codes are the crossings of its levels")
+
     def build_codebook(
-        self, latents: Tensor, size: int | None = None, *, seed: int = 0, reporter: Reporter = SILENT
+        self,
+        latents: Tensor,
+        size: int | None = None,
+        *,
+        evenness: float = 0.0,
+        seed: int = 0,
+        reporter: Reporter = SILENT,
     ) -> CodebookReport:
         """Fit codes of another size by k-means, or the levels (Lloyd–Max on u, in each dimension), and use them.
 
         latents: (count, dim), before the activation. size: codes; None or the product of the levels: levels, whose fit
         is deterministic.
 
-        Raises UsageError as `fit_codes` does, or where there are fewer latents than levels in a dimension.
+        Raises UsageError as declared, and where there are fewer latents than levels in a dimension.
         """
+        self.require_possible(size, evenness)
         if size is not None and size != self.grid_size:
             points = self.points(latents.float())
-            fit = fit_codes(points, size, seed, reporter)
+            fit = fit_codes(points, size, evenness, seed, reporter)
             self.rebuilt.add(fit.centres)
-            return report_fit(fit, len(points))
+            return report_fit(fit, evenness)
         return self._fit_levels(latents, reporter)
 
     def codebook_tensors(self) -> dict[str, Tensor]:

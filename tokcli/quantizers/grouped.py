@@ -82,7 +82,13 @@ class GroupedQuantizer(CompositeQuantizer):
         return made
 
     def build_codebook(
-        self, latents: Tensor, size: int | None = None, *, seed: int = 0, reporter: Reporter = SILENT
+        self,
+        latents: Tensor,
+        size: int | None = None,
+        *,
+        evenness: float = 0.0,
+        seed: int = 0,
+        reporter: Reporter = SILENT,
     ) -> CodebookReport:
         """Build a codebook of `size` codes in each group from latents (count, input_dim).
 
@@ -90,11 +96,12 @@ class GroupedQuantizer(CompositeQuantizer):
         """
         reports = []
         for number, (stage, part) in enumerate(zip(self.require_builders(), self._split(latents.float()), strict=True)):
-            reports.append(stage.build_codebook(part.flatten(0, -2), size, seed=seed + number, reporter=reporter))
+            rows = part.flatten(0, -2)
+            reports.append(stage.build_codebook(rows, size, evenness=evenness, seed=seed + number, reporter=reporter))
             note_stage(reporter, "group", number, len(self.stages), reports[-1])
         error = (self.points(latents.float()) - self.dequantize(self.quantize(latents))).square().sum(dim=-1).mean()
         perplexity = math.fsum(report.perplexity for report in reports) / len(reports)
-        return CodebookReport(reports[0].size, float(error), perplexity, len(latents))
+        return CodebookReport(reports[0].size, float(error), perplexity, len(latents), evenness)
 
     def _split(self, latents: Tensor) -> list[Tensor]:
         """latents: (..., input_dim) -> what each of `stages` reads, (..., its input_dim).

@@ -13,6 +13,7 @@ from tokcli.contracts import BuildsCodebook, CodebookReport, Quantized
 from tokcli.errors import UsageError
 from tokcli.progress import SILENT, Reporter
 from tokcli.quantizers.base import HostMirror, in_float32
+from tokcli.quantizers.evenness import weigh_latents
 from tokcli.quantizers.kmeans import KMeansResult, kmeans
 from tokcli.quantizers.ops import GRADIENTS, GradientName, perplexity
 from tokcli.schema import Codes, Count, NotNegative
@@ -125,14 +126,12 @@ class RebuiltCodebooks(BuiltCodebooks):
             missing_keys[:] = [key for key in missing_keys if key != f"{prefix}used"]
 
 
-def fit_codes(latents: Tensor, size: int, seed: int, reporter: Reporter) -> KMeansResult:
-    """`size` codes fitted to latents (count, dim) by k-means.
+def fit_codes(latents: Tensor, size: int, evenness: float, seed: int, reporter: Reporter) -> KMeansResult:
+    """`size` codes fitted to latents (count, dim) by k-means, which weighs them for `evenness`.
 
     Raises:
-        UsageError: for fewer than two codes, for fewer latents than codes, or for latents that are not finite.
+        UsageError: for fewer latents than codes, or for latents that are not finite.
     """
-    if size < 2:
-        raise UsageError(f"a codebook needs at least 2 codes, got --size {size}")
     if len(latents) < size:
         raise UsageError(
             f"{size} codes cannot be fitted to {len(latents)} latents; give more data, more --samples, or a smaller"
@@ -140,12 +139,14 @@ def fit_codes(latents: Tensor, size: int, seed: int, reporter: Reporter) -> KMea
         )
     if not bool(latents.isfinite().all()):
         raise UsageError("some latents are not finite: the encoder has diverged; use an earlier artifact")
-    return kmeans(latents, size, seed=seed, reporter=reporter)
+    weights = weigh_latents(latents, size, evenness, seed)
+    return kmeans(latents, size, weights=weights, seed=seed, reporter=reporter)
 
 
-def report_fit(fit: KMeansResult, samples: int) -> CodebookReport:
-    """What k-means over so many latents has to say of its codes."""
-    return CodebookReport(len(fit.centres), fit.mse, float(perplexity(fit.counts.double())), samples)
+def report_fit(fit: KMeansResult, evenness: float) -> CodebookReport:
+    """What k-means has to say of its codes."""
+    samples = int(fit.counts.sum())
+    return CodebookReport(len(fit.centres), fit.mse, float(perplexity(fit.counts.double())), samples, evenness)
 
 
 class BuiltCodebookQuantizer(BuildsCodebook):
@@ -192,15 +193,22 @@ class BuiltCodebookQuantizer(BuildsCodebook):
         return self.built.tensors_used("built.")
 
     def build_codebook(
-        self, latents: Tensor, size: int | None = None, *, seed: int = 0, reporter: Reporter = SILENT
+        self,
+        latents: Tensor,
+        size: int | None = None,
+        *,
+        evenness: float = 0.0,
+        seed: int = 0,
+        reporter: Reporter = SILENT,
     ) -> CodebookReport:
         """Fit `size` codes (None: those that training stood for) to latents (count, dim) by k-means, and use them.
 
-        Raises UsageError as `fit_codes` does.
+        Raises UsageError as declared.
         """
-        fit = fit_codes(latents, self.nominal_size if size is None else size, seed, reporter)
+        self.require_possible(size, evenness)
+        fit = fit_codes(latents, self.nominal_size if size is None else size, evenness, seed, reporter)
         self.built.add(fit.centres)
-        return report_fit(fit, len(latents))
+        return report_fit(fit, evenness)
 
     def use_codebook(self, size: int) -> None:
         """Make the built codebook of `size` codes the one in use. Raises UsageError where there is none."""
@@ -302,16 +310,23 @@ class NearestCodeQuantizer(BuildsCodebook):
         return frozenset(self.learnt_tensors())
 
     def build_codebook(
-        self, latents: Tensor, size: int | None = None, *, seed: int = 0, reporter: Reporter = SILENT
+        self,
+        latents: Tensor,
+        size: int | None = None,
+        *,
+        evenness: float = 0.0,
+        seed: int = 0,
+        reporter: Reporter = SILENT,
     ) -> CodebookReport:
         """Fit `size` codes (None: as many as were learnt) to latents (count, input_dim) by k-means, and use them.
 
-        Raises UsageError as `fit_codes` does.
+        Raises UsageError as declared.
         """
+        self.require_possible(size, evenness)
         points = self.points(latents.float())
-        fit = fit_codes(points, self.learnt_size if size is None else size, seed, reporter)
+        fit = fit_codes(points, self.learnt_size if size is None else size, evenness, seed, reporter)
         self.rebuilt.add(self.place_codes(fit.centres))
-        return report_fit(fit, len(points))
+        return report_fit(fit, evenness)
 
     def nearest_codes(self, latents: Tensor) -> Quantized:
         """What inference makes of latents (..., input_dim) with the codebook in use."""

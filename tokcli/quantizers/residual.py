@@ -139,34 +139,47 @@ class ResidualQuantizer(CompositeQuantizer):
         """Those of the first stage; the latents themselves where stages have maps: (..., dim)."""
         return latents if self.maps_in is not None else self.stages[0].points(latents)
 
-    @torch.no_grad()
-    def build_codebook(
-        self, latents: Tensor, size: int | None = None, *, seed: int = 0, reporter: Reporter = SILENT
-    ) -> CodebookReport:
-        """Build a codebook of `size` codes in each stage, in order, from what those before leave of the latents.
+    def require_possible(self, size: int | None = None, evenness: float = 0.0) -> None:
+        """As the stages, which keep their size where one takes apart a level of the one before it.
 
-        Reports the error that all stages together leave, and the mean of their perplexities.
-
-        Raises UsageError as the stages do, and for another size than the stages' where a stage takes apart a level of
-        the one before: codes at any place have no cells of one shape.
+        Codes at any place have no cells of one shape.
         """
+        super().require_possible(size, evenness)
         if size is not None and size != self.codebook_size and not self.any_size:
             raise UsageError(
                 f"each stage divides a level of the one before, so it has its {self.codebook_size} codes and no other"
                 f" number, got size {size}; leave the size out, or train with other levels"
             )
+
+    @torch.no_grad()
+    def build_codebook(
+        self,
+        latents: Tensor,
+        size: int | None = None,
+        *,
+        evenness: float = 0.0,
+        seed: int = 0,
+        reporter: Reporter = SILENT,
+    ) -> CodebookReport:
+        """Build a codebook of `size` codes in each stage, in order, from what those before leave of the latents.
+
+        Reports the error that all stages together leave, and the mean of their perplexities.
+
+        Raises UsageError as the stages do.
+        """
+        self.require_possible(size, evenness)
         latents = latents.float()
         points, reports = self.points(latents), []
         before = points.new_zeros(())
         for number, stage in enumerate(self.require_builders()):
             read = self._read(number, points - before, latents)
-            reports.append(stage.build_codebook(read, size, seed=seed + number, reporter=reporter))
+            reports.append(stage.build_codebook(read, size, evenness=evenness, seed=seed + number, reporter=reporter))
             note_stage(reporter, "stage", number, self.count, reports[-1])
             before = before + self._write(number, stage.dequantize(stage.quantize(read)))
             self._fix_scales()
         error = (points - before).square().sum(dim=-1).mean()
         perplexity = sum(report.perplexity for report in reports) / len(reports)
-        return CodebookReport(reports[0].size, float(error), perplexity, len(latents))
+        return CodebookReport(reports[0].size, float(error), perplexity, len(latents), evenness)
 
     @property
     def builds(self) -> bool:

@@ -18,6 +18,7 @@ from tokcli.distributed import sum_over_ranks, world_size
 from tokcli.errors import UsageError
 from tokcli.progress import SILENT, Reporter
 from tokcli.quantizers.base import Flag, ScalarGrid, in_float32
+from tokcli.quantizers.evenness import refuse_evenness
 from tokcli.quantizers.ops import Gaussian, perplexity_of
 from tokcli.schema import Count, NotNegative
 
@@ -118,15 +119,26 @@ class TokenBridge(ScalarGrid, BuildsCodebook):  # pyright: ignore[reportIncompat
         """The bins, and the scale and place of each dimension."""
         return super().codebook_tensors() | {"borders": self.borders, "mean": self.mean, "std": self.std}
 
+    def require_possible(self, size: int | None = None, evenness: float = 0.0) -> None:
+        """As declared: the size is the product of the bins, and these hold equal shares already."""
+        super().require_possible(size, evenness)
+        self._require_size(self.codebook_size if size is None else size)
+        refuse_evenness(evenness, "TokenBridge's bins hold equal shares of a Gaussian")
+
     def build_codebook(
-        self, latents: Tensor, size: int | None = None, *, seed: int = 0, reporter: Reporter = SILENT
+        self,
+        latents: Tensor,
+        size: int | None = None,
+        *,
+        evenness: float = 0.0,
+        seed: int = 0,
+        reporter: Reporter = SILENT,
     ) -> CodebookReport:
         """Take each dimension's mean and standard deviation from the means of latents (count, 2·dim).
 
-        Nothing in it is random: the seed changes nothing. Raises UsageError for a size other than the product of the
-        bins, or for fewer than two latents.
+        Nothing in it is random: the seed changes nothing. Raises UsageError as declared.
         """
-        self._require_size(self.codebook_size if size is None else size)
+        self.require_possible(size, evenness)
         if len(latents) < 2:
             raise UsageError(f"a standard deviation needs at least two latents, got {len(latents)}")
         if self.joint and self.codebook_size < FEW_CODES:

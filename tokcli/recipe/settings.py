@@ -17,6 +17,7 @@ from tokcli.schema import (
     Codes,
     Count,
     CountOrZero,
+    Evenness,
     Finite,
     Momentum,
     NotNegative,
@@ -170,6 +171,8 @@ class CodebookSettings(CheckedArguments):
         samples: latents that codebooks are built from.
         passes: over the training data, each with other random crops.
         items: read so many, evenly spaced; None reads all.
+        evenness: of the codes' use: 0 for the least error, 1 for every code as often, below 0 for fewer bits of
+            entropy.
         finetune_steps: then the decoder alone learns from the codes for so many steps.
         finetune_rate: its learning rate, which falls to 0.
     """
@@ -178,6 +181,7 @@ class CodebookSettings(CheckedArguments):
     samples: Count = 200_000
     passes: Count = 1
     items: Count | None = None
+    evenness: Evenness = field(default=0.0, metadata={WRITTEN_WHERE_SET: True})
     finetune_steps: CountOrZero = 0
     finetune_rate: Positive = 5e-4
 
