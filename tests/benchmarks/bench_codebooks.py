@@ -1,14 +1,17 @@
 """What a trained model bears: codebooks of other sizes than its own, and tokens that are wrong.
 
     python tests/benchmarks/bench_codebooks.py RUN... --data photos/val [--sizes 256,1024,4096] [--json FILE]
+    python tests/benchmarks/bench_codebooks.py RUN... --data photos/val --sizes 1024 --evenness=-1,0,0.5,1
 
-A run is a folder called METHOD-SEED, of a quantizer whose codebook can be built anew. The first tables: PSNR and CVU
-with a codebook of each size, built from the run's own training data, beside the codebook learnt in training where there
-is one. The last: PSNR with the codebook that was built at --wrong-size, and what it loses when a share of the tokens
-become other codes nearby, the second to the eighth nearest. Means over seeds ± standard deviation.
+A run is a folder called METHOD-SEED, of a quantizer whose codebook can be built anew. The first tables: PSNR, CVU and
+bits per token with a codebook of each size and evenness, built from the run's own training data, beside the codebook
+learnt in training where there is one. The last: PSNR with the codebook that was built at --wrong-size, and what it
+loses when a share of the tokens become other codes nearby, the second to the eighth nearest. Means over seeds ±
+standard deviation.
 """
 
 import argparse
+import itertools
 import json
 import pathlib
 import statistics
@@ -38,18 +41,24 @@ def open_source(path: str, size: int) -> Source:
     return SOURCES.build({"kind": "images", "path": path, "size": size, "resize": False}, "data")
 
 
-def measure_sizes(artifact: Artifact, source: Source, sizes: list[int], samples: int) -> dict[str, dict[str, float]]:
-    """PSNR and CVU by codebook; the built ones stay."""
+METRICS = ["psnr", "cvu", "entropy_bits_per_token"]
+
+
+def measure_sizes(
+    artifact: Artifact, source: Source, sizes: list[int], evenness: list[float], samples: int, passes: int
+) -> dict[str, dict[str, float]]:
+    """The figures by codebook; the last one built of each size stays."""
     tokenizer = artifact.tokenizer
     quantizer = require_builder(tokenizer)
     figures = {}
     if isinstance(quantizer, NearestCodeQuantizer | FiniteScalarPerturbation):
-        figures[LEARNT] = dict(evaluate(tokenizer, source, ["psnr", "cvu"], workers=0).metrics)
+        figures[LEARNT] = dict(evaluate(tokenizer, source, METRICS, workers=0).metrics)
     training = build_training_source(artifact.recipe, tokenizer.modality)
-    latents = sample_latents(tokenizer, training, samples, passes=2, workers=0)
-    for size in sizes:
-        quantizer.build_codebook(latents, size)
-        figures[str(size)] = dict(evaluate(tokenizer, source, ["psnr", "cvu"], workers=0).metrics)
+    latents = sample_latents(tokenizer, training, samples, passes=passes, workers=0)
+    for size, even in itertools.product(sizes, evenness):
+        quantizer.build_codebook(latents, size, evenness=even)
+        name = str(size) if evenness == [0.0] else f"{size}, E = {even:g}"
+        figures[name] = dict(evaluate(tokenizer, source, METRICS, workers=0).metrics)
     return figures
 
 
@@ -96,8 +105,10 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--size", type=int, default=256, help="pixels of a side that are judged")
     parser.add_argument("--sizes", default="256,1024,4096")
+    parser.add_argument("--evenness", default="0", help="of the codes' use, separated by commas")
     parser.add_argument("--wrong-size", type=int, default=1024, help="one of --sizes")
     parser.add_argument("--samples", type=int, default=200000)
+    parser.add_argument("--passes", type=int, default=2, help="over the training data")
     parser.add_argument("--items", type=int, default=40, help="pictures with wrong tokens")
     parser.add_argument("--json", type=pathlib.Path)
     given = parser.parse_args()
@@ -105,25 +116,27 @@ def main() -> None:
     found = []
     for run in given.runs:
         artifact = load_artifact(run)
-        sizes = measure_sizes(artifact, source, [int(size) for size in given.sizes.split(",")], given.samples)
+        numbers, evenness = list(map(int, given.sizes.split(","))), list(map(float, given.evenness.split(",")))
+        sizes = measure_sizes(artifact, source, numbers, evenness, given.samples, given.passes)
         wrong = measure_wrong_tokens(artifact, given.wrong_size, source, given.items)
         found.append({"run": run.name, "sizes": sizes, "wrong": wrong})
         print(json.dumps(found[-1]), flush=True)
         if given.json is not None:
             given.json.write_text(json.dumps(found, indent=1) + "\n")
     tables: dict[str, dict[str, dict[str, list[float]]]] = {
-        name: defaultdict(lambda: defaultdict(list)) for name in ("psnr", "cvu", "wrong")
+        name: defaultdict(lambda: defaultdict(list)) for name in (*METRICS, "wrong")
     }
     for row in found:
         method = row["run"].rpartition("-")[0] or row["run"]
         for column, figures in row["sizes"].items():
-            for metric in ("psnr", "cvu"):
+            for metric in METRICS:
                 tables[metric][method][column].append(figures[metric])
         for share, value in row["wrong"].items():
             lost = value if float(share) == 0 else value - row["wrong"]["0.0"]
             tables["wrong"][method][share].append(lost)
     show("PSNR, by codebook", tables["psnr"], 2)
     show("CVU", tables["cvu"], 3)
+    show("bits per token", tables["entropy_bits_per_token"], 2)
     show("PSNR, then what wrong tokens cost", tables["wrong"], 2)
 
 
