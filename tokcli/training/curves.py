@@ -101,7 +101,7 @@ def _draw_panel(axis, name: str, curves: Mapping[str, Curve]) -> None:
     axis.tick_params(labelsize=8)
     axis.grid(alpha=0.3)
     if len(curves) > 1:
-        axis.legend(fontsize=8)
+        axis.legend(fontsize=8, framealpha=0.4)  # no curve is hidden behind it
 
 
 def moving_mean(values: Sequence[float]) -> list[float]:
