@@ -1,15 +1,16 @@
 """How evenly a codebook that is built will be used: from the fewest bits over the least error to every code as often.
 
-Codes with the least squared error lie as dense as p^(dim/(dim + 2)), p the density of the latents (Zador 1982, Gersho
-1979): where latents are rare, a code serves fewer of them. Were each latent's error to count w times, p·w would stand
-in the place of p. With w = p^(2E/dim) codes lie as dense as p^((dim + 2E)/(dim + 2)):
+Many codes with the least squared error lie as dense as p^(dim/(dim + 2)), p the density of the latents (Zador 1982,
+Gersho 1979): where latents are rare, a code serves fewer of them. Were each latent's error to count w times, p·w would
+stand in the place of p. With w = p^(2E/dim) codes lie as dense as p^((dim + 2E)/(dim + 2)):
 
     E = 1         as dense as the latents: every code serves as many
     E = 0         least error with so many codes
     E = −dim/2    equally dense everywhere: least error at so many bits of entropy (Gish & Pierce 1968)
 
-The distance D_k to the k-th neighbour goes as p^(−1/dim) (VP-VAE's density, eq. 4), so w = D_k^(−2E), whatever dim is,
-also where latents fill fewer dimensions than they have: at E = 1 an error counts beside the distance of the neighbours.
+All three are limits for many codes. The distance D_k to the k-th neighbour goes as p^(−1/dim) (VP-VAE's density, eq.
+4), so w = D_k^(−2E), whatever dim is, also where latents fill fewer dimensions than they have: at E = 1 an error counts
+beside the distance of the neighbours.
 """
 
 import torch
