@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 import fsspec
 import pytest
+import torch
 
 from tokcli.data.remote_folder import RemoteFolder
 from tokcli.shards.leases import Lease, claim
@@ -91,6 +92,18 @@ def test_tokens_elsewhere_are_decoded_and_told_as_those_here(tok, tiny_run, phot
     outcome = tok("decode", "here", "-o", "s3://bucket/out")
     assert (outcome.code, "decoded files go to a disk: -o FOLDER here" in outcome.err) == (2, True)
     assert not list(tmp_path.glob("s3:*"))
+
+
+def test_every_flag_of_decode_holds_for_tokens_elsewhere(tok, tiny_run, photos, memory, monkeypatch) -> None:
+    """`--compile` was once not handed on."""
+    assert tok(*TYPED, "-o", URL).code == 0
+
+    def fail(function):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    outcome = tok("decode", URL, "-o", "out", "--compile")
+    assert (outcome.code, "torch.compile does not work here" in outcome.err) == (2, True), outcome.err
 
 
 def test_what_cannot_be_elsewhere_is_refused(tok, tiny_run, photos, memory) -> None:

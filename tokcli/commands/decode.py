@@ -109,42 +109,37 @@ def decode(
         raise UsageError(f"{output}: decoded files go to a disk: -o FOLDER here, and copy that")
     folder = pathlib.Path(output)
     try_output(folder, folder=True)
-    if is_remote(tokens):
-        same: dict[str, Any] = {"model": model, "codebook": codebook, "groups": groups, "grid": grid, "size": size}
-        same |= {"file_format": file_format, "batch_size": batch_size, "resume": resume, "force": force}
-        with fetch_tokens(tokens) as fetched:
-            return decode(str(fetched), output, **same, device=device, reporter=reporter)
-    path = pathlib.Path(tokens)
-    picked = pick_device(device)
-    if is_foreign(path):
-        reader, opened = _open_foreign(path, model, codebook, grid, size, picked, reporter)
-    else:
-        reader, opened = _open_own(path, model, file_format, picked, reporter)
-        _refuse_flags(path, {"--grid": grid, "--size": size, "--codebook": codebook})
-    if compiled:
-        compile_model(opened)
-    modality = MODALITIES[reader.header.modality]
-    suffix = modality.choose_suffix(file_format)
-    if not folder.is_dir() and folder.suffix.lower() in modality.suffixes:
-        raise UsageError(f"{folder} is the name of a file; -o names a folder for the decoded files")
-    _check_sizes(reader, opened)
-    _check_groups(reader, opened, groups)
-    names = [record.item for record in reader.records]
-    outputs = {name: stem + suffix for name, stem in zip(names, modality.strip_suffixes(names), strict=True)}
-    refused = find_unwritable(outputs)
-    outputs = {name: place for name, place in outputs.items() if name not in refused}
-    if not outputs:
-        name, reason = next(iter(refused.items()))
-        raise MismatchError(f"none of the items can be written; the first, {quote(name)}: {reason}")
-    with hold(folder / ".decode.lock", folder) as lock:
-        tell_former(lock, reporter)
-        ledger = DecodeLedger(folder, identify(reader, suffix, groups), outputs, resume=resume, force=force)
-        if ledger.done:
-            reporter.note(f"going on behind {len(ledger.done)} files that were decoded before")
-        _write_files(reader, opened, folder, outputs, ledger, groups, batch_size, reporter)
-    failures = [Failure(name, reason) for name, reason in refused.items()]
-    record = opened.describe_tokens({}).published
-    return Decoded(folder, len(outputs), [*reader.failed, *failures], opened.short_name, record)
+    with fetch_tokens(tokens) as path:
+        picked = pick_device(device)
+        if is_foreign(path):
+            reader, opened = _open_foreign(path, model, codebook, grid, size, picked, reporter)
+        else:
+            reader, opened = _open_own(path, model, file_format, picked, reporter)
+            _refuse_flags(path, {"--grid": grid, "--size": size, "--codebook": codebook})
+        if compiled:
+            compile_model(opened)
+        modality = MODALITIES[reader.header.modality]
+        suffix = modality.choose_suffix(file_format)
+        if not folder.is_dir() and folder.suffix.lower() in modality.suffixes:
+            raise UsageError(f"{folder} is the name of a file; -o names a folder for the decoded files")
+        _check_sizes(reader, opened)
+        _check_groups(reader, opened, groups)
+        names = [record.item for record in reader.records]
+        outputs = {name: stem + suffix for name, stem in zip(names, modality.strip_suffixes(names), strict=True)}
+        refused = find_unwritable(outputs)
+        outputs = {name: place for name, place in outputs.items() if name not in refused}
+        if not outputs:
+            name, reason = next(iter(refused.items()))
+            raise MismatchError(f"none of the items can be written; the first, {quote(name)}: {reason}")
+        with hold(folder / ".decode.lock", folder) as lock:
+            tell_former(lock, reporter)
+            ledger = DecodeLedger(folder, identify(reader, suffix, groups), outputs, resume=resume, force=force)
+            if ledger.done:
+                reporter.note(f"going on behind {len(ledger.done)} files that were decoded before")
+            _write_files(reader, opened, folder, outputs, ledger, groups, batch_size, reporter)
+        failures = [Failure(name, reason) for name, reason in refused.items()]
+        record = opened.describe_tokens({}).published
+        return Decoded(folder, len(outputs), [*reader.failed, *failures], opened.short_name, record)
 
 
 def _refuse_flags(path: pathlib.Path, flags: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Tokens that lie elsewhere (`s3://`, `gs://`), on the disk for as long as they are read.
+"""Tokens wherever they lie; those that lie elsewhere (`s3://`, `gs://`) are on the disk for as long as they are read.
 
 Tokens are small beside what they stand for, and a reader goes through all of them, often twice: so they are fetched
 whole, several shards at a time, and only those that the manifest lists.
@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from tokcli.data.places import is_remote
 from tokcli.data.remote_folder import RemoteFolder
 from tokcli.errors import InputError, MismatchError
 from tokcli.shards.plan import PLAN
@@ -20,11 +21,11 @@ FILES = (".npy", ".safetensors")
 
 
 @contextlib.contextmanager
-def fetch_tokens(url: str) -> Iterator[pathlib.Path]:
-    """A path on the disk at which the tokens of a URL lie, until the context is left.
+def fetch_tokens(address: str) -> Iterator[pathlib.Path]:
+    """A path on the disk at which tokens lie, until the context is left: their own, or, of a URL, a copy's.
 
     Args:
-        url: of a folder that `tok encode` finished, or of a file.
+        address: a path, or the URL of a folder that `tok encode` finished or of a file.
 
     Raises:
         InputError: where there are none, or they are not finished, or cannot be fetched.
@@ -32,14 +33,17 @@ def fetch_tokens(url: str) -> Iterator[pathlib.Path]:
         UsageError: where the library for such a URL is absent.
         OSError: where the disk is full.
     """
-    above, _, name = url.rstrip("/").rpartition("/")
+    if not is_remote(address):
+        yield pathlib.Path(address)
+        return
+    above, _, name = address.rstrip("/").rpartition("/")
     with tempfile.TemporaryDirectory(prefix="tok-tokens-") as place:
         path = pathlib.Path(place) / name
         if path.suffix in FILES:
             _fetch(RemoteFolder(above), _list_file(RemoteFolder(above), name), path.parent)
         else:
             path.mkdir()
-            _fetch(RemoteFolder(url), _list_folder(RemoteFolder(url)), path)
+            _fetch(RemoteFolder(address), _list_folder(RemoteFolder(address)), path)
         yield path
 
 
