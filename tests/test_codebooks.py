@@ -84,7 +84,7 @@ def test_several_sizes_are_built_and_the_trained_one_is_used(tiny: str) -> None:
 
 def test_a_quantizer_whose_codebook_is_a_grid_has_nothing_to_build(tiny: str) -> None:
     tokenizer = build_tokenizer(from_text(tiny, "tiny", ["quantizer={kind: fsq, levels: [5, 3, 3]}"]))
-    with pytest.raises(UsageError, match="has its codebook of 45 codes from training"):
+    with pytest.raises(UsageError, match="this quantizer's codebook of 45 codes comes from training"):
         build_codebooks(tokenizer, torch.randn(100, 3), [16])
 
 

@@ -211,7 +211,7 @@ def require_builder(tokenizer: Tokenizer) -> BuildsCodebook:
     quantizer = tokenizer.quantizer
     if not isinstance(quantizer, BuildsCodebook) or not quantizer.builds:
         raise UsageError(
-            f"{type(quantizer).__name__} has its codebook of {quantizer.codebook_size} codes from training; "
-            "there is nothing to build: go on with tok encode"
+            f"this quantizer's codebook of {quantizer.codebook_size} codes comes from training; there is nothing to "
+            "build: go on with tok encode"
         )
     return quantizer

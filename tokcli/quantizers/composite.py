@@ -185,8 +185,8 @@ class CompositeQuantizer(BuildsCodebook):
         builders = [stage for stage in self.stages if isinstance(stage, BuildsCodebook)]
         if not self.builds or len(builders) < len(self.stages):
             raise UsageError(
-                f"{type(self.stages[0]).__name__} has its codebook of {self.codebook_size} codes from training; there "
-                "is nothing to build"
+                f"the codebooks of {self.codebook_size} codes of this quantizer's stages come from training; there is "
+                "nothing to build"
             )
         return builders
 
