@@ -32,6 +32,22 @@ def test_a_sweep_leaves_a_page_with_its_table_claims_and_cells(tok, tiny: str, t
     assert not re.search(r"https?:", page)
 
 
+def test_each_codebook_size_is_a_panel_in_which_methods_keep_their_names() -> None:
+    from tokcli.sweeps.render import group_curves
+    from tokcli.sweeps.table import Row
+
+    curve = [(1, 0.5), (2, 0.6)]
+    rows = [
+        Row(method, size, size, 1, 1, {}, {"cvu": curve} if method != "none" else {}, {})
+        for method in ("one", "other", "none")
+        for size in (45, 60)
+    ]
+    both = {"one": curve, "other": curve}
+    assert group_curves("cvu", rows) == {"cvu, K = 45": both, "cvu, K = 60": both}
+    assert group_curves("psnr", rows) == {}
+    assert group_curves("cvu", [Row("one", None, 45, 1, 1, {}, {"cvu": curve}, {})]) == {"cvu": {"one": curve}}
+
+
 def test_curves_over_training_are_charts_with_a_mark_at_each_step() -> None:
     from tokcli.evaluation.report.charts import draw_curves
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tokcli.commands.train import train
 from tokcli.errors import InterruptedRunError, UsageError
-from tokcli.training.curves import draw_panels, moving_mean, read_curves
+from tokcli.training.curves import choose_styles, draw_panels, moving_mean, read_curves
 from tokcli.training.log import flatten_figures
 
 
@@ -124,6 +124,23 @@ def test_without_matplotlib_a_note_says_how_to_get_it(tmp_path: pathlib.Path, mo
     assert not draw_panels({"loss": {"a": [(1, 1.0)]}}, tmp_path / "curves.png", reporter, "run")
     assert reporter.notes == ["no curves.png: matplotlib is not installed; run: pip install matplotlib"]
     assert not (tmp_path / "curves.png").exists()
+
+
+def test_fourteen_curves_look_different() -> None:
+    """Seven methods at two sizes were once drawn in ten colours."""
+    labels = [f"method {number}" for number in range(14)]
+    styles = choose_styles([*labels, labels[0]])
+    assert list(styles) == labels
+    assert len(set(styles.values())) == 14
+
+
+def test_a_legend_stands_beside_the_panels_and_hides_no_curve(tmp_path: pathlib.Path) -> None:
+    pytest.importorskip("matplotlib")
+    curve = [(1, 0.5), (2, 0.6)]
+    for name, curves in (("one", {"a": curve}), ("two", {"a": curve, "b": curve})):
+        assert draw_panels({"cvu": curves}, tmp_path / f"{name}.png", Notes(), "title")
+    alone, legend = Image.open(tmp_path / "one.png"), Image.open(tmp_path / "two.png")
+    assert legend.width > alone.width
 
 
 def test_a_line_cut_short_ends_the_curves(tmp_path: pathlib.Path) -> None:

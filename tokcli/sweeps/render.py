@@ -17,7 +17,7 @@ from tokcli.sweeps.outcomes import Outcome, read_outcome
 from tokcli.sweeps.page import to_html
 from tokcli.sweeps.plan import IN_DOMAIN, Sweep
 from tokcli.sweeps.table import Row, tabulate
-from tokcli.training.curves import draw_panels
+from tokcli.training.curves import Curve, draw_panels
 
 UNKNOWN = "–"
 MOST_STEPS = 12
@@ -70,14 +70,18 @@ def _write_tables(
     write_text(folder / "report.html", to_html(sweep, table, main, legend, claims, outcomes))
     write_text(folder / "table.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
     for metric in sweep.curves:
-        _draw(metric, table, folder, reporter)
+        draw_panels(group_curves(metric, table), folder / f"{metric}.png", reporter, f"{metric} over training")
     return markdown, report
 
 
-def _draw(metric: str, table: Sequence[Row], folder: pathlib.Path, reporter: Reporter) -> None:
-    curves = {row.label: row.curves[metric] for row in table if row.curves.get(metric)}
-    if curves:
-        draw_panels({f"{metric} (evaluation)": curves}, folder / f"{metric}.png", reporter, "over training")
+def group_curves(metric: str, table: Sequence[Row]) -> dict[str, dict[str, Curve]]:
+    """The rows' curves of a metric by method, in a panel for each codebook size."""
+    panels: dict[str, dict[str, Curve]] = {}
+    for row in table:
+        if row.curves.get(metric):
+            panel = metric if row.size is None else f"{metric}, K = {row.size}"
+            panels.setdefault(panel, {})[row.method] = row.curves[metric]
+    return panels
 
 
 def to_markdown(

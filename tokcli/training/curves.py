@@ -7,7 +7,7 @@ import importlib.util
 import io
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tokcli.files import write_bytes
 from tokcli.progress import Reporter
@@ -17,6 +17,9 @@ Curve = Sequence[tuple[float, float]]
 """(step, value), in the order of the steps."""
 
 COLUMNS = 3
+COLOURS, DASHES = 10, ("-", "--", ":")
+"""What tells curves apart: each colour with a full line first, then dashed, then dotted."""
+
 NOT_DRAWN = ("step", "evaluation", "learning_rate", "items_per_second", "unreadable")
 SMOOTHED_FROM = 40
 """Points from which a moving mean is drawn over the raw line."""
@@ -56,7 +59,8 @@ def is_figure(value: object) -> bool:
 def draw_panels(panels: Mapping[str, Mapping[str, Curve]], path: pathlib.Path, reporter: Reporter, title: str) -> bool:
     """Draw a panel for each name, a line for each curve in it, and write a PNG; whether it was drawn.
 
-    A panel with several curves gets a legend. Nothing is drawn, and a note says how to, where matplotlib is absent.
+    A label has one colour in all panels; where a panel has several curves, a legend beside the panels says which.
+    Nothing is drawn, and a note says how to, where matplotlib is absent.
     """
     if not panels:
         return False
@@ -65,20 +69,27 @@ def draw_panels(panels: Mapping[str, Mapping[str, Curve]], path: pathlib.Path, r
         return False
     from matplotlib.figure import Figure
 
-    columns = min(COLUMNS, len(panels))
+    compared = max(map(len, panels.values())) > 1
+    columns = min(2 if compared else COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(4 * columns if len(panels) > 1 else 8, 2.6 * rows if len(panels) > 1 else 5))
-    figure.suptitle(title, y=1 - 0.1 / figure.get_figheight())
+    width, height = (columns * 6.0, rows * 4.6) if compared or len(panels) == 1 else (columns * 4.0, rows * 2.6)
+    beside = 1.8 if compared else 0.0  # inches, for the legend, so that it hides no curve
+    figure = Figure(figsize=(width + beside, height))
+    figure.suptitle(title, y=1 - 0.1 / height)
+    styles = choose_styles(label for curves in panels.values() for label in curves)
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis, (name, curves) in zip(axes, panels.items(), strict=False):
-        _draw_panel(axis, name, curves)
+        _draw_panel(axis, name, curves, styles)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
+    if compared:
+        lines = {line.get_label(): line for axis in axes for line in axis.get_lines()}
+        figure.legend([lines[label] for label in styles], list(styles), loc="center right", fontsize=8, frameon=False)
     figure.subplots_adjust(
-        left=0.07,
-        right=0.98,
-        top=1 - 0.75 / figure.get_figheight(),
-        bottom=0.5 / figure.get_figheight(),
+        left=0.07 * width / (width + beside),
+        right=0.98 * width / (width + beside),
+        top=1 - 0.75 / height,
+        bottom=0.5 / height,
         hspace=0.5,
         wspace=0.25,
     )
@@ -88,20 +99,27 @@ def draw_panels(panels: Mapping[str, Mapping[str, Curve]], path: pathlib.Path, r
     return True
 
 
-def _draw_panel(axis, name: str, curves: Mapping[str, Curve]) -> None:
+def choose_styles(labels: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """A colour of matplotlib and a kind of line for each label, in the order of their first appearance."""
+    return {
+        label: (f"C{index % COLOURS}", DASHES[index // COLOURS % len(DASHES)])
+        for index, label in enumerate(dict.fromkeys(labels))
+    }
+
+
+def _draw_panel(axis, name: str, curves: Mapping[str, Curve], styles: Mapping[str, tuple[str, str]]) -> None:
     for label, curve in curves.items():
         steps, values = zip(*curve, strict=True)
+        colour, dashes = styles[label]
         if len(curve) >= SMOOTHED_FROM:
-            (raw,) = axis.plot(steps, values, linewidth=0.6, alpha=0.4)
-            axis.plot(steps, moving_mean(values), linewidth=1.4, color=raw.get_color(), label=label)
+            axis.plot(steps, values, linewidth=0.6, alpha=0.4, color=colour)
+            axis.plot(steps, moving_mean(values), dashes, linewidth=1.4, color=colour, label=label)
         else:
-            axis.plot(steps, values, linewidth=1.4, marker="o", markersize=3, label=label)
+            axis.plot(steps, values, dashes, linewidth=1.4, marker="o", markersize=3, color=colour, label=label)
     axis.set_title(name, fontsize=10)
     axis.set_xlabel("step", fontsize=8)
     axis.tick_params(labelsize=8)
     axis.grid(alpha=0.3)
-    if len(curves) > 1:
-        axis.legend(fontsize=8, framealpha=0.4)  # no curve is hidden behind it
 
 
 def moving_mean(values: Sequence[float]) -> list[float]:
