@@ -20,12 +20,18 @@ from torch import Tensor
 from tokcli.artifacts import load_artifact
 from tokcli.contracts import Item, Source
 from tokcli.data.items import read_items
-from tokcli.metrics.audio import si_sdr
+from tokcli.metrics.audio import si_sdr, to_mono
 from tokcli.metrics.images import psnr
 from tokcli.recipe.build import build_evaluation_source
 from tokcli.tokenizer import Tokenizer
 
-SCORES = {"image": psnr, "audio": si_sdr}
+
+def score_sound(reconstruction: Tensor, reference: Tensor) -> Tensor:
+    """SI-SDR of clips (batch, channels, samples)."""
+    return si_sdr(to_mono(reconstruction), to_mono(reference))
+
+
+SCORES = {"image": psnr, "audio": score_sound}
 COLUMNS = ("latents as they are", "their codes", "noise of that length", "error of the codes")
 
 
