@@ -94,8 +94,10 @@ def test_tokens_elsewhere_are_decoded_and_told_as_those_here(tok, tiny_run, phot
     assert not list(tmp_path.glob("s3:*"))
 
 
-def test_every_flag_of_decode_holds_for_tokens_elsewhere(tok, tiny_run, photos, memory, monkeypatch) -> None:
-    """`--compile` was once not handed on."""
+def test_tokens_elsewhere_are_decoded_by_a_compiled_network_where_that_is_asked_for(
+    tok, tiny_run, photos, memory, monkeypatch
+) -> None:
+    """The flag was once not handed on; a compiler that fails shows that it is."""
     assert tok(*TYPED, "-o", URL).code == 0
 
     def fail(function):

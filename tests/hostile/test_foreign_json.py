@@ -84,6 +84,13 @@ def test_what_a_library_raises_of_a_damaged_file_names_the_file(tmp_path: pathli
     with pytest.raises(MismatchError, match=r"is damaged: it cannot be read \(ZeroDivisionError"):
         list(guard_items(read(), tmp_path))
 
+    def exhaust() -> Any:
+        raise MemoryError
+        yield
+
+    with pytest.raises(InputError, match="there is not enough memory to read it"):
+        list(guard_items(exhaust(), tmp_path))
+
     def fail() -> Any:
         raise OSError(5, "Input/output error", "x")
         yield

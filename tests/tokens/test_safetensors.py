@@ -7,8 +7,9 @@ import pytest
 import safetensors.numpy
 from token_samples import NAMES, header, made_items, write
 
-from tokcli.errors import MismatchError, UsageError
+from tokcli.errors import InputError, MismatchError, UsageError
 from tokcli.tokens import open_tokens, open_writer
+from tokcli.tokens.tensors import get_tensor
 
 
 def test_the_safetensors_library_reads_what_we_stream(tmp_path: pathlib.Path) -> None:
@@ -43,3 +44,16 @@ def test_tensors_that_the_header_does_not_list_are_refused(tmp_path: pathlib.Pat
 def test_too_many_names_for_one_header_are_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UsageError, match=r"400000 items are too many for one .safetensors file; write to a folder"):
         open_writer(tmp_path / "tokens.safetensors", header(), [str(number) for number in range(400_000)])
+
+
+@pytest.mark.parametrize(("error", "refusal"), [(MemoryError(), InputError), (KeyError("a.png"), MismatchError)])
+def test_too_little_memory_is_no_damage(tmp_path: pathlib.Path, error: Exception, refusal: type[Exception]) -> None:
+    """It once read "does not hold the tokens; encode again"."""
+
+    class File:
+        def get_tensor(self, name: str) -> None:
+            raise error
+
+    words = "not enough memory to read the tokens of a.png" if refusal is InputError else "does not hold the tokens"
+    with pytest.raises(refusal, match=words):
+        get_tensor(File(), "a.png", tmp_path / "tokens.safetensors")

@@ -134,7 +134,7 @@ def test_fourteen_curves_look_different() -> None:
     assert len(set(styles.values())) == 14
 
 
-def test_a_legend_stands_beside_the_panels_and_hides_no_curve(tmp_path: pathlib.Path) -> None:
+def test_a_picture_with_a_legend_has_room_for_it_beside_the_panels(tmp_path: pathlib.Path) -> None:
     pytest.importorskip("matplotlib")
     curve = [(1, 0.5), (2, 0.6)]
     for name, curves in (("one", {"a": curve}), ("two", {"a": curve, "b": curve})):

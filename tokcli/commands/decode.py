@@ -16,7 +16,7 @@ import torch
 from tokcli.commands.decode_ledger import DecodeLedger
 from tokcli.commands.foreign_tokens import find_foreign, find_grid, is_foreign, make_reader
 from tokcli.data.items import Failure, group_alike
-from tokcli.data.modality import MODALITIES
+from tokcli.data.modality import MODALITIES, Modality
 from tokcli.data.places import is_remote
 from tokcli.errors import InterruptedRunError, MismatchError, UsageError, quote
 from tokcli.exchange.sequences import format_grid
@@ -124,13 +124,7 @@ def decode(
             raise UsageError(f"{folder} is the name of a file; -o names a folder for the decoded files")
         _check_sizes(reader, opened)
         _check_groups(reader, opened, groups)
-        names = [record.item for record in reader.records]
-        outputs = {name: stem + suffix for name, stem in zip(names, modality.strip_suffixes(names), strict=True)}
-        refused = find_unwritable(outputs)
-        outputs = {name: place for name, place in outputs.items() if name not in refused}
-        if not outputs:
-            name, reason = next(iter(refused.items()))
-            raise MismatchError(f"none of the items can be written; the first, {quote(name)}: {reason}")
+        outputs, refused = _name_outputs([record.item for record in reader.records], modality, suffix)
         with hold(folder / ".decode.lock", folder) as lock:
             tell_former(lock, reporter)
             ledger = DecodeLedger(folder, identify(reader, suffix, groups), outputs, resume=resume, force=force)
@@ -140,6 +134,17 @@ def decode(
         failures = [Failure(name, reason) for name, reason in refused.items()]
         record = opened.describe_tokens({}).published
         return Decoded(folder, len(outputs), [*reader.failed, *failures], opened.short_name, record)
+
+
+def _name_outputs(names: Sequence[str], modality: Modality, suffix: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """The file of each item, by name, and why others can have none. Raises MismatchError where none can."""
+    outputs = {name: stem + suffix for name, stem in zip(names, modality.strip_suffixes(names), strict=True)}
+    refused = find_unwritable(outputs)
+    outputs = {name: place for name, place in outputs.items() if name not in refused}
+    if not outputs:
+        name, reason = next(iter(refused.items()))
+        raise MismatchError(f"none of the items can be written; the first, {quote(name)}: {reason}")
+    return outputs, refused
 
 
 def _refuse_flags(path: pathlib.Path, flags: Mapping[str, Any]) -> None:

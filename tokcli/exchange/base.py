@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy
 
-from tokcli.errors import MismatchError, TokError, UsageError
+from tokcli.errors import InputError, MismatchError, TokError, UsageError
 from tokcli.exchange.sequences import SequenceLayout, format_grid
 from tokcli.schema import CheckedArguments
 from tokcli.untrusted import parse_json
@@ -170,12 +170,17 @@ def guard_items(items: Iterator[ExchangeItem], path: pathlib.Path) -> Iterator[E
     Libraries that read tars, tables and arrays promise no single exception for damaged ones.
 
     Raises:
+        InputError: where there is not enough memory.
         MismatchError: where the content is not what the format says.
     """
     try:
         yield from items
     except TokError:
         raise
+    except MemoryError as error:
+        raise InputError(
+            f"{path}: there is not enough memory to read it; where it is small, a damaged header asks for so much"
+        ) from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's, not the content's

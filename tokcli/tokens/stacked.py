@@ -20,7 +20,15 @@ from tokcli.tokens.header import (
     get_file_shape,
     read_entries,
 )
-from tokcli.tokens.tensors import LARGEST_HEADER, Written, get_tensor, make_words, read_metadata, write_tensors
+from tokcli.tokens.tensors import (
+    LARGEST_HEADER,
+    Written,
+    get_tensor,
+    guard_tensor,
+    make_words,
+    read_metadata,
+    write_tensors,
+)
 
 LAYOUT, STACKED, TENSOR = "layout", "stacked", "tokens"
 
@@ -99,12 +107,8 @@ def read_shard(
         raise MismatchError(f"{path} holds the tokens of {count} items and names {len(records)}; encode again")
 
     def fetch(index: int) -> np.ndarray:
-        try:
+        with guard_tensor(records[index].item, path):
             return np.asarray(tensor[index])
-        except Exception as error:  # of the library, or of numpy for a type that it does not know
-            raise MismatchError(
-                f"{path} does not hold the tokens of {records[index].item} ({error}); encode again"
-            ) from error
 
     return records, failed, fetch
 

@@ -3,18 +3,19 @@
 By hand (8 bytes of length, JSON, bytes), because the library wants all tensors in memory.
 """
 
+import contextlib
 import hashlib
 import math
 import pathlib
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import safetensors
 
-from tokcli.errors import MismatchError
+from tokcli.errors import InputError, MismatchError
 from tokcli.files import sync
 from tokcli.tokens.header import TokenHeader, dump_json, parse_json
 
@@ -70,9 +71,23 @@ def map_tensors(path: pathlib.Path) -> Any:
 
 
 def get_tensor(file: Any, name: str, path: pathlib.Path) -> np.ndarray:
-    """The tensor `name` of an opened file. Raises MismatchError where it is none that numpy has."""
-    try:
+    """The tensor `name` of an opened file. Raises as `guard_tensor` says."""
+    with guard_tensor(name, path):
         return file.get_tensor(name)
+
+
+@contextlib.contextmanager
+def guard_tensor(name: str, path: pathlib.Path) -> Iterator[None]:
+    """For reading the tokens of the item `name`.
+
+    Raises:
+        InputError: where there is not enough memory, which is no fault of the file.
+        MismatchError: where they are not there, or no tensor that numpy has.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise InputError(f"{path}: there is not enough memory to read the tokens of {name}") from error
     except Exception as error:  # of the library, or of numpy for a type that it does not know
         raise MismatchError(f"{path} does not hold the tokens of {name} ({error}); encode again") from error
 
