@@ -54,6 +54,17 @@ def test_workers_that_share_a_folder_out_make_the_bytes_of_one(tok, whole: pathl
     assert contents(tmp_path / "parts") == expected
 
 
+@pytest.mark.parametrize("again", [[*ENCODE, "-o", "whole"], ["encode", "-o", "whole", "--finish"]])
+def test_who_is_killed_right_behind_the_manifest_leaves_nothing(tok, whole: pathlib.Path, again: list[str]) -> None:
+    expected = contents(whole)
+    holder = {"pid": 2**22 + 1, "host": "here", "started": "then", "command": "tok encode"}
+    (whole / "claims").mkdir()
+    (whole / "claims" / "finish").write_text(json.dumps(holder))
+    assert tok(*again).code == 0
+    assert contents(whole) == expected
+    assert not (whole / "claims").exists()
+
+
 def test_a_folder_reads_like_a_file(tok, whole: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert tok("encode", "photos", "--size", "16", "-q", "-o", "one.npy").code == 0
     one, folder = open_tokens("one.npy"), open_tokens(whole)

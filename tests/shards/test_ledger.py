@@ -60,6 +60,7 @@ def test_a_worker_does_all_that_is_not_done(tmp_path: pathlib.Path) -> None:
         do(ledger, shard)
     assert done == [0, 2]
     assert finish(ledger) is None
+    ledger.tidy()
     assert (tmp_path / "whole").read_text() == "5"
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [PLAN, *(f"shard-0000{n}.{kind}" for n in range(3) for kind in ("json", "safetensors")), "whole"]
@@ -153,7 +154,10 @@ def test_what_killed_workers_left_goes_at_the_end(tmp_path: pathlib.Path) -> Non
     for shard in ledger.pull(range(3), print):
         do(ledger, shard)
     finish(ledger)
+    write_claim(tmp_path / CLAIMS / "finish", DEAD, "here")
+    ledger.tidy()
     assert not list(tmp_path.glob(".*"))
+    assert not (tmp_path / CLAIMS).exists()
 
 
 def test_status_tells_the_living_from_the_dead(tmp_path: pathlib.Path) -> None:

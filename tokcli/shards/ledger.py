@@ -232,7 +232,7 @@ class Ledger:
         self.folder.tidy(CLAIMS)
 
     def finish(self, write: Callable[[Iterator[Record]], object], is_finished: Callable[[], bool]) -> int | None:
-        """Make the whole of all shards, once, and tidy up what killed workers left; of several, one does it.
+        """Make the whole of all shards, once; of several workers, one does it.
 
         Args:
             write: makes it, of the records in order.
@@ -253,9 +253,12 @@ class Ledger:
                     lease.release()
             else:
                 time.sleep(GLANCE)
+        return None
+
+    def tidy(self) -> None:
+        """Remove what killed workers left, once the whole is there: nobody's claim on a shard matters any more."""
         remove_all(self.folder, CLAIMS)
         self.folder.tidy()
-        return None
 
     def read_all(self) -> Iterator[Record]:
         """The records of all shards, in order. Raises NotDone at the first that is missing or damaged."""

@@ -202,6 +202,7 @@ def see_done(work: ShardWork[R], own: Sequence[int], do: Do | None = None) -> R 
             if damaged is not None:
                 work.reporter.note(f"shard {damaged} of {folder} is damaged, and is made again")
                 own = range(plan.shards)
+        ledger.tidy()  # here, not in the finishing alone: who was killed right behind that has left its claim
     except KeyboardInterrupt:
         with contextlib.suppress(OSError):
             done = len(ledger.list_done())
@@ -234,3 +235,4 @@ def finish_now(ledger: Ledger, whole: str, finish: Callable[[], int | None]) -> 
     damaged = finish()
     if damaged is not None:
         raise MismatchError(f"{ledger.folder}: shard {damaged} is damaged; the command that began it makes it again")
+    ledger.tidy()
