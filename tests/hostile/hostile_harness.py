@@ -23,6 +23,9 @@ SECONDS = 20.0
 LONGEST_MESSAGE = 4000
 """Characters on stderr; whoever is told more reads nothing."""
 
+CHANGES = {"open", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate"}
+"""Events of `sys.addaudithook` that may change what a folder holds."""
+
 EXIT_CODES = {0, 1, 2, 3, 4, 5, 6, 130}
 
 
@@ -77,6 +80,7 @@ def run_tok(
     kill_after: float | None = None,
     kill_when: Callable[[], bool] = lambda: False,
     kill_with: int = signal.SIGKILL,
+    before_change: Callable[[str], None] | None = None,
 ) -> Ended:
     """Run `tok ARGUMENTS...` in a fork of this process.
 
@@ -88,6 +92,7 @@ def run_tok(
         kill_after: send it a signal after so many seconds.
         kill_when: or as soon as this is true.
         kill_with: that signal.
+        before_change: is called in the command, before each change of a file of `folder`, with what is to come.
     """
     import_program()
     with tempfile.TemporaryDirectory() as scratch:
@@ -95,6 +100,8 @@ def run_tok(
         started = time.monotonic()
         child = os.fork()
         if child == 0:
+            if before_change is not None:
+                sys.addaudithook(_watch(folder, before_change))
             _become_command([str(argument) for argument in arguments], folder, out, err, memory)
         hung = _wait(child, started, seconds, kill_after, kill_with, kill_when)
         _, status = os.waitpid(child, 0)
@@ -136,6 +143,26 @@ def import_program() -> None:
     import tokcli.commands.train  # noqa: F401
 
     torch.set_num_threads(1)
+
+
+def _watch(folder: pathlib.Path, before_change: Callable[[str], None]) -> Callable[[str, tuple[object, ...]], None]:
+    """An audit hook that tells of what is about to make, rename or remove a file or a folder in `folder`."""
+    root = os.path.realpath(folder)
+
+    def tell(event: str, arguments: tuple[object, ...]) -> None:
+        if event not in CHANGES or not isinstance(arguments[0], str | bytes | os.PathLike):
+            return
+        path = os.path.abspath(os.fsdecode(arguments[0]))
+        if not path.startswith(root + os.sep):
+            return
+        if event == "open":
+            changes = isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        else:
+            changes = os.path.lexists(path) != (event == "os.mkdir")
+        if changes:
+            before_change(f"{event} {os.path.relpath(path, root)}")
+
+    return tell
 
 
 def _become_command(

@@ -6,10 +6,13 @@ right or is refused, and afterwards both can be done again.
 """
 
 import hashlib
+import itertools
 import os
 import pathlib
 import re
 import shutil
+import signal
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -139,9 +142,38 @@ def kill_at(name: str, share: float, whole: float, template: pathlib.Path, folde
     Raises:
         AssertionError: where something was lost or half-made, or going on does not end like an undisturbed run.
     """
-    command = COMMANDS[name]
     shutil.copytree(template, folder)
-    ended = run_tok(command.arguments, folder, seconds=120, kill_after=share * whole)
+    return _recover(
+        COMMANDS[name], folder, run_tok(COMMANDS[name].arguments, folder, seconds=120, kill_after=share * whole)
+    )
+
+
+def count_changes(name: str, folder: pathlib.Path) -> int:
+    """How often a command that is not disturbed changes what its folder holds; it does it."""
+    with tempfile.NamedTemporaryFile() as file:
+
+        def count(what: str) -> None:
+            os.write(file.fileno(), b".")
+
+        ended = run_tok(COMMANDS[name].arguments, folder, seconds=120, before_change=count)
+        assert ended.code == 0, ended
+        return os.stat(file.name).st_size
+
+
+def kill_before(name: str, change: int, template: pathlib.Path, folder: pathlib.Path) -> str:
+    """Kill a command before its change number `change`, from 0, of what its folder holds; then as `kill_at`."""
+    passed = itertools.count()
+
+    def kill(what: str) -> None:
+        if next(passed) == change:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    shutil.copytree(template, folder)
+    return _recover(COMMANDS[name], folder, run_tok(COMMANDS[name].arguments, folder, seconds=120, before_change=kill))
+
+
+def _recover(command: Command, folder: pathlib.Path, ended: Ended) -> str:
+    """Look at what a command that may have been killed has left, and go on; "killed" or "ended" comes back."""
     for output in command.outputs:
         if (folder / output).exists():
             command.is_whole(folder / output)

@@ -1,4 +1,7 @@
-"""Writing commands killed at random moments, and two of them at once; `hostile_work.py` says what must hold."""
+"""Writing commands killed at random moments and before each change of a file, and two of them at once.
+
+`hostile_work.py` says what must hold.
+"""
 
 import itertools
 import pathlib
@@ -6,7 +9,18 @@ import shutil
 
 import pytest
 from hostile_harness import run_tok
-from hostile_work import COMMANDS, QUICK, compare_with, describe_output, kill_at, make_work, seeded_shares, start_both
+from hostile_work import (
+    COMMANDS,
+    QUICK,
+    compare_with,
+    count_changes,
+    describe_output,
+    kill_at,
+    kill_before,
+    make_work,
+    seeded_shares,
+    start_both,
+)
 
 KILLS = 23
 """Of each command, with `-m slow`."""
@@ -48,6 +62,22 @@ def test_a_command_killed_at_random_loses_nothing(name: str, work: pathlib.Path,
 @pytest.mark.parametrize("name", sorted(QUICK))
 def test_many_kills_lose_nothing(name: str, work: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert "killed" in try_kills(name, seeded_shares(0, KILLS), work, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(QUICK))
+def test_a_kill_before_any_change_of_a_file_loses_nothing(
+    name: str, work: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    shutil.copytree(work, tmp_path / "whole")
+    changes = count_changes(name, tmp_path / "whole")
+    reference = {output: describe_output(tmp_path / "whole" / output) for output in COMMANDS[name].outputs}
+    for change in range(changes):
+        folder = tmp_path / f"killed-{change}"
+        assert kill_before(name, change, work, folder) == "killed"
+        if name != "eval":  # its page holds the time that it took
+            compare_with(reference, name, folder)
+        shutil.rmtree(folder)
 
 
 def test_two_commands_at_once_are_right_or_refused(work: pathlib.Path, tmp_path: pathlib.Path) -> None:
