@@ -83,6 +83,16 @@ COMMANDS = {
         _load_run,
     ),
     "eval": Command(("eval", "runs/tiny", "--report", "page.html", "--sheet", "sheet.png"), ("page.html",), _read_page),
+    "build-codebook shards": Command(
+        (
+            "build-codebook",
+            "built/tokenizer.safetensors",
+            *["--size", "20", "--samples", "300", "--data", "many", "--shards", "sample"],
+        ),
+        ("sample", "built/tokenizer.safetensors"),
+        lambda _: 0,
+    ),
+    "eval shards": Command(("eval", "runs/tiny", "-o", "scores"), ("scores",), lambda _: 0),
     "export": Command(("export", "tokens.npy", "--to", "bin", "-o", "exported"), ("exported",), lambda _: 0),
     "import": Command(("import", "whole-export", "-m", "runs/tiny", "-o", "back.npy"), ("back.npy",), _read_tokens),
     "sweep": Command(("sweep", "table.yaml", "--out", "table", "--device", "cpu"), ("table",), lambda _: 0),
