@@ -48,6 +48,7 @@ WITHIN: list[tuple["Example", dict[str, Any]]] = [
     (Example("vpvae", {"dim": 3, "codebook_size": 20}, size=20), {"dropout": 0.5}),
     (Example("nsvq", {"dim": 3, "codebook_size": 20, "sizes": [20, 40]}, size=20), {}),
     (Example("vaevq", {"dim": 3, "codebook_size": 20}), {"dropout": 0.5}),
+    (Example("vaevq", {"dim": 3, "codebook_size": 20, "gradient": "noise"}), {"dropout": 0.5}),
 ]
 """What stands within another, and what that one is given besides."""
 
@@ -73,6 +74,7 @@ EXAMPLES = [
     Example("vaevq", {"dim": 3, "codebook_size": 20}),
     Example("vaevq", {"dim": 3, "codebook_size": 20, "coherence": "tempered", "dcr_target": "latents"}),
     Example("vaevq", {"dim": 3, "codebook_size": 20, "coherence": "attached", "rcs_mean_share": 0.25}),
+    Example("vaevq", {"dim": 3, "codebook_size": 20, "gradient": "noise"}),
     Example("vaevq", {"dim": 3, "codebook_size": 20, "query": "mean", "vq_weight": 1.0, "rcs_weight": 0.0}),
     *(Example("residual", {"of": {"kind": e.kind, **e.arguments}, "depth": 3, **more}, e.size) for e, more in WITHIN),
     *(Example("grouped", {"of": {"kind": e.kind, **e.arguments}, "groups": 2}, e.size) for e, _ in WITHIN),

@@ -72,6 +72,32 @@ def test_the_chosen_codes_get_the_gradient_and_the_others_none() -> None:
     assert torch.equal(touched, output.tokens.unique())
 
 
+def test_noise_in_place_of_the_code_is_as_long_and_reaches_mean_and_deviation_alone() -> None:
+    torch.manual_seed(0)
+    off = {f"{name}_weight": 0.0 for name in ("rcs", "dcr", "kl", "vq")}
+    quantizer = VAEVectorQuantizer(3, 16, **off, gradient="noise", query="mean").train()
+    latents = predicted(torch.randn(2, 50, 3), std=0.5).requires_grad_()
+    output = quantizer(latents)
+    mean = latents.detach()[..., :3]
+    moved = output.latents.detach() - mean
+    to_code = quantizer.dequantize(output.tokens).detach() - mean
+    torch.testing.assert_close(moved.norm(dim=-1), to_code.norm(dim=-1))
+    assert F.cosine_similarity(moved, to_code, dim=-1).abs().mean() < 0.7  # in any direction
+    torch.testing.assert_close(output.codes, mean + to_code)  # which a next stage leaves out
+    pull = torch.randn(2, 50, 3)
+    (output.latents * pull).sum().backward()
+    assert torch.equal(latents.grad[..., :3], pull)
+    torch.testing.assert_close(latents.grad[..., 3:], pull * moved / 2)
+    assert quantizer.codebook.seeds.grad is None or not quantizer.codebook.seeds.grad.any()
+
+
+def test_inference_reads_codes_whatever_training_reads() -> None:
+    torch.manual_seed(0)
+    quantizer = VAEVectorQuantizer(3, 16, gradient="noise").eval()
+    output = quantizer(torch.randn(2, 5, 6))
+    assert torch.equal(output.latents, quantizer.dequantize(output.tokens))
+
+
 def squared_wasserstein(mean: numpy.ndarray, covariance: numpy.ndarray) -> float:
     root = scipy.linalg.sqrtm(covariance).real
     return float(mean @ mean + numpy.trace(covariance) - 2 * numpy.trace(root) + len(mean))
@@ -174,7 +200,11 @@ def test_the_divergence_is_summed_over_a_sample_and_averaged_over_the_batch() ->
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [({"query": "both"}, "got 'both'"), ({"dcr_weight": -1.0}, "dcr_weight: expected 0 or more")],
+    [
+        ({"query": "both"}, "got 'both'"),
+        ({"gradient": "rotation"}, "got 'rotation'"),
+        ({"dcr_weight": -1.0}, "dcr_weight: expected 0 or more"),
+    ],
 )
 def test_unfit_arguments_are_explained(arguments: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):

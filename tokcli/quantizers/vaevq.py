@@ -19,6 +19,7 @@ from tokcli.quantizers.ops import (
     distance_between_gaussians,
     distance_to_standard_normal,
     straight_through,
+    substitute_noise,
 )
 from tokcli.schema import NOT_WRITTEN, Codes, Count, NotNegative, PositiveShare
 
@@ -44,6 +45,8 @@ class VAEVectorQuantizer(NearestCodeQuantizer):
         dcr_target: what DCR holds the codebook near: the `prior` (eqs. 8-11), or the `latents` of the batch (the
             abstract's words: "the continuous latent distribution").
         rcs_mean_share: share of the pull of RCS that reaches the means; the codes get all of it.
+        gradient: what the decoder reads in training beside the sample: the code (`straight-through`), or in its place
+            `noise` as long as its distance from the mean. The codes then learn by the weights above alone.
     """
 
     usual_cvu: ClassVar[float] = 0.3
@@ -62,8 +65,9 @@ class VAEVectorQuantizer(NearestCodeQuantizer):
         coherence: Annotated[Coherence, NOT_WRITTEN] = "detached",
         dcr_target: Annotated[Literal["prior", "latents"], NOT_WRITTEN] = "prior",
         rcs_mean_share: Annotated[PositiveShare, NOT_WRITTEN] = 1.0,
+        gradient: Annotated[Literal["straight-through", "noise"], NOT_WRITTEN] = "straight-through",
     ) -> None:
-        super().__init__(dim, codebook_size)
+        super().__init__(dim, codebook_size, gradient=gradient)
         self.input_dim = 2 * dim
         self.weights = {"rcs": rcs_weight, "dcr": dcr_weight, "kl": kl_weight, "vq": vq_weight}
         self.query = query
@@ -92,7 +96,14 @@ class VAEVectorQuantizer(NearestCodeQuantizer):
         loss = sum((weight * terms[name] for name, weight in self.weights.items()), latents.new_zeros(()))
         stats = {name: term.detach() for name, term in terms.items()}
         alternatives = (sample,) if self.training else ()
-        return Quantized(quantized_path(quantized, gaussian), tokens, loss, stats, alternatives)
+        read = self._read(quantized, gaussian)
+        return Quantized(read, tokens, loss, stats, alternatives, codes=quantized.detach())
+
+    def _read(self, quantized: Tensor, gaussian: Gaussian) -> Tensor:
+        """What the decoder reads: the codes, or in training noise in their place."""
+        if self.training and self.gradient == "noise":
+            quantized = substitute_noise(gaussian.mean, quantized).detach()
+        return quantized_path(quantized, gaussian)
 
     def _measure_coherence(self, quantized: Tensor, gaussian: Gaussian) -> Tensor:
         share = self.rcs_mean_share
