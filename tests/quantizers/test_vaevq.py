@@ -72,7 +72,7 @@ def test_the_chosen_codes_get_the_gradient_and_the_others_none() -> None:
     assert torch.equal(touched, output.tokens.unique())
 
 
-def test_noise_in_place_of_the_code_is_as_long_and_reaches_mean_and_deviation_alone() -> None:
+def test_noise_in_place_of_the_code_is_as_long_and_reaches_the_mean_alone() -> None:
     torch.manual_seed(0)
     off = {f"{name}_weight": 0.0 for name in ("rcs", "dcr", "kl", "vq")}
     quantizer = VAEVectorQuantizer(3, 16, **off, gradient="noise", query="mean").train()
@@ -87,7 +87,7 @@ def test_noise_in_place_of_the_code_is_as_long_and_reaches_mean_and_deviation_al
     pull = torch.randn(2, 50, 3)
     (output.latents * pull).sum().backward()
     assert torch.equal(latents.grad[..., :3], pull)
-    torch.testing.assert_close(latents.grad[..., 3:], pull * moved / 2)
+    assert not latents.grad[..., 3:].any()
     assert quantizer.codebook.seeds.grad is None or not quantizer.codebook.seeds.grad.any()
 
 

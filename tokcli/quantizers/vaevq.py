@@ -19,7 +19,6 @@ from tokcli.quantizers.ops import (
     distance_between_gaussians,
     distance_to_standard_normal,
     straight_through,
-    substitute_noise,
 )
 from tokcli.schema import NOT_WRITTEN, Codes, Count, NotNegative, PositiveShare
 
@@ -46,7 +45,8 @@ class VAEVectorQuantizer(NearestCodeQuantizer):
             abstract's words: "the continuous latent distribution").
         rcs_mean_share: share of the pull of RCS that reaches the means; the codes get all of it.
         gradient: what the decoder reads in training beside the sample: the code (`straight-through`), or in its place
-            `noise` as long as its distance from the mean. The codes then learn by the weights above alone.
+            `noise` as long as its distance from the mean, which gives the mean the decoder's gradient and the deviation
+            none. The codes then learn by the weights above alone.
     """
 
     usual_cvu: ClassVar[float] = 0.3
@@ -96,14 +96,12 @@ class VAEVectorQuantizer(NearestCodeQuantizer):
         loss = sum((weight * terms[name] for name, weight in self.weights.items()), latents.new_zeros(()))
         stats = {name: term.detach() for name, term in terms.items()}
         alternatives = (sample,) if self.training else ()
-        read = self._read(quantized, gaussian)
+        read = (
+            self.pass_gradient(gaussian.mean, quantized)
+            if self.gradient == "noise"
+            else quantized_path(quantized, gaussian)
+        )
         return Quantized(read, tokens, loss, stats, alternatives, codes=quantized.detach())
-
-    def _read(self, quantized: Tensor, gaussian: Gaussian) -> Tensor:
-        """What the decoder reads: the codes, or in training noise in their place."""
-        if self.training and self.gradient == "noise":
-            quantized = substitute_noise(gaussian.mean, quantized).detach()
-        return quantized_path(quantized, gaussian)
 
     def _measure_coherence(self, quantized: Tensor, gaussian: Gaussian) -> Tensor:
         share = self.rcs_mean_share
