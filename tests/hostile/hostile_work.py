@@ -87,7 +87,7 @@ COMMANDS = {
         (
             "build-codebook",
             "built/tokenizer.safetensors",
-            *["--size", "20", "--samples", "300", "--data", "many", "--shards", "sample"],
+            *["--size", "21", "--samples", "300", "--data", "many", "--shards", "sample"],
         ),
         ("sample", "built/tokenizer.safetensors"),
         lambda _: 0,

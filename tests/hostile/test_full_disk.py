@@ -61,9 +61,9 @@ def write_again(name: str, folder: pathlib.Path) -> int:
     """
     before = describe_all(name, folder)
     arguments = COMMANDS[name].arguments
-    if name == "train":
-        arguments = (*arguments[:-1], "beside")  # --force would remove the earlier run, and so make room
-    elif name != "eval":
+    if name in ("train", "build-codebook shards"):
+        arguments = (*arguments[:-1], "beside")  # --force would remove what was made earlier, and so make room
+    if name not in ("train", "eval"):
         arguments = (*arguments, "--force")
     ended = run_tok(arguments, folder, seconds=120)
     if ended.code == 0:
