@@ -97,6 +97,15 @@ def test_a_command_line_chooses_cells_and_points_further_data_elsewhere() -> Non
     assert list(list_rows(apply_choices(sweep(), ["sizes=[64]"])[0])) == [("fsp", 64), ("vpvae", 64)]
 
 
+def test_a_table_says_which_overrides_hold() -> None:
+    plan, rest = apply_choices(sweep(), ["training.batch_size=2"])
+    assert (plan.overrides, rest) == ([], ["training.batch_size=2"])
+    cells = make_cells(plan, RUNS, rest), make_cells(sweep(), RUNS, rest)
+    assert [cell.path for cell in cells[0]] == [cell.path for cell in cells[1]]
+    assert "training.batch_size=8" not in cells[0][0].command
+    assert apply_choices(sweep(), ["training.steps=3"])[0].overrides == ["training.batch_size=8"]
+
+
 def test_a_command_line_adds_further_data() -> None:
     node = {"kind": "dead-leaves", "items": 2, "size": 24, "seed": 4}
     plan, rest = apply_choices(sweep(), ["evaluate.more={kind: dead-leaves, items: 2, size: 24, seed: 4}"])

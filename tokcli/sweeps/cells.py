@@ -79,7 +79,8 @@ def apply_choices(sweep: Sweep, overrides: Sequence[str]) -> tuple[Sweep, list[s
     """Apply what a command line changes in the sweep itself; the overrides that are left are of every cell.
 
     `seeds=[0]` sets the seeds, `sizes=[256]` and `methods=[fsq, fsp]` keep some, `evaluate.NAME.KEY=VALUE` changes
-    further data, and `evaluate.NAME={kind: images, path: FOLDER}` adds some.
+    further data, and `evaluate.NAME={kind: images, path: FOLDER}` adds some. An override of the sweep's own whose
+    key is among those that are left is dropped: a table says which hold.
 
     Raises:
         UsageError: For what the sweep does not have.
@@ -94,7 +95,9 @@ def apply_choices(sweep: Sweep, overrides: Sequence[str]) -> tuple[Sweep, list[s
             sweep = _redirect(sweep, path, parse(text, override))
         else:
             rest.append(override)
-    return sweep, rest
+    given = {override.partition("=")[0] for override in rest}
+    kept = [override for override in sweep.overrides if override.partition("=")[0] not in given]
+    return dataclasses.replace(sweep, overrides=kept), rest
 
 
 def make_cells(sweep: Sweep, folder: pathlib.Path, overrides: Sequence[str] = ()) -> list[Cell]:
