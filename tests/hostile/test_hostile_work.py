@@ -22,8 +22,8 @@ from hostile_work import (
     start_both,
 )
 
-KILLS = 23
-"""Of each command, with `-m slow`."""
+KILLS = 8
+"""Of each command, with `-m slow`: in the middle of a write, for between any two of them it is killed too."""
 
 TRIES = 2
 """Of each pair of commands, with `-m slow`."""
